@@ -1,0 +1,128 @@
+"""Which systems an iteration trains on: stages, rehearsal, and pools of the user's own models.
+
+A stage lasts until its last episode, or ends earlier once the recent score passes its threshold. Random families give a
+new model every time; a pool gives its models in rotation. A pool that no stage names is used in every stage, as one more
+entry of its `graphs`; so `curriculum.scm_pool["custom"] = [my_scm]` is enough.
+
+Contract: the models of an iteration are a function of (seed, iteration) and the curriculum's small state, which is
+plain data and goes into checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acbo_ref.config import Config, StageConfig
+from acbo_ref.errors import AcboError
+from acbo_ref.graphs import GRAPHS, sample_scm
+from acbo_ref.randomness import Role, generator
+from acbo_ref.scm import SCM, SCMBatch, stack
+from acbo_ref.scm_files import load_scm
+
+Array = NDArray[Any]
+
+
+@dataclass
+class CurriculumState:
+    """What training has learnt of its own progress: the stage, and (gain, oracle gain) of recent episodes in it."""
+
+    stage: int = 0
+    recent: list[list[float]] = field(default_factory=list)
+
+
+class Curriculum:
+    """Stages and pools of a config.
+
+    Attributes:
+        scm_pool: {name: models}, filled from `curriculum.pools`; add your own before training.
+        state: see CurriculumState.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.scm_pool: dict[str, Sequence[SCM]] = {
+            name: [load_scm(path) for path in paths] for name, paths in config.curriculum.pools.items()
+        }
+        self.state = CurriculumState()
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        return self._config.curriculum.stages
+
+    @property
+    def stage(self) -> StageConfig:
+        return self.stages[self.state.stage]
+
+    def sample(self, iteration: int) -> tuple[SCMBatch, Array]:
+        """The E models of an iteration, padded to the stage's width, and the mask of observational rows (E, O)."""
+        config = self._config
+        self._check_pools()
+        rng = generator(config.seed, Role.PROBLEMS, iteration)
+        scms = []
+        for e in range(config.batch_size):
+            stage = self.stage
+            if self.state.stage > 0 and rng.random() < config.curriculum.rehearsal:
+                stage = self.stages[rng.integers(self.state.stage)]
+            families = self._families(stage)
+            family = families[rng.integers(len(families))]
+            if family in self.scm_pool:
+                pool = self.scm_pool[family]
+                scms.append(pool[(iteration * config.batch_size + e) % len(pool)].minimised())
+            else:
+                size = int(rng.integers(stage.variables[0], stage.variables[1] + 1))
+                scms.append(sample_scm(config.scm, family, size, rng))
+        low, high = config.observations_per_episode
+        counts = rng.integers(low, high + 1, size=config.batch_size)
+        width, sines = self._padding()
+        return stack(scms, width, sines), np.arange(high) < counts[:, None]
+
+    def _families(self, stage: StageConfig) -> list[str]:
+        named = {graph for s in self.stages for graph in s.graphs}
+        return [*stage.graphs, *(name for name in self.scm_pool if name not in named)]
+
+    def _padding(self) -> tuple[int, int]:
+        """(V, M) that holds every model this stage and rehearsal can give: one shape a stage, so one compilation."""
+        reachable = self.stages[: self.state.stage + 1]
+        families = {family for stage in reachable for family in self._families(stage)}
+        models = [scm for name, pool in self.scm_pool.items() if name in families for scm in pool]
+        width = max([s.variables[1] for s in reachable if any(g in GRAPHS for g in s.graphs)] + [len(s.names) for s in models])
+        sines = max([sum(t.variable == n for t in s.sines) for s in models for n in s.names], default=0)
+        if self._config.scm.nonlinear > 0:  # at most one sine term for each possible parent
+            sines = max(sines, width - 1)
+        return width, sines
+
+    def _check_pools(self) -> None:
+        for name, pool in self.scm_pool.items():
+            if not len(pool):
+                raise AcboError(f"pool {name!r} is empty", "add at least one SCM, or remove the pool")
+            for scm in pool:
+                if not isinstance(scm, SCM):
+                    raise AcboError(f"pool {name!r} has a {type(scm).__name__}", "pools hold SCM objects (see acbo_ref.SCM)")
+
+    # -------------------------------------------------------------------------------------------------- progress
+
+    def recent_score(self) -> float | None:
+        """Sum of gains over sum of the oracle's gains of the last `window` episodes of this stage; None before any."""
+        if not self.state.recent:
+            return None
+        gain, oracle_gain = np.sum(self.state.recent, axis=0)
+        return float(gain / oracle_gain) if oracle_gain > 0 else 0.0
+
+    def record(self, gains: Array, oracle_gains: Array, episodes_done: int) -> bool:
+        """Note the outcome of an iteration, gains (E,) of episodes; returns whether a new stage begins."""
+        pairs = np.stack([gains, oracle_gains], axis=1).tolist()
+        self.state.recent = (self.state.recent + pairs)[-self._config.curriculum.window :]
+        if self.state.stage == len(self.stages) - 1:
+            return False
+        stage, score = self.stage, self.recent_score()
+        full = len(self.state.recent) >= min(self._config.curriculum.window, 2 * self._config.batch_size)
+        passed = stage.advance_score is not None and full and score is not None and score >= stage.advance_score
+        if passed or (stage.until_episode is not None and episodes_done >= stage.until_episode):
+            self.state = CurriculumState(stage=self.state.stage + 1)
+            return True
+        return False

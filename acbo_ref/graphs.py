@@ -1,0 +1,162 @@
+"""The prior: random directed acyclic graphs and random SCMs on them.
+
+Contract: a function of the generator it is given and nothing else. Every model has a target with at least one
+manipulable ancestor, so that there is something to learn. Variables are in topological order, named X0, X1, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acbo_ref.scm import SCM, Sine, Variable
+
+if TYPE_CHECKING:
+    from acbo_ref.config import PriorConfig
+
+Array = NDArray[Any]
+
+
+def chain(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """X0 -> X1 -> ... -> Xn-1."""
+    return np.eye(n, k=1, dtype=bool)
+
+
+def fork(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """X0 causes all others: two effects of a common cause look related and are no levers for each other."""
+    edges = np.zeros((n, n), bool)
+    edges[0, 1:] = True
+    return edges
+
+
+def collider(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """All others cause Xn-1."""
+    edges = np.zeros((n, n), bool)
+    edges[:-1, -1] = True
+    return edges
+
+
+def tree(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """Every variable but the first has one parent, uniformly among the earlier ones."""
+    edges = np.zeros((n, n), bool)
+    for j in range(1, n):
+        edges[rng.integers(j), j] = True
+    return edges
+
+
+def layered(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """Consecutive layers of 1 to 3 variables; edges with `edge_probability` from a layer to the next, at least one a child."""
+    edges = np.zeros((n, n), bool)
+    previous: list[int] = []
+    start = 0
+    while start < n:
+        layer = list(range(start, min(n, start + int(rng.integers(1, 4)))))
+        for j in layer:
+            if previous:
+                chosen = rng.random(len(previous)) < edge_probability
+                chosen[rng.integers(len(previous))] = True
+                edges[np.array(previous)[chosen], j] = True
+        previous, start = layer, layer[-1] + 1
+    return edges
+
+
+def erdos_renyi(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """Every forward edge independently with `edge_probability`."""
+    return np.triu(rng.random((n, n)) < edge_probability, k=1)
+
+
+def scale_free(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """Preferential attachment (Barabasi & Albert 1999): a new variable takes up to 2 parents, likelier those of high degree."""
+    edges = np.zeros((n, n), bool)
+    for j in range(1, n):
+        degree = edges[:j].sum(axis=1) + edges[:, :j].sum(axis=0) + 1.0
+        parents = rng.choice(j, size=min(2, j), replace=False, p=degree / degree.sum())
+        edges[parents, j] = True
+    return edges
+
+
+GRAPHS: dict[str, Callable[[int, np.random.Generator, float], Array]] = {
+    "chain": chain,
+    "fork": fork,
+    "collider": collider,
+    "tree": tree,
+    "layered": layered,
+    "erdos_renyi": erdos_renyi,
+    "scale_free": scale_free,
+}
+
+
+def sample_graph(kind: str, num_variables: int, rng: np.random.Generator, edge_probability: float = 0.5) -> Array:
+    """(V, V) bool, edges[i, j] means X_i -> X_j with i < j; never without any edge."""
+    edges = GRAPHS[kind](num_variables, rng, edge_probability)
+    if not edges.any():
+        edges[rng.integers(num_variables - 1), -1] = True
+    return edges
+
+
+def ancestors(edges: Array, node: int) -> Array:
+    """(V,) bool: variables with a directed path to `node`; edges must point forward."""
+    found = edges[:, node].copy()
+    for j in range(node - 1, -1, -1):
+        if found[j]:
+            found |= edges[:, j]
+    return found
+
+
+def sample_scm(prior: PriorConfig, kind: str, num_variables: int, rng: np.random.Generator, name: str = "random") -> SCM:
+    """One model of the prior on a random graph of family `kind`.
+
+    Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"). A share `standardised` of models is
+    rescaled to unit variance of every variable, x_j -> x_j / sd_j, as measured data usually is after scaling; raw models
+    are recognised by variances that grow along the order ("varsortability", Reisach et al. 2021) and these are not.
+    A share `nonlinear` has sine terms in place of half of the linear weight; a share `saturate` clips to the domain.
+    """
+    edges = sample_graph(kind, num_variables, rng, prior.edge_probability)
+    sign = rng.choice([-1.0, 1.0], size=edges.shape)
+    weights = np.where(edges, sign * rng.uniform(*prior.weight, size=edges.shape), 0.0)
+    noise_std = rng.uniform(*prior.noise_std, size=num_variables)
+    intercept = rng.uniform(*prior.intercept, size=num_variables)
+    standardised, nonlinear, saturate = rng.random(3) < (prior.standardised, prior.nonlinear, prior.saturate)
+    if standardised:
+        paths = np.linalg.inv(np.eye(num_variables) - weights)
+        std = np.sqrt(((noise_std[:, None] * paths) ** 2).sum(axis=0))
+        weights, noise_std, intercept = weights * std[:, None] / std, noise_std / std, intercept / std
+    sines: list[Sine] = []
+    names = [f"X{i}" for i in range(num_variables)]
+    if nonlinear:
+        for i, j in np.argwhere(edges):
+            frequency, phase = rng.uniform(*prior.sine_frequency), rng.uniform(0, 2 * np.pi)
+            amplitude = rng.uniform(*prior.sine_amplitude) * abs(weights[i, j])
+            sines.append(Sine(names[j], float(amplitude), float(phase), {names[i]: float(frequency)}))
+            if rng.random() < 0.5:
+                weights[i, j] = 0.0
+    target = _choose_target(edges, prior.target, rng)
+    manipulable = rng.random(num_variables) < prior.manipulable
+    manipulable[target] = False
+    causes = ancestors(edges, target)
+    if not (manipulable & causes).any():
+        manipulable[rng.choice(np.flatnonzero(causes))] = True
+    center = rng.uniform(*prior.domain_center, size=num_variables)
+    half_width = rng.uniform(*prior.domain_half_width, size=num_variables)
+    variables = tuple(
+        Variable(
+            names[i],
+            float(intercept[i]),
+            float(noise_std[i]),
+            float(center[i] - half_width[i]),
+            float(center[i] + half_width[i]),
+            bool(manipulable[i]),
+        )
+        for i in range(num_variables)
+    )
+    edge_list = {(names[i], names[j]): float(weights[i, j]) for i, j in np.argwhere(edges) if weights[i, j] != 0}
+    return SCM(name, names[target], variables, edge_list, tuple(sines), bool(saturate))
+
+
+def _choose_target(edges: Array, rule: str, rng: np.random.Generator) -> int:
+    """The last variable that has parents ("last"), or a uniform one among those that have ("any")."""
+    effects = np.flatnonzero(edges.any(axis=0))
+    return int(effects[-1] if rule == "last" else rng.choice(effects))

@@ -1,0 +1,299 @@
+"""Group Relative Policy Optimization on interventions, with every gradient by hand.
+
+In each state (episode e, decision k) G candidates (variable, value) are drawn and judged on the same exogenous noise, so
+their rewards differ by what was done and by nothing else. Following Shao et al. 2024 ("DeepSeekMath", eqs. 3 and 4),
+with the clipped surrogate of Schulman et al. 2017 (eq. 7):
+
+    A = (r - mean_g r) / (std_g r + 1e-4)
+    ratio = exp(log pi(a) - log pi_old(a))
+    loss = - mean min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A)          "clipped surrogate"
+           - c_entropy mean H(variable choice)
+           + c_parent  mean BCE(parent logits, true parents)
+           + c_outcome mean NLL(outcome head, outcomes of the candidates and of the probes)
+
+Means are taken within an episode first and then over episodes, so every episode weighs the same whatever its padding.
+There is no Kullback-Leibler penalty: the reference policy of language models has no counterpart here.
+
+Contract: functions of arrays; no sampling, no network, no optimiser.
+Letters: E episodes, K decisions, G candidates, P probes, N = G + P labelled draws, V variables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from acbo_ref.layers import Array, Params
+from acbo_ref.policy import PolicyOutputs, outcome_backward, outcome_forward
+
+ADVANTAGE_EPSILON = 1e-4
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Coefficients of the loss, and the clip range."""
+
+    clip_low: float
+    clip_high: float
+    entropy: float
+    parent: float
+    outcome: float
+
+
+@dataclass(frozen=True, eq=False)
+class LossBatch:
+    """What the loss needs besides the network's outputs.
+
+    Shapes: variable, value, old_log_prob, advantage (E, K, G); draw_variable, draw_value, draw_outcome (E, K, N), the
+    candidates followed by the probes, outcomes in standard units; parents, parent_mask (E, V): truth, and the variables
+    that count (valid and not the target); fixed_std: standard units.
+    """
+
+    variable: Array
+    value: Array
+    old_log_prob: Array
+    advantage: Array
+    draw_variable: Array
+    draw_value: Array
+    draw_outcome: Array
+    parents: Array
+    parent_mask: Array
+    fixed_std: float
+
+
+# ------------------------------------------------------------------------------------------------------ rewards
+
+
+def reward(target: Array, is_parent: Array, info_gain: Array, weights: tuple[float, float, float]) -> Array:
+    """r = w_target * (-standard target / 5) + w_parent * 1[parent] + w_info * information gain.
+
+    The one place where "lower is better" becomes "more reward". All arguments broadcast to (E, K, G).
+    """
+    w_target, w_parent, w_info = weights
+    return np.asarray(w_target * (-target / 5.0) + w_parent * is_parent + w_info * info_gain)
+
+
+def parent_entropy(parent_logits: Array, parent_mask: Array) -> Array:
+    """Entropy in nats of the parent posterior, independent Bernoullis: sum_i H(sigmoid(logit_i)); (..., V) -> (...).
+
+    H = softplus(x) - x sigmoid(x), which needs no logarithm of a small probability.
+    """
+    probability = sigmoid(parent_logits)
+    return np.asarray(((softplus(parent_logits) - parent_logits * probability) * parent_mask).sum(axis=-1))
+
+
+def advantages(rewards: Array, scale: str) -> Array:
+    """Group-relative advantages of rewards (E, K, G).
+
+    The mean is the group's. The divisor is the two-pass standard deviation (ddof 0) of the group, of the whole batch, or
+    1 for scale "none". A group whose rewards are all equal gets exactly 0, also where its mean is not exact.
+    """
+    centred = rewards - rewards.mean(axis=-1, keepdims=True)
+    centred = np.where(zero_std_groups(rewards)[..., None], 0.0, centred)
+    if scale == "none":
+        return np.asarray(centred)
+    if scale == "batch":
+        std = np.sqrt(((rewards - rewards.mean()) ** 2).mean())
+    else:
+        std = np.sqrt((centred**2).mean(axis=-1, keepdims=True))
+    return np.asarray(centred / (std + ADVANTAGE_EPSILON))
+
+
+def zero_std_groups(rewards: Array) -> Array:
+    """(E, K) bool: groups whose rewards are all equal; they teach nothing."""
+    return np.asarray(rewards.max(axis=-1) == rewards.min(axis=-1))
+
+
+# ---------------------------------------------------------------------------------------------- small functions
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) without overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)) without overflow."""
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def log_softmax(logits: Array) -> Array:
+    """log p over the last axis; a MASKED logit gives about -1e30, whose exp is exactly 0."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def one_hot(index: Array, size: int, dtype: Any) -> Array:
+    """(..., size), 1 at `index`. Gathering and scattering by products with it keeps the backward pass a transpose."""
+    return (np.arange(size) == index[..., None]).astype(dtype)
+
+
+# ------------------------------------------------------------------------------------------------- log-probability
+
+
+def log_prob_forward(outputs: PolicyOutputs, variable: Array, value: Array, fixed_std: float) -> tuple[Array, Any]:
+    """log pi(variable, value) = log softmax(logits)[variable] + log Normal(value; mean_variable, std_variable).
+
+    Args:
+        outputs: logits and means (E, K, V).
+        variable, value: (E, K, G); the value is the draw before it is clipped to the domain.
+        fixed_std: used where the policy has no log_stds of its own.
+    Returns:
+        (E, K, G)
+    """
+    log_p = log_softmax(outputs.logits)
+    chosen = one_hot(variable, log_p.shape[-1], log_p.dtype)  # (E, K, G, V)
+    mean = (chosen @ outputs.means[..., None])[..., 0]
+    if outputs.log_stds is None:
+        log_std = np.full_like(mean, math.log(fixed_std))
+    else:
+        log_std = (chosen @ outputs.log_stds[..., None])[..., 0]
+    # Taken by index: a product with the masked entries (about -1e30) would round the chosen one away.
+    log_choice = np.take_along_axis(log_p, variable, axis=-1)
+    z = (value - mean) * np.exp(-log_std)
+    return log_choice - 0.5 * z * z - log_std - _HALF_LOG_TWO_PI, (log_p, chosen, z, log_std)
+
+
+def log_prob_backward(d_log_prob: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """(d_logits, d_means, d_log_stds), each (E, K, V).
+
+    d log softmax[a] / d logit_j = 1[j = a] - p_j;  d log N / d mean = z / std;  d log N / d log std = z^2 - 1.
+    """
+    log_p, chosen, z, log_std = cache
+    scattered = (d_log_prob[..., None, :] @ chosen)[..., 0, :]
+    d_logits = scattered - np.exp(log_p) * d_log_prob.sum(axis=-1, keepdims=True)
+    d_means = ((d_log_prob * z * np.exp(-log_std))[..., None, :] @ chosen)[..., 0, :]
+    d_log_stds = ((d_log_prob * (z * z - 1.0))[..., None, :] @ chosen)[..., 0, :]
+    return d_logits, d_means, d_log_stds
+
+
+# ----------------------------------------------------------------------------------------------------- the terms
+
+
+def surrogate_forward(ratio: Array, advantage: Array, clip_low: float, clip_high: float) -> tuple[Array, Array]:
+    """min(ratio A, clip(ratio) A) of each candidate, and the cache: where the unclipped branch is the minimum.
+
+    At a tie the unclipped branch counts; inside the clip range the two are the same number.
+    """
+    unclipped = ratio * advantage
+    clipped = np.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantage
+    return np.minimum(unclipped, clipped), unclipped <= clipped
+
+
+def surrogate_backward(d_objective: Array, advantage: Array, is_unclipped: Array) -> Array:
+    """d_ratio = A where the unclipped branch is active, else 0: the clipped branch is constant in the ratio."""
+    return d_objective * advantage * is_unclipped
+
+
+def entropy_forward(logits: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    """H = - sum_i p_i log p_i of the variable choice, nats; (..., V) -> (...)."""
+    log_p = log_softmax(logits)
+    p = np.exp(log_p)
+    entropy = -(p * np.where(p > 0, log_p, 0.0)).sum(axis=-1)
+    return entropy, (p, log_p, entropy)
+
+
+def entropy_backward(d_entropy: Array, cache: tuple[Array, Array, Array]) -> Array:
+    """dH / dlogit_i = - p_i (log p_i + H)."""
+    p, log_p, entropy = cache
+    return np.asarray(-d_entropy[..., None] * p * (np.where(p > 0, log_p, 0.0) + entropy[..., None]))
+
+
+def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array) -> tuple[Array, Array]:
+    """Binary cross-entropy softplus(x) - x y, averaged over the variables that count; (E, K, V) -> (E, K).
+
+    The cache is d loss / d logit = (sigmoid(x) - y) / count.
+    """
+    mask = parent_mask[:, None].astype(parent_logits.dtype)
+    count = mask.sum(axis=-1, keepdims=True)
+    truth = parents[:, None].astype(parent_logits.dtype)
+    losses = (softplus(parent_logits) - parent_logits * truth) * mask / count
+    return losses.sum(axis=-1), (sigmoid(parent_logits) - truth) * mask / count
+
+
+def outcome_loss_forward(mean: Array, log_std: Array, outcome: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Gaussian negative log-likelihood 0.5 z^2 + log std + 0.5 log 2 pi with z = (y - mean) / std; shape (...)."""
+    inverse_std = np.exp(-log_std)
+    z = (outcome - mean) * inverse_std
+    return 0.5 * z * z + log_std + _HALF_LOG_TWO_PI, (z, inverse_std)
+
+
+def outcome_loss_backward(d_nll: Array, cache: tuple[Array, Array]) -> tuple[Array, Array]:
+    """d_mean = - z / std, d_log_std = 1 - z^2."""
+    z, inverse_std = cache
+    return -d_nll * z * inverse_std, d_nll * (1.0 - z * z)
+
+
+# ------------------------------------------------------------------------------------------------------ the loss
+
+
+def loss_forward(
+    params: Params, outputs: PolicyOutputs, batch: LossBatch, weights: LossWeights
+) -> tuple[float, dict[str, float], Any]:
+    """The loss of a minibatch, its terms and diagnostics, and the cache for `loss_backward`.
+
+    Returns:
+        (loss, terms, cache); `terms` has surrogate, entropy, parent_loss, outcome_loss, approx_kl, clip_ratio_low,
+        clip_ratio_high (shares of candidates whose gradient is cut at each bound).
+    """
+    log_prob, log_prob_cache = log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
+    log_ratio = log_prob - batch.old_log_prob
+    ratio = np.exp(log_ratio)
+    objective, is_unclipped = surrogate_forward(ratio, batch.advantage, weights.clip_low, weights.clip_high)
+    entropy, entropy_cache = entropy_forward(outputs.logits)
+    parent_loss, parent_cache = parent_loss_forward(outputs.parent_logits, batch.parents, batch.parent_mask)
+    gather = one_hot(batch.draw_variable, outputs.logits.shape[-1], outputs.logits.dtype)  # (E, K, N, V)
+    mean, log_std, outcome_cache = outcome_forward(params, gather @ outputs.outcome_hidden, batch.draw_value)
+    nll, nll_cache = outcome_loss_forward(mean, log_std, batch.draw_outcome)
+    terms = {
+        "surrogate": -float(objective.mean()),
+        "entropy": float(entropy.mean()),
+        "parent_loss": float(parent_loss.mean()),
+        "outcome_loss": float(nll.mean()),
+        # Schulman's k3 estimator of KL(old || new): never negative, exact 0 at ratio 1.
+        "approx_kl": float((ratio - 1.0 - log_ratio).mean()),
+        "clip_ratio_low": float(((ratio < 1.0 - weights.clip_low) & (batch.advantage < 0)).mean()),
+        "clip_ratio_high": float(((ratio > 1.0 + weights.clip_high) & (batch.advantage > 0)).mean()),
+    }
+    loss = (
+        terms["surrogate"]
+        - weights.entropy * terms["entropy"]
+        + weights.parent * terms["parent_loss"]
+        + weights.outcome * terms["outcome_loss"]
+    )
+    cache = (ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, gather, outcome_cache, nll_cache)
+    return loss, terms, cache
+
+
+def loss_backward(
+    params: Params, outputs: PolicyOutputs, batch: LossBatch, weights: LossWeights, cache: Any, grads: Params
+) -> PolicyOutputs:
+    """Gradient of the loss with respect to the network's outputs; the outcome head's own go to `grads`."""
+    ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, gather, outcome_cache, nll_cache = cache
+    # (1) - mean objective: d_ratio, then d log-prob = d_ratio * ratio
+    d_objective = np.full_like(ratio, -1.0 / ratio.size)
+    d_log_prob = surrogate_backward(d_objective, batch.advantage, is_unclipped) * ratio
+    d_logits, d_means, d_log_stds = log_prob_backward(d_log_prob, log_prob_cache)
+    # (2) - c_entropy mean entropy
+    num_decisions = entropy_cache[2].size
+    d_entropy = np.full_like(entropy_cache[2], -weights.entropy / num_decisions)
+    d_logits = d_logits + entropy_backward(d_entropy, entropy_cache)
+    # (3) + c_parent mean BCE
+    d_parent_logits = weights.parent / num_decisions * parent_cache
+    # (4) + c_outcome mean NLL, through the outcome head and back to the variable each draw was about
+    d_nll = np.full_like(batch.draw_value, weights.outcome / batch.draw_value.size)
+    d_mean, d_log_std = outcome_loss_backward(d_nll, nll_cache)
+    d_gathered = outcome_backward(params, d_mean, d_log_std, outcome_cache, grads)
+    d_outcome_hidden = gather.swapaxes(-1, -2) @ d_gathered
+    return PolicyOutputs(
+        logits=d_logits,
+        means=d_means,
+        log_stds=None if outputs.log_stds is None else d_log_stds,
+        parent_logits=d_parent_logits,
+        outcome_hidden=d_outcome_hidden,
+    )

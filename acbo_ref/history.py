@@ -1,0 +1,121 @@
+"""What the policy sees: standard units, input channels and the row mask (DESIGN of the one-pass episode).
+
+An episode is one sequence of R = O + K rows,
+
+    [ O observational rows ][ start row ][ intervention rows 1 .. K-1 ],      decision k is read at row O + k.
+
+Standard units map every variable affinely, so that the policy is indifferent to the user's units:
+
+    manipulable variable     [low, high] -> [-5, 5]
+    any other, and target    (x - mean) / std over the observational rows
+
+Channels of a row and variable: standard value / 5, is-target, is-intervened, is-start.
+
+Contract: pure functions of arrays. Nothing here draws random numbers or holds parameters.
+Letters: E episodes, O observational rows, K decisions, R rows, V variables, C = 4 channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CHANNELS = 4
+# Half the width of a domain in standard units, and the number that standard values are divided by.
+HALF_WIDTH = 5.0
+# A location-scale map needs a positive scale. Fewer than two rows, or rows that do not vary, give scale 1.
+MIN_STD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that is known of E systems before the first intervention. Nothing in here tells how the target is caused.
+
+    Args:
+        observations: (E, O, V) observational rows, raw units; rows beyond an episode's own number are ignored.
+        observation_mask: (E, O) bool, the rows that count.
+        target: (E,) int.
+        valid: (E, V) bool, false for padding.
+        manipulable: (E, V) bool.
+        low, high: (E, V) domains, raw units; read only where manipulable.
+    """
+
+    observations: Array
+    observation_mask: Array
+    target: Array
+    valid: Array
+    manipulable: Array
+    low: Array
+    high: Array
+
+    @property
+    def is_target(self) -> Array:
+        """(E, V) bool"""
+        width = self.valid.shape[1]
+        return np.arange(width) == self.target[:, None]
+
+
+def standard_units(task: Task) -> tuple[Array, Array]:
+    """(location, scale), each (E, V): standard = (raw - location) / scale.
+
+    The spread of a variable that is not manipulable is its sample standard deviation (ddof 0) over the O rows; with
+    fewer than two rows or a constant column it is 1, and with no rows the location is 0.
+    """
+    weight = task.observation_mask[:, :, None].astype(task.observations.dtype)
+    count = np.maximum(weight.sum(axis=1), 1.0)
+    mean = (task.observations * weight).sum(axis=1) / count
+    variance = (((task.observations - mean[:, None]) * weight) ** 2).sum(axis=1) / count
+    std = np.sqrt(variance)
+    std = np.where(std > MIN_STD * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
+    scale = np.where(task.manipulable, (task.high - task.low) / (2 * HALF_WIDTH), std)
+    return location, scale
+
+
+def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Array:
+    """Channels of measured rows: (E, N, V) standard values and (E, N, V) bool flags -> (E, N, V, C)."""
+    shape = standard.shape
+    return np.stack(
+        [
+            standard / HALF_WIDTH,
+            np.broadcast_to(is_target[:, None], shape).astype(standard.dtype),
+            np.broadcast_to(is_intervened, shape).astype(standard.dtype),
+            np.zeros(shape, standard.dtype),
+        ],
+        axis=-1,
+    )
+
+
+def observation_channels(task: Task, location: Array, scale: Array) -> Array:
+    """(E, O, V, C) of the observational rows; padding is zeroed."""
+    standard = (task.observations - location[:, None]) / scale[:, None]
+    standard = np.where(task.valid[:, None] & task.observation_mask[:, :, None], standard, 0.0)
+    return row_channels(standard, task.is_target, np.zeros(standard.shape, bool))
+
+
+def start_channels(is_target: Array, dtype: Any = float) -> Array:
+    """(E, V, C) of the start row, which stands for "nothing done yet": value 0, is-target, 0, 1."""
+    channels = np.zeros((*is_target.shape, CHANNELS), dtype)
+    channels[..., 1] = is_target
+    channels[..., 3] = 1.0
+    return channels
+
+
+def attention_mask(observation_mask: Array, num_later: int) -> Array:
+    """(E, R, R) bool, [e, r, s]: may row r read row s?
+
+    Observational rows read all observational rows and nothing else; every later row reads the observational rows, the
+    later rows before it, and itself. Every row reads itself, so that no softmax is empty, padding included.
+    """
+    num_episodes, num_obs = observation_mask.shape
+    rows = num_obs + num_later
+    later = np.arange(rows) >= num_obs
+    causal = np.tril(np.ones((rows, rows), bool)) & later[:, None] & later[None, :]
+    mask = np.broadcast_to(causal | np.eye(rows, dtype=bool), (num_episodes, rows, rows)).copy()
+    mask[:, :, :num_obs] |= observation_mask[:, None, :]
+    return mask

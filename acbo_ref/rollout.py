@@ -1,0 +1,326 @@
+"""Episodes: draw the noise, simulate, decide, and collect what an update needs.
+
+An iteration collects E whole episodes with the current parameters. In each state G candidates are drawn from the policy
+and scored in the simulator on the same exogenous noise (common random numbers); the committed row is that of candidate 0,
+an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only.
+
+Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs in its own dtype.
+Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, V variables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acbo_ref import grpo
+from acbo_ref.config import Config
+from acbo_ref.history import (
+    HALF_WIDTH,
+    Task,
+    attention_mask,
+    observation_channels,
+    row_channels,
+    standard_units,
+    start_channels,
+)
+from acbo_ref.layers import Params
+from acbo_ref.policy import Decoder, PolicyInputs, PolicyOutputs, heads_forward, outcome_forward
+from acbo_ref.randomness import Role, generator
+from acbo_ref.scm import SCMBatch, simulate
+
+Array = NDArray[Any]
+
+# Values at which `decision: surrogate` asks the outcome head, ends of the domain included.
+SURROGATE_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeNoise:
+    """Every random number of E episodes.
+
+    Shapes: observation (E, O, V) and intervention (E, K, V), standard normal; gumbel (E, K, G, V); normal (E, K, G);
+    probe (E, K, P, 2) uniform in [0, 1): which variable, which value.
+    """
+
+    observation: Array
+    intervention: Array
+    gumbel: Array
+    normal: Array
+    probe: Array
+
+
+def draw_noise(config: Config, iteration: int, num_observations: int, num_variables: int) -> EpisodeNoise:
+    """The noise of one iteration, a pure function of (seed, role, iteration) and the shapes."""
+    e, k, v = config.batch_size, config.interventions_per_episode, num_variables
+    g, p = config.grpo.group_size, config.surrogate.probes
+    exogenous = generator(config.seed, Role.EXOGENOUS_NOISE, iteration)
+    return EpisodeNoise(
+        observation=exogenous.standard_normal((e, num_observations, v)),
+        intervention=exogenous.standard_normal((e, k, v)),
+        gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
+        normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
+        probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """E whole episodes: what the loss needs, and what reports show.
+
+    Shapes: inputs, see PolicyInputs; variable, value, log_prob, rewards (E, K, G), values standard and unclipped;
+    draw_variable, draw_value, draw_outcome (E, K, N) standard, values clipped as applied; parents, parent_mask (E, V);
+    applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw; fixed_std as used.
+    """
+
+    inputs: PolicyInputs
+    variable: Array
+    value: Array
+    log_prob: Array
+    rewards: Array
+    draw_variable: Array
+    draw_value: Array
+    draw_outcome: Array
+    parents: Array
+    parent_mask: Array
+    applied: Array
+    outcome: Array
+    fixed_std: float
+
+
+def observe(problems: SCMBatch, noise: Array, observation_mask: Array) -> Task:
+    """The observational rows of E systems and what else is known of them; noise (E, O, V)."""
+    nothing = -np.ones(noise.shape[:2], int)
+    return Task(
+        observations=simulate(problems, noise, nothing, np.zeros(noise.shape[:2])),
+        observation_mask=observation_mask,
+        target=problems.target,
+        valid=problems.valid,
+        manipulable=problems.manipulable,
+        low=problems.low,
+        high=problems.high,
+    )
+
+
+def to_raw(location: Array, scale: Array, variable: Array, standard: Array) -> Array:
+    """Raw values of standard ones of the variables named by `variable`, (E, ...) each, clipped to the domain."""
+    index = variable.reshape(len(variable), -1)
+    loc = np.take_along_axis(location, index, axis=1).reshape(variable.shape)
+    sc = np.take_along_axis(scale, index, axis=1).reshape(variable.shape)
+    return np.asarray(loc + sc * np.clip(standard, -HALF_WIDTH, HALF_WIDTH))
+
+
+def probe_actions(uniform: Array, choosable: Array) -> tuple[Array, Array]:
+    """Uniform (variable, standard value) draws from uniforms (E, P, 2): the j-th choosable variable, a value in [-5, 5]."""
+    count = choosable.sum(axis=1)[:, None]
+    rank = np.minimum((uniform[..., 0] * count).astype(int), count - 1)
+    position = np.argsort(~choosable, axis=1, kind="stable")  # choosable variables first, in order
+    return np.take_along_axis(position, rank, axis=1), HALF_WIDTH * (2.0 * uniform[..., 1] - 1.0)
+
+
+def rollout(
+    params: Params,
+    config: Config,
+    problems: SCMBatch,
+    observation_mask: Array,
+    noise: EpisodeNoise,
+    fixed_std: float,
+) -> Trajectories:
+    """Play E episodes of K interventions with the current policy.
+
+    Args:
+        params: the network's parameters.
+        problems: E systems.
+        observation_mask: (E, O) bool, which observational rows an episode gets.
+        noise: see EpisodeNoise.
+        fixed_std: standard deviation of the value draw, standard units (not used with a learned one).
+    """
+    dtype = params["embed.weight"].dtype
+    num_groups = noise.gumbel.shape[2]
+    steps = noise.intervention.shape[1]
+    each = np.arange(problems.shape[0])
+    task = observe(problems, noise.observation, observation_mask)
+    location, scale = standard_units(task)
+    observations = observation_channels(task, location, scale).astype(dtype)
+    decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
+    parent_mask = task.valid & ~task.is_target
+    target_location, target_scale = location[each, task.target], scale[each, task.target]
+
+    def channels_of(rows: Array, variable: Array) -> Array:
+        """Rows (E, N, V) under interventions on `variable` (E, N) -> (E, N, V, C)."""
+        standard = np.where(task.valid[:, None], (rows - location[:, None]) / scale[:, None], 0.0)
+        intervened = np.arange(rows.shape[2]) == variable[..., None]
+        return row_channels(standard, task.is_target, intervened).astype(dtype)
+
+    later = [start_channels(task.is_target, dtype)]
+    collected: dict[str, list[Array]] = {key: [] for key in _COLLECTED}
+    for k in range(steps):
+        h = decoder.append(later[-1])
+        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable)
+        variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
+        probe_variable, probe_value = probe_actions(noise.probe[:, k], task.manipulable)
+        draw_variable = np.concatenate([variable, probe_variable], axis=1)
+        draw_value = np.clip(np.concatenate([value, probe_value], axis=1), -HALF_WIDTH, HALF_WIDTH)
+        raw_value = to_raw(location, scale, draw_variable, draw_value)
+        same_noise = np.repeat(noise.intervention[:, k, None], draw_variable.shape[1], axis=1)
+        rows = simulate(problems, same_noise, draw_variable, raw_value)
+        outcome = rows[each, :, task.target]
+        draw_outcome = (outcome - target_location[:, None]) / target_scale[:, None]
+        candidates = channels_of(rows[:, :num_groups], variable)
+        info_gain = np.zeros(variable.shape)
+        if config.reward.info_gain > 0:
+            info_gain = information_gain(params, config, decoder, outputs, candidates, task, parent_mask)
+        is_parent = np.take_along_axis(problems.parents, variable, axis=1)
+        weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
+        rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
+        later.append(candidates[:, 0])
+        step = (variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, raw_value[:, 0], outcome[:, 0])
+        for key, array in zip(_COLLECTED, step, strict=True):
+            collected[key].append(array)
+    stacked = {key: np.stack(arrays, axis=1) for key, arrays in collected.items()}
+    for key in ("value", "log_prob", "rewards", "draw_value", "draw_outcome"):
+        stacked[key] = stacked[key].astype(dtype)
+    inputs = PolicyInputs(
+        channels=np.concatenate([observations, np.stack(later[:steps], axis=1)], axis=1),
+        valid=task.valid,
+        choosable=task.manipulable,
+        row_mask=attention_mask(observation_mask, steps),
+    )
+    return Trajectories(inputs=inputs, parents=problems.parents, parent_mask=parent_mask, fixed_std=fixed_std, **stacked)
+
+
+_COLLECTED = (
+    "variable", "value", "log_prob", "rewards", "draw_variable", "draw_value", "draw_outcome", "applied", "outcome",
+)  # fmt: skip
+
+
+def draw_candidates(
+    outputs: PolicyOutputs, gumbel: Array, normal: Array, fixed_std: float
+) -> tuple[Array, Array, Array]:
+    """G candidates (variable, value, log-prob), (E, G) each, from outputs of one decision.
+
+    The Gumbel-max trick: argmax_i (logit_i + Gumbel_i) is a draw from softmax(logits) (Gumbel 1954). The value is
+    mean + std * normal of the chosen variable.
+    """
+    variable = (outputs.logits + gumbel).argmax(axis=-1)  # logits (E, 1, V), gumbel (E, G, V)
+    mean = np.take_along_axis(outputs.means[:, 0], variable, axis=1)
+    std: Array | float = fixed_std
+    if outputs.log_stds is not None:
+        std = np.exp(np.take_along_axis(outputs.log_stds[:, 0], variable, axis=1))
+    value = (mean + std * normal).astype(mean.dtype)
+    log_prob, _ = grpo.log_prob_forward(outputs, variable[:, None], value[:, None], fixed_std)
+    return variable, value, log_prob[:, 0]
+
+
+def information_gain(
+    params: Params,
+    config: Config,
+    decoder: Decoder,
+    outputs: PolicyOutputs,
+    candidates: Array,
+    task: Task,
+    parent_mask: Array,
+) -> Array:
+    """(E, G): entropy of the parent posterior now, minus after reading each candidate's row; nats."""
+    before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
+    after = []
+    for g in range(candidates.shape[1]):
+        peeked, _ = heads_forward(params, config.policy, decoder.peek(candidates[:, g])[:, None], task.manipulable)
+        after.append(grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask))
+    return np.asarray(before[:, None] - np.stack(after, axis=1))
+
+
+# --------------------------------------------------------------------------------- deciding, outside of training
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What to do next in each of E systems, and why.
+
+    Shapes: variable (E,); value (E,) raw, inside the domain; probability (E, V) of choosing each variable;
+    parent_probability (E, V); outcome_mean, outcome_std (E,) raw: the target predicted under this very action.
+    """
+
+    variable: Array
+    value: Array
+    probability: Array
+    parent_probability: Array
+    outcome_mean: Array
+    outcome_std: Array
+
+
+class Session:
+    """E systems side by side, one row at a time: `decide`, do it, `observe` the row, and so on.
+
+    Args:
+        params, config: the policy.
+        task: what is known before the first intervention.
+        capacity: how many interventions will be observed at most.
+    """
+
+    def __init__(self, params: Params, config: Config, task: Task, capacity: int) -> None:
+        self._params, self._config, self._task = params, config, task
+        self._dtype = params["embed.weight"].dtype
+        self._location, self._scale = standard_units(task)
+        observations = observation_channels(task, self._location, self._scale).astype(self._dtype)
+        self._decoder = Decoder(
+            params, config.policy, observations, task.observation_mask, task.valid, capacity + 1
+        )
+        self._h = self._decoder.append(start_channels(task.is_target, self._dtype))
+
+    def observe(self, variable: Array, rows: Array) -> None:
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
+        intervened = np.arange(rows.shape[1]) == variable[:, None]
+        channels = row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0]
+        self._h = self._decoder.append(channels.astype(self._dtype))
+
+    def decide(self, gumbel: Array | None = None, normal: Array | None = None, decision: str | None = None) -> Decision:
+        """The next action of each system.
+
+        Args:
+            gumbel, normal: (E, V) and (E,) for a sampled decision; None for the deterministic one.
+            decision: "policy" or "surrogate"; default the configured one.
+        """
+        task, policy = self._task, self._config.policy
+        outputs, _ = heads_forward(self._params, policy, self._h[:, None], task.manipulable)
+        logits, means = outputs.logits[:, 0], outputs.means[:, 0]
+        if (decision or self._config.decision) == "surrogate":
+            variable, standard = self._lowest_predicted(outputs.outcome_hidden[:, 0])
+        else:
+            variable = logits.argmax(axis=1) if gumbel is None else (logits + gumbel).argmax(axis=1)
+            standard = np.take_along_axis(means, variable[:, None], axis=1)[:, 0]
+            if normal is not None:
+                std: Array | float = policy.fixed_std
+                if outputs.log_stds is not None:
+                    std = np.exp(np.take_along_axis(outputs.log_stds[:, 0], variable[:, None], axis=1)[:, 0])
+                standard = standard + std * normal
+        standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+        each = np.arange(len(variable))
+        mean, log_std, _ = outcome_forward(self._params, outputs.outcome_hidden[each, 0, variable], standard)
+        location, scale = self._location[each, task.target], self._scale[each, task.target]
+        return Decision(
+            variable=variable,
+            value=to_raw(self._location, self._scale, variable, standard),
+            probability=np.exp(grpo.log_softmax(logits)),
+            parent_probability=grpo.sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
+            outcome_mean=location + scale * mean,
+            outcome_std=scale * np.exp(log_std),
+        )
+
+    def _lowest_predicted(self, hidden: Array) -> tuple[Array, Array]:
+        """(variable, standard value) of the lowest mean that the outcome head predicts on a grid; hidden (E, V, D/2)."""
+        num_episodes, width, half = hidden.shape
+        grid = SURROGATE_GRID.astype(self._dtype)
+        shape = (num_episodes, width, grid.size)
+        mean, _, _ = outcome_forward(
+            self._params,
+            np.broadcast_to(hidden[:, :, None], (*shape, half)),
+            np.broadcast_to(grid, shape),
+        )
+        mean = np.where(self._task.manipulable[:, :, None], mean, np.inf)
+        best = mean.reshape(num_episodes, -1).argmin(axis=1)
+        return best // grid.size, grid[best % grid.size]
