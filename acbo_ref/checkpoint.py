@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import platform
-import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,13 +196,3 @@ def _read(archive: zipfile.ZipFile) -> Checkpoint:
         config, state, int(header["iteration"]), header["progress"], header["versions"], header["sha256"]
     )
 
-
-def is_resumable(path: str | Path) -> bool:
-    """Whether the file has Adam's moments."""
-    with zipfile.ZipFile(checkpoint_path(path)) as archive:
-        return any(name.startswith("first_moment/") for name in archive.namelist())
-
-
-def python_version() -> str:
-    """For `acbo info`."""
-    return sys.version.split()[0]

@@ -17,7 +17,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -413,7 +413,3 @@ def episode_gains(problems: SCMBatch, variable: Array, value: Array) -> tuple[Ar
     steps = variable.shape[1]
     return (mean[:, None] - expected).sum(axis=1) / std, steps * (mean - best) / std
 
-
-def shorter(config: Config, episodes: int) -> Config:
-    """The same config with another number of episodes."""
-    return replace(config, total_episodes=episodes)

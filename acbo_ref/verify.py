@@ -285,3 +285,11 @@ def verify_reference() -> list[Check]:
     )
     checks += invariant_checks(small_config())
     return checks
+
+
+# --------------------------------------------------------------------------------------- a backend against this one
+
+
+def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:
+    """A backend against the reference, in float64: rollouts, updates, ten iterations, decisions."""
+    raise NotImplementedError

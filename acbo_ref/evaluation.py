@@ -1,0 +1,306 @@
+"""Evaluation: the policy and the baselines on the same systems, the same observations and the same noise.
+
+One intervention is one query, for every method. A method is judged by the true expected target of what it does and of
+what it recommends, never by a lucky row (metrics.py). `policy` decides deterministically, `policy_sampled` draws from the
+policy as in training, `surrogate` takes the lowest prediction of the outcome head.
+
+Contract: `evaluate` returns the object that `acbo evaluate --format json` prints, format "acbo-evaluation/1".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acbo_ref.backend import Backend, ReferenceBackend
+from acbo_ref.baselines import BASELINES, Constant, Method, Problem
+from acbo_ref.checkpoint import Checkpoint, load_checkpoint
+from acbo_ref.config import Config
+from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.history import HALF_WIDTH, Task, standard_units
+from acbo_ref.metrics import MethodResults, summarise
+from acbo_ref.randomness import Role, generator
+from acbo_ref.scm import System
+from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
+
+Array = NDArray[Any]
+FORMAT = "acbo-evaluation/1"
+POLICY_METHODS = ("policy", "policy_sampled", "surrogate")
+METHODS = (*POLICY_METHODS, *BASELINES, "oracle")
+DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "oracle")
+DEFAULT_OBSERVATIONS, DEFAULT_INTERVENTIONS = 20, 20
+# Systems of a suite on which single decisions of the policy are timed, one system at a time as a user would.
+TIMED_SYSTEMS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Episodes:
+    """The systems of a suite with everything random about them drawn: rows before, noise of each step."""
+
+    systems: list[System]  # as minimisation
+    sign: Array  # (S,) -1 where the user maximises
+    observations: list[Array]
+    noise: list[Array]  # (K, noise_dim) a system
+    streams: list[int]
+    seed: int
+
+
+def _draw(suite: Suite, seed: int, num_observations: int, steps: int) -> _Episodes:
+    systems = [system.minimised() for system in suite.systems]
+    observations, noise, streams = [], [], []
+    for n, system in enumerate(systems):
+        rng = generator(seed, Role.SUITE_NOISE, suite.first_stream + n)
+        observations.append(system.simulate(rng.standard_normal((num_observations, system.noise_dim))))
+        noise.append(rng.standard_normal((steps, system.noise_dim)))
+        streams.append(suite.first_stream + n)
+    sign = np.array([-1.0 if system.direction == "maximize" else 1.0 for system in suite.systems])
+    return _Episodes(systems, sign, observations, noise, streams, seed)
+
+
+@dataclass(eq=False)
+class _Played:
+    """Actions and rows of one method: variable, value, cost (S, K); recommended action (S,) each."""
+
+    variable: Array
+    value: Array
+    cost: Array
+    recommended_variable: Array
+    recommended_value: Array
+    parent_probability: list[Array]
+    seconds: list[float]
+
+
+def _play_method(episodes: _Episodes, make: Callable[[int, Problem], Method], steps: int) -> _Played:
+    """A baseline on every system, one after another."""
+    count = len(episodes.systems)
+    played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
+                     np.zeros(count, int), np.zeros(count), [], [])  # fmt: skip
+    for s, system in enumerate(episodes.systems):
+        problem = Problem(
+            episodes.observations[s], system.target_index, system.manipulable, system.low, system.high
+        )
+        method = make(s, problem)
+        for k in range(steps):
+            began = time.perf_counter()
+            action = method.ask()
+            spent = time.perf_counter() - began
+            row = system.simulate(episodes.noise[s][k : k + 1], *action)[0]
+            began = time.perf_counter()
+            method.tell(action, row)
+            played.seconds.append(spent + time.perf_counter() - began)
+            played.variable[s, k], played.value[s, k] = action
+            played.cost[s, k] = row[system.target_index]
+        played.recommended_variable[s], played.recommended_value[s] = method.recommend()
+    return played
+
+
+def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task:
+    """The systems side by side, padded to the largest, in their own order of variables."""
+    count, width = len(systems), max(len(system.names) for system in systems)
+    task = Task(
+        observations=np.zeros((count, len(observations[0]), width)),
+        observation_mask=np.ones((count, len(observations[0])), bool),
+        target=np.array([system.target_index for system in systems]),
+        valid=np.zeros((count, width), bool),
+        manipulable=np.zeros((count, width), bool),
+        low=np.full((count, width), -1.0),
+        high=np.full((count, width), 1.0),
+    )
+    for s, system in enumerate(systems):
+        n = len(system.names)
+        task.observations[s, :, :n] = observations[s]
+        task.valid[s, :n] = True
+        task.manipulable[s, :n] = system.manipulable
+        task.low[s, :n], task.high[s, :n] = system.low, system.high
+    return task
+
+
+def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str, steps: int) -> _Played:
+    """The policy on all systems at once; decisions are timed on single systems."""
+    systems, count = episodes.systems, len(episodes.systems)
+    task = batch_task(systems, episodes.observations)
+    width = task.valid.shape[1]
+    session = backend.session(state, task, steps)
+    played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
+                     np.zeros(count, int), np.zeros(count), [], [])  # fmt: skip
+    drawn: dict[str, Any] = {}
+    sampled = method == "policy_sampled"
+    rngs = [generator(episodes.seed, Role.BASELINE, stream) for stream in episodes.streams]
+    if sampled:
+        gumbel = np.zeros((steps, count, width))
+        for s, system in enumerate(systems):  # a system's draws do not depend on its batch-mates' sizes
+            gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
+        normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
+    kind = "surrogate" if method == "surrogate" else None
+    for k in range(steps):
+        if sampled:
+            drawn = {"gumbel": gumbel[k], "normal": normal[k]}
+        decision = session.decide(**drawn, decision=kind)
+        rows = np.zeros((count, width))
+        for s, system in enumerate(systems):
+            row = system.simulate(
+                episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s])
+            )[0]
+            rows[s, : len(row)] = row
+        played.variable[:, k], played.value[:, k] = decision.variable, decision.value
+        played.cost[:, k] = rows[np.arange(count), task.target]
+        session.observe(decision.variable, rows)
+    last = session.decide(decision=kind)  # what it would settle on: never a draw
+    played.recommended_variable[:], played.recommended_value[:] = last.variable, last.value
+    for s, system in enumerate(systems):
+        others = np.arange(len(system.names)) != system.target_index
+        played.parent_probability.append(np.asarray(last.parent_probability[s, : len(system.names)][others]))
+    played.seconds = _time_decisions(episodes, backend, state, played, kind, steps)
+    return played
+
+
+def _time_decisions(
+    episodes: _Episodes, backend: Backend, state: Any, played: _Played, kind: str | None, steps: int
+) -> list[float]:
+    """Seconds from a measured row to the next decision, for one system at a time, after a warm-up of two steps."""
+    seconds = []
+    for s in range(min(TIMED_SYSTEMS, len(episodes.systems))):
+        system = episodes.systems[s]
+        session = backend.session(state, batch_task([system], [episodes.observations[s]]), steps)
+        for k in range(steps):
+            action = int(played.variable[s, k]), float(played.value[s, k])
+            rows = system.simulate(episodes.noise[s][k : k + 1], *action)
+            began = time.perf_counter()
+            session.observe(np.array([action[0]]), rows)
+            session.decide(decision=kind)
+            seconds.append(time.perf_counter() - began)
+    warm = seconds[2:]
+    return warm if warm else seconds
+
+
+def _results(episodes: _Episodes, played: _Played) -> MethodResults:
+    """Judge what was played by the systems' true expectations."""
+    systems = episodes.systems
+    shape = played.variable.shape
+    moments = np.array([system.observational_moments for system in systems])
+    spread = np.where(moments[:, 1] > 0, moments[:, 1], 1.0)
+    expected, recommended = np.zeros(shape), np.zeros(shape[0])
+    standard, is_parent, is_optimal = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
+    parents = []
+    for s, system in enumerate(systems):
+        actions = np.stack([played.variable[s], played.value[s]], axis=1)
+        actions = np.concatenate([actions, [[played.recommended_variable[s], played.recommended_value[s]]]])
+        distinct, inverse = np.unique(actions, axis=0, return_inverse=True)
+        outcome = system.expected_target(distinct[:, 0].astype(int), distinct[:, 1])[inverse.reshape(-1)]
+        expected[s], recommended[s] = outcome[:-1], outcome[-1]
+        task = batch_task([system], [episodes.observations[s]])
+        location, scale = standard_units(task)
+        index = played.variable[s]
+        standard[s] = np.clip((played.value[s] - location[0, index]) / scale[0, index], -HALF_WIDTH, HALF_WIDTH)
+        is_parent[s] = system.parent_mask[index]
+        is_optimal[s] = index == system.oracle.variable
+        parents.append(np.delete(system.parent_mask, system.target_index))
+    return MethodResults(
+        variable=played.variable,
+        value=played.value,
+        standard=standard,
+        outcome=played.cost * episodes.sign[:, None],
+        cost=played.cost,
+        expected=expected,
+        recommended=recommended,
+        baseline=moments[:, 0],
+        spread=spread,
+        best=np.array([system.oracle.expected for system in systems]),
+        is_parent=is_parent,
+        is_optimal=is_optimal,
+        parent_probability=played.parent_probability,
+        parents=parents if played.parent_probability else [],
+        seconds=played.seconds,
+    )
+
+
+def run_method(
+    suite: Suite, method: str, seed: int, num_observations: int, steps: int, backend: Backend | None, state: Any
+) -> MethodResults:
+    """One method on one suite."""
+    episodes = _draw(suite, seed, num_observations, steps)
+    if method in POLICY_METHODS:
+        if backend is None:
+            raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
+        return _results(episodes, _play_policy(episodes, backend, state, method, steps))
+    if method == "oracle":
+        return _results(episodes, _play_method(episodes, lambda s, _: Constant(episodes.systems[s].oracle), steps))
+    if method not in BASELINES:
+        raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
+    cls = BASELINES[method]
+    return _results(
+        episodes,
+        _play_method(episodes, lambda s, problem: cls(problem, generator(seed, Role.BASELINE, episodes.streams[s])), steps),
+    )
+
+
+def evaluate(
+    checkpoint: Checkpoint | str | Path | None = None,
+    suites: Sequence[str] = (),
+    scm_files: Sequence[str | Path] = (),
+    methods: Sequence[str] = (),
+    observations: int = DEFAULT_OBSERVATIONS,
+    interventions: int = DEFAULT_INTERVENTIONS,
+    seed: int = 0,
+    quick: bool = False,
+    make_backend: Callable[[Config], Backend] = ReferenceBackend,
+    on_cell: Callable[[str, str], None] | None = None,
+) -> dict[str, Any]:
+    """Compare methods on suites.
+
+    Args:
+        checkpoint: the policy; may be None if no method needs it.
+        suites: names, default all of them unless `scm_files` are given.
+        scm_files: these form the suite "files".
+        methods: names, default DEFAULT_METHODS (without the policy's if there is no checkpoint).
+        observations: rows O before the first intervention.
+        interventions: K.
+        seed: of systems and noise.
+        quick: 16 systems a suite in place of 64.
+        make_backend: builds the backend that runs the policy.
+        on_cell: called with (suite, method) before each.
+    Raises:
+        AcboError: unknown names, unreadable files, numbers out of range.
+    """
+    if observations < 0 or interventions < 1:
+        raise AcboError(
+            f"observations {observations} and interventions {interventions}", "observations >= 0, interventions >= 1"
+        )
+    loaded = load_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+    chosen = list(methods) or [m for m in DEFAULT_METHODS if loaded is not None or m not in POLICY_METHODS]
+    for method in chosen:
+        if method not in METHODS:
+            raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
+        if method in POLICY_METHODS and loaded is None:
+            raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
+    names = list(suites) or ([] if scm_files else list(SUITES))
+    to_run = [load_suite(name, seed, quick) for name in names]
+    if scm_files:
+        to_run.append(files_suite(scm_files))
+    backend = make_backend(loaded.config) if loaded is not None else None
+    state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
+    report = []
+    for suite in to_run:
+        summaries = {}
+        for method in chosen:
+            if on_cell is not None:
+                on_cell(suite.name, method)
+            summaries[method] = summarise(run_method(suite, method, seed, observations, interventions, backend, state))
+        report.append({"name": suite.name, "scms": len(suite.systems), "methods": summaries})
+    settings = {
+        "checkpoint_sha256": loaded.sha256 if loaded is not None else None,
+        "backend": backend.name if backend is not None else None,
+        "observations": observations,
+        "interventions": interventions,
+        "seed": seed,
+        "quick": quick,
+        "methods": chosen,
+        "suites": [suite.name for suite in to_run],
+    }
+    return {"format": FORMAT, "settings": settings, "suites": report}

@@ -1,0 +1,106 @@
+"""`acbo evaluate`"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from acbo_cli.options import backend_option, echo_json, format_option, make_backend, table
+
+
+@click.command()
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; needed for the policy's methods.")
+@click.option("--quick", is_flag=True, help="16 systems a suite in place of 64.")
+@click.option("--suite", "suites", multiple=True, help="Suite name, repeatable; default all.")
+@click.option("--scm", "scm_files", multiple=True, type=click.Path(path_type=Path), help="SCM file, repeatable; together the suite 'files'.")
+@click.option("--methods", help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, oracle.")
+@click.option("--observations", type=int, default=20, show_default=True, help="Observational rows before the first intervention.")
+@click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
+@backend_option
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for evaluation.json.")
+@format_option
+def evaluate(
+    checkpoint: Path | None,
+    quick: bool,
+    suites: tuple[str, ...],
+    scm_files: tuple[Path, ...],
+    methods: str | None,
+    observations: int,
+    interventions: int,
+    seed: int,
+    backend: str | None,
+    output: Path | None,
+    output_format: str,
+) -> None:
+    """Compare a policy with baselines on systems it has never seen; every intervention is one query."""
+    from acbo_ref.atomic import write_atomically
+    from acbo_ref.evaluation import evaluate as run
+
+    _, maker = make_backend(backend or "ref")
+    live = sys.stderr.isatty()
+
+    def progress(suite: str, method: str) -> None:
+        text = f"evaluating {suite}: {method}"
+        click.echo("\r" + text.ljust(60) if live else text, nl=not live, err=True)
+
+    report = run(
+        checkpoint,
+        suites,
+        scm_files,
+        [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else (),
+        observations,
+        interventions,
+        seed,
+        quick,
+        maker,
+        progress,
+    )
+    if live:
+        click.echo("\r" + " " * 60 + "\r", nl=False, err=True)
+    if output is not None:
+        write_atomically(output / "evaluation.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+        click.echo(f"written: {output / 'evaluation.json'}", err=True)
+    if output_format == "json":
+        echo_json(report)
+    else:
+        click.echo(as_text(report))
+
+
+_COLUMNS = (
+    ("first step", "score_first"),
+    ("last 3", "score_last3"),
+    ("regret", "simple_regret"),
+    ("target", "avg_target"),
+    ("parents", "parent_accuracy"),
+    ("best var", "optimal_variable_accuracy"),
+    ("range", "range_utilization"),
+)
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The tables of a report, one a suite."""
+    settings = report["settings"]
+    parts = [
+        f"{settings['observations']} observational rows, {settings['interventions']} interventions, "
+        "one query each. score: 1 = oracle, 0 = doing nothing."
+    ]
+    for suite in report["suites"]:
+        rows = []
+        for method, metrics in suite["methods"].items():
+            score = metrics["score"]
+            interval = f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
+            cells = [_number(metrics[key]["mean"]) for _, key in _COLUMNS]
+            milliseconds = 1000 * metrics["decision_seconds"]["median"]
+            rows.append([method, interval, *cells, f"{milliseconds:.2g}"])
+        header = ["method", "score [95 %]", *(name for name, _ in _COLUMNS), "ms/decision"]
+        parts.append(f"{suite['name']} ({suite['scms']} systems)\n" + table(header, rows))
+    return "\n\n".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

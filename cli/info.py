@@ -1,0 +1,74 @@
+"""`acbo info`"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import click
+
+from acbo_cli.options import echo_json, format_option, table
+
+_LIBRARIES = ("numpy", "scipy", "click", "pyyaml", "jax", "numba", "matplotlib")
+
+
+@click.command()
+@click.option("--keys", is_flag=True, help="List every configuration key with its default and range instead.")
+@format_option
+def info(keys: bool, output_format: str) -> None:
+    """Versions, backends available and why not, devices: paste it into a bug report."""
+    if keys:
+        from acbo_ref.config import describe_keys
+
+        rows = describe_keys()
+        if output_format == "json":
+            echo_json([dict(zip(("key", "default", "allowed", "help"), row, strict=True)) for row in rows])
+        else:
+            click.echo(table(["key", "default", "allowed", "meaning"], rows))
+        return
+    facts = _facts()
+    if output_format == "json":
+        echo_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}:")
+            for key, text in value.items():
+                click.echo(f"  {key}: {text}")
+        else:
+            click.echo(f"{name}: {value}")
+
+
+def _facts() -> dict[str, Any]:
+    from acbo_fast import BACKEND_NAMES, default_backend, unavailable
+    from acbo_ref import __version__
+    from acbo_ref.config import shipped_configs
+
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = "not installed"
+    return {
+        "acbo": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "libraries": versions,
+        "backends": {name: unavailable(name) or "available" for name in BACKEND_NAMES},
+        "default backend": default_backend(),
+        "devices": _devices(),
+        "configs": ", ".join(shipped_configs()),
+    }
+
+
+def _devices() -> dict[str, str]:
+    """Devices that JAX sees, if it is there."""
+    try:
+        import jax
+    except ImportError:
+        return {"cpu": "NumPy (JAX is not installed, so no others were looked for)"}
+    return {str(device.id): f"{device.platform} {device.device_kind}" for device in jax.devices()}

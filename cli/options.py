@@ -1,0 +1,48 @@
+"""Options and printing that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def format_option(function: F) -> F:
+    return click.option(
+        "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+        help="What to print on stdout.",
+    )(function)  # fmt: skip
+
+
+def backend_option(function: F) -> F:
+    return click.option("--backend", help="ref or jax; default the fastest one installed.")(function)
+
+
+def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable[..., Any]]:
+    """The backend's name and maker; says which was chosen and why when it was not asked for."""
+    from acbo_fast import available, backend_maker, default_backend
+
+    if name is not None:
+        return name, backend_maker(name)
+    chosen = default_backend()
+    if announce:
+        click.echo(f"backend: {chosen} (the fastest of those installed: {', '.join(available())})", err=True)
+    return chosen, backend_maker(chosen)
+
+
+def echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, ["-" * w for w in widths], *rows]:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""`acbo train`"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from acbo_cli.options import backend_option, echo_json, format_option, make_backend
+
+
+@click.command()
+@click.option("--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file.")
+@backend_option
+@click.option("--output", type=click.Path(path_type=Path), help="Run folder; default runs/<config name>, numbered if taken.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Continue from a checkpoint or run folder.")
+@click.option("--episodes", type=int, help="Shortcut for --set total_episodes=N.")
+@click.option("--seed", type=int, help="Shortcut for --set seed=N.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any key, e.g. grpo.learning_rate=1e-3.")
+@format_option
+def train(
+    config_source: str | None,
+    backend: str | None,
+    output: Path | None,
+    resume: Path | None,
+    episodes: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    output_format: str,
+) -> int:
+    """Train a policy; writes config.yaml, metrics.jsonl and checkpoints to the run folder."""
+    from acbo_ref.config import load_config
+    from acbo_ref.train import Trainer
+
+    if (config_source is None) == (resume is None):
+        raise click.UsageError("give either --config or --resume", click.get_current_context())
+    if episodes is not None:
+        overrides += (f"total_episodes={episodes}",)
+    if seed is not None:
+        overrides += (f"seed={seed}",)
+    if resume is not None:
+        name, maker = make_backend(backend)
+        trainer = Trainer.resume(resume, maker, output, overrides)
+    else:
+        assert config_source is not None
+        config = load_config(config_source, overrides)
+        name, maker = make_backend(backend)
+        trainer = Trainer(config, maker(config), output or _free_folder(Path("runs") / config.name))
+    reporter = _Reporter(trainer.config.num_iterations, trainer.config.total_episodes)
+    click.echo(
+        f"training {trainer.config.name!r} to {trainer.config.total_episodes} episodes in {trainer.output}", err=True
+    )
+    if name == "jax" and trainer.iteration < trainer.config.num_iterations:
+        click.echo("compiling on the first iteration of each stage; kept on disk for the next run", err=True)
+
+    def stop(signum: int, frame: Any) -> None:
+        if trainer.stop_requested:
+            raise KeyboardInterrupt
+        trainer.stop_requested = True
+        click.echo("\nfinishing this iteration, then saving; press Ctrl-C again to stop at once", err=True)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        result = trainer.train(reporter)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        reporter.close()
+    click.echo(f"{result.stopped} after {result.episodes} episodes in {result.seconds:.1f} s", err=True)
+    if output_format == "json":
+        echo_json(dataclasses.asdict(result))
+    else:
+        score = "-" if result.score is None else f"{result.score:.3f}"
+        click.echo(f"checkpoint: {result.checkpoint}\nrecent training score: {score} (0 = doing nothing, 1 = oracle)")
+    return 130 if result.stopped == "interrupted" else 0
+
+
+def _free_folder(path: Path) -> Path:
+    """The path itself, or the first of path-2, path-3, ... that holds no run."""
+    candidate, n = path, 1
+    while (candidate / "metrics.jsonl").exists() or (candidate / "latest.npz").exists():
+        n += 1
+        candidate = path.with_name(f"{path.name}-{n}")
+    return candidate
+
+
+class _Reporter:
+    """Progress on stderr: one line rewritten on a terminal, about twenty plain lines elsewhere."""
+
+    def __init__(self, num_iterations: int, total_episodes: int) -> None:
+        self._num_iterations, self._total = num_iterations, total_episodes
+        self._live = sys.stderr.isatty()
+        self._every = max(1, num_iterations // 20)
+        self._began = time.perf_counter()
+        self._first: int | None = None
+        self._open = False
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        if self._first is None:
+            self._first = record["iteration"] - 1
+        for warning in record["warnings"]:
+            self._end_line()
+            click.echo(f"warning: {warning}", err=True)
+        if record["next_stage"]:
+            self._end_line()
+            click.echo(f"stage {record['stage']!r} done after {record['episodes']} episodes; now {record['next_stage']!r}", err=True)
+        last = record["iteration"] == self._num_iterations
+        if self._live:
+            click.echo("\r" + self._line(record)[:150].ljust(110), nl=last, err=True)
+            self._open = not last
+        elif last or record["iteration"] % self._every == 0:
+            click.echo(self._line(record), err=True)
+
+    def _line(self, record: dict[str, Any]) -> str:
+        done = record["iteration"] / self._num_iterations
+        spent = time.perf_counter() - self._began
+        fresh = max(1, record["iteration"] - (self._first or 0))
+        left = spent / fresh * (self._num_iterations - record["iteration"])
+        bar = "#" * int(20 * done) + "." * (20 - int(20 * done))
+
+        def number(key: str, digits: int = 2) -> str:
+            return "-" if record.get(key) is None else f"{record[key]:.{digits}f}"
+
+        return (
+            f"[{bar}] {record['episodes']}/{self._total} {record['stage']} score {number('recent_score', 3)} "
+            f"target {number('target_standard')} entropy {number('entropy')} grad {number('gradient_norm')} "
+            f"| {spent:.0f} s, {left:.0f} s left"
+        )
+
+    def _end_line(self) -> None:
+        if self._open:
+            click.echo("", err=True)
+            self._open = False
+
+    close = _end_line
