@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # name: (module, class, library it needs, extra that installs it), fastest first as measured in benchmarks/README.md.
 _BACKENDS: dict[str, tuple[str, str, str, str]] = {
+    "jax": ("acbo_fast.jax.backend", "JaxBackend", "jax", "jax"),
     "ref": ("acbo_ref.backend", "ReferenceBackend", "numpy", ""),
 }
 

@@ -1,0 +1,232 @@
+"""The JAX backend object: compiled once a shape, float32 unless the config asks for float64.
+
+Nothing here names a device: arrays live where JAX puts them. 64-bit mode is entered around this backend's own calls and
+left again, so the user's other JAX code keeps its own setting. The persistent compilation cache is switched on only if
+the user has not chosen one.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acbo_fast.jax import grpo, optim, policy, rollout
+from acbo_fast.jax.scm import to_device
+from acbo_ref import policy as reference_policy
+from acbo_ref.backend import History, Hyper
+from acbo_ref.config import Config
+from acbo_ref.history import Task
+from acbo_ref.history import standard_units as reference_units
+from acbo_ref.optim import OptimiserState, init_state
+from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise
+from acbo_ref.scm import SCMBatch
+
+# Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a multiple.
+ROW_BUCKET = 64
+
+# How often each function was traced, by name: a test that nothing is compiled twice reads it.
+TRACES: dict[str, int] = {}
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs on disk between runs, in $XDG_CACHE_HOME/acbo/jax, unless the user has set a folder."""
+    if jax.config.jax_compilation_cache_dir is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "acbo" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _traced(name: str) -> None:
+    TRACES[name] = TRACES.get(name, 0) + 1
+
+
+class JaxBackend:
+    """See acbo_ref.backend.Backend."""
+
+    name = "jax"
+
+    def __init__(self, config: Config) -> None:
+        use_compilation_cache()
+        self.config = config
+        self.dtype = config.dtype or "float32"
+        self._rollout = jax.jit(partial(_rollout, config))
+        self._update = jax.jit(partial(_update, config), donate_argnums=0)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """64-bit mode for this backend's own calls; products at full precision on every device."""
+        context: AbstractContextManager[Any] = jax.enable_x64(self.dtype == "float64")
+        return context
+
+    def init_state(self) -> optim.State:
+        params = reference_policy.init_params(self.config.policy, self.config.seed)
+        return self.from_host(init_state(params))
+
+    def from_host(self, state: OptimiserState) -> optim.State:
+        with self._precision():
+
+            def put(arrays: dict[str, Any]) -> policy.Params:
+                return {name: jnp.array(value, self.dtype) for name, value in arrays.items()}
+
+            parts = (state.params, state.first_moment, state.second_moment)
+            return optim.State(*(put(p) for p in parts), step=jnp.asarray(state.step, jnp.int32))
+
+    def to_host(self, state: optim.State) -> OptimiserState:
+        parts = (state.params, state.first_moment, state.second_moment)
+        order = reference_policy.parameter_shapes(self.config.policy)
+        first, second, third = ({name: np.array(part[name]) for name in order} for part in parts)
+        return OptimiserState(first, second, third, int(state.step))
+
+    def rollout(
+        self, state: optim.State, problems: SCMBatch, observation_mask: Any, noise: EpisodeNoise, fixed_std: float
+    ) -> rollout.Trajectories:
+        with self._precision():
+            arrays = rollout.Noise(*(jnp.asarray(getattr(noise, f), self.dtype) for f in rollout.Noise._fields))
+            result: rollout.Trajectories = jax.block_until_ready(
+                self._rollout(
+                    state.params,
+                    to_device(problems, self.dtype),
+                    jnp.asarray(observation_mask),
+                    arrays,
+                    jnp.asarray(fixed_std, self.dtype),
+                )
+            )
+            return result
+
+    def update(
+        self, state: optim.State, trajectories: rollout.Trajectories, order: Any, hyper: Hyper
+    ) -> tuple[optim.State, dict[str, float]]:
+        """The state given is donated: it must not be used afterwards."""
+        with self._precision():
+            state, diagnostics = self._update(
+                state,
+                trajectories,
+                jnp.asarray(order, jnp.int32),
+                jnp.asarray(hyper.learning_rate, self.dtype),
+                jnp.asarray(hyper.entropy_coefficient, self.dtype),
+            )
+            return state, {key: float(value) for key, value in diagnostics.items()}
+
+    def session(self, state: optim.State, task: Task, capacity: int) -> Session:
+        return Session(self, state, task, capacity)
+
+    def decide(self, state: optim.State, history: History) -> Decision:
+        steps = history.variable.shape[1]
+        session = Session(self, state, history.task, steps)
+        for t in range(steps):
+            session.observe(history.variable[:, t], history.rows[:, t])
+        return session.decide()
+
+
+def _rollout(config: Config, *arguments: Any) -> rollout.Trajectories:
+    _traced("rollout")
+    params, problems, observation_mask, noise, fixed_std = arguments
+    with jax.default_matmul_precision("highest"):
+        return rollout.rollout(params, config, problems, observation_mask, noise, fixed_std)
+
+
+def _update(
+    config: Config,
+    state: optim.State,
+    trajectories: rollout.Trajectories,
+    order: jax.Array,
+    learning_rate: jax.Array,
+    entropy_coefficient: jax.Array,
+) -> tuple[optim.State, dict[str, jax.Array]]:
+    """All epochs and minibatches as one scan; see acbo_ref.backend.update."""
+    _traced("update")
+    t, settings = trajectories, config.grpo
+    never = (order[0, 0] < 0).astype(jnp.int32)
+    advantage = grpo.advantages(t.rewards, settings.scale_rewards)
+    whole = grpo.Batch(
+        t.variable, t.value, t.log_prob, advantage, t.draw_variable, t.draw_value, t.draw_outcome, t.parents, t.parent_mask
+    )
+    high = settings.clip_ratio if settings.clip_ratio_high is None else settings.clip_ratio_high
+
+    def loss(params: policy.Params, inputs: rollout.Inputs, batch: grpo.Batch) -> tuple[jax.Array, Any]:
+        outputs = policy.forward(policy.with_buffers(params, never), config.policy, *inputs, num_decisions=t.variable.shape[1])
+        return grpo.loss(
+            params, outputs, batch, t.fixed_std, entropy_coefficient, settings.clip_ratio, high,
+            config.surrogate.parent_weight, config.surrogate.outcome_weight,
+        )  # fmt: skip
+
+    def step(state: optim.State, index: jax.Array) -> tuple[optim.State, dict[str, jax.Array]]:
+        inputs, batch = jax.tree.map(lambda a: a[index], (t.inputs, whole))
+        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, inputs, batch)
+        state, norm, skipped = optim.guarded_step(state, grads, value, learning_rate, settings.gradient_clip)
+        return state, {"loss": value, **terms, "gradient_norm": norm, "skipped_steps": skipped}
+
+    with jax.default_matmul_precision("highest"):
+        final, records = jax.lax.scan(step, state, order.reshape(-1, order.shape[1] // settings.minibatches))
+    diagnostics = {key: values.mean() for key, values in records.items() if key != "skipped_steps"}
+    change = jax.tree.map(lambda after, before: after - before, final.params, state.params)
+    diagnostics["parameter_change"] = optim.global_norm(change)
+    diagnostics["skipped_steps"] = records["skipped_steps"].sum()
+    return final, diagnostics
+
+
+class Session:
+    """See acbo_ref.rollout.Session. Rows are padded to fixed sizes, so nothing is recompiled as they arrive."""
+
+    def __init__(self, backend: JaxBackend, state: optim.State, task: Task, capacity: int) -> None:
+        self._backend, self._params, self._config = backend, state.params, backend.config
+        dtype = backend.dtype
+        location, scale = reference_units(task)
+        num_obs = task.observations.shape[1]
+        extra = -num_obs % ROW_BUCKET or (ROW_BUCKET if num_obs == 0 else 0)
+        observations = np.pad(task.observations, ((0, 0), (0, extra), (0, 0)))
+        mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
+        self._zeros = np.zeros(task.valid.shape)
+        with backend._precision():
+            self._known = rollout.Known(
+                jnp.asarray(mask),
+                jnp.asarray(task.is_target),
+                jnp.asarray(task.valid),
+                jnp.asarray(task.manipulable),
+                jnp.asarray(location, dtype),
+                jnp.asarray(scale, dtype),
+            )
+            self._grid = jnp.asarray(SURROGATE_GRID, dtype)
+            rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
+            self._cache, self._h = rollout.open_session(
+                self._params, self._config.policy, jnp.asarray(observations, dtype), self._known, rounded
+            )
+        self._step = 0
+
+    def observe(self, variable: Any, rows: Any) -> None:
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        self._step += 1
+        with self._backend._precision():
+            self._cache, self._h = rollout.observe(
+                self._params,
+                self._config.policy,
+                self._known,
+                self._cache,
+                jnp.asarray(self._step, jnp.int32),
+                jnp.asarray(variable, jnp.int32),
+                jnp.asarray(rows, self._backend.dtype),
+            )
+
+    def decide(self, gumbel: Any = None, normal: Any = None, decision: str | None = None) -> Decision:
+        """The next action of each system; see acbo_ref.rollout.Session.decide."""
+        dtype, count = self._backend.dtype, len(self._zeros)
+        with self._backend._precision():
+            decided = rollout.decide(
+                self._params,
+                self._config.policy,
+                self._known,
+                self._h,
+                jnp.asarray(self._zeros if gumbel is None else gumbel, dtype),
+                jnp.asarray(np.zeros(count) if normal is None else normal, dtype),
+                self._grid,
+                (decision or self._config.decision) == "surrogate",
+            )
+            return Decision(*(np.asarray(a) for a in decided))
+
+

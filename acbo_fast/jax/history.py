@@ -1,0 +1,48 @@
+"""Twin of acbo_ref/history.py: standard units, channels and the row mask, as traced functions."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_ref.history import CHANNELS, HALF_WIDTH, MIN_STD
+
+
+def standard_units(
+    observations: Array, observation_mask: Array, manipulable: Array, low: Array, high: Array
+) -> tuple[Array, Array]:
+    """(location, scale), each (E, V); see acbo_ref.history.standard_units."""
+    present = observation_mask[:, :, None]
+    count = jnp.maximum(present.sum(1), 1)
+    mean = jnp.where(present, observations, 0).sum(1) / count
+    deviation = jnp.where(present, observations - mean[:, None], 0)
+    std = jnp.sqrt(jnp.square(deviation).sum(1) / count)
+    std = jnp.where(std > MIN_STD * jnp.maximum(1, abs(mean)), std, 1)
+    return (
+        jnp.where(manipulable, (low + high) / 2, mean),
+        jnp.where(manipulable, (high - low) / (2 * HALF_WIDTH), std),
+    )
+
+
+def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Array:
+    """(E, ..., V) standard values and flags -> (E, ..., V, C)."""
+    flags = is_target.reshape(is_target.shape[0], *[1] * (standard.ndim - 2), is_target.shape[1])
+    columns = [standard / HALF_WIDTH, flags, is_intervened, jnp.zeros_like(standard)]
+    return jnp.stack([jnp.broadcast_to(c, standard.shape).astype(standard.dtype) for c in columns], -1)
+
+
+def start_channels(is_target: Array, dtype: jnp.dtype) -> Array:
+    """(E, V, C) of the start row."""
+    columns = [jnp.zeros_like(is_target), is_target, jnp.zeros_like(is_target), jnp.ones_like(is_target)]
+    assert len(columns) == CHANNELS
+    return jnp.stack(columns, -1).astype(dtype)
+
+
+def attention_mask(observation_mask: Array, num_later: int) -> Array:
+    """(E, R, R) bool; see acbo_ref.history.attention_mask."""
+    num_obs = observation_mask.shape[1]
+    row = jnp.arange(num_obs + num_later)
+    reader, read = row[:, None], row[None, :]
+    later = (read >= num_obs) & (read <= reader)
+    seen = jnp.pad(observation_mask, ((0, 0), (0, num_later)))
+    return later | (reader == read) | seen[:, None, :]

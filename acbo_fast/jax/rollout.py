@@ -1,0 +1,263 @@
+"""Twin of acbo_ref/rollout.py: E whole episodes as one compiled function, and deciding step by step.
+
+Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, V variables.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_fast.jax import grpo, policy
+from acbo_fast.jax.history import attention_mask, row_channels, standard_units, start_channels
+from acbo_fast.jax.scm import Problems, simulate
+from acbo_ref.config import Config, PolicyConfig
+from acbo_ref.history import HALF_WIDTH
+
+
+class Noise(NamedTuple):
+    """See acbo_ref.rollout.EpisodeNoise."""
+
+    observation: Array
+    intervention: Array
+    gumbel: Array
+    normal: Array
+    probe: Array
+
+
+class Inputs(NamedTuple):
+    """See acbo_ref.policy.PolicyInputs."""
+
+    channels: Array
+    valid: Array
+    choosable: Array
+    row_mask: Array
+
+
+class Trajectories(NamedTuple):
+    """See acbo_ref.rollout.Trajectories."""
+
+    inputs: Inputs
+    variable: Array
+    value: Array
+    log_prob: Array
+    rewards: Array
+    draw_variable: Array
+    draw_value: Array
+    draw_outcome: Array
+    parents: Array
+    parent_mask: Array
+    applied: Array
+    outcome: Array
+    fixed_std: Array
+
+
+def at_variable(per_variable: Array, variable: Array) -> Array:
+    """(E, V) at variable (E, N) -> (E, N)."""
+    return jnp.take_along_axis(per_variable, variable, axis=1)
+
+
+def probe_actions(uniform: Array, choosable: Array) -> tuple[Array, Array]:
+    """The j-th choosable variable and a value in [-5, 5] from uniforms (E, P, 2)."""
+    count = choosable.sum(1, keepdims=True)
+    rank = jnp.minimum(jnp.floor(uniform[..., 0] * count).astype(count.dtype), count - 1)
+    # the variable whose number among the choosable ones is `rank`
+    number = jnp.where(choosable, jnp.cumsum(choosable, axis=1) - 1, -1)
+    variable = (number[:, None, :] == rank[..., None]).argmax(-1)
+    return variable, HALF_WIDTH * (2 * uniform[..., 1] - 1)
+
+
+def rollout(
+    params: policy.Params,
+    config: Config,
+    problems: Problems,
+    observation_mask: Array,
+    noise: Noise,
+    fixed_std: Array,
+) -> Trajectories:
+    """Play E episodes with the current policy; see acbo_ref.rollout.rollout."""
+    network = config.policy
+    dtype = noise.observation.dtype
+    num_models, num_obs, width = noise.observation.shape
+    steps, group = noise.intervention.shape[1], noise.gumbel.shape[2]
+    is_target = jnp.arange(width) == problems.target[:, None]
+    valid, choosable = problems.valid, problems.manipulable
+    parent_mask = valid & ~is_target
+
+    nothing = jnp.full((num_models, num_obs), -1)
+    observed = simulate(problems, noise.observation, nothing, jnp.zeros((num_models, num_obs), dtype))
+    location, scale = standard_units(observed, observation_mask, choosable, problems.low, problems.high)
+
+    def channels_of(rows: Array, intervened: Array) -> Array:
+        standard = jnp.where(valid[:, None], (rows - location[:, None]) / scale[:, None], 0)
+        return row_channels(standard, is_target, intervened)
+
+    observations = jnp.where(
+        observation_mask[:, :, None, None],
+        channels_of(observed, jnp.zeros_like(observed, bool)),
+        row_channels(jnp.zeros_like(observed), is_target, jnp.zeros_like(observed, bool)),
+    )
+    cache = policy.read_observations(params, network, observations, observation_mask, valid, steps + 1)
+    row_index = jnp.arange(num_obs + steps + 1)
+    seen = jnp.pad(observation_mask, ((0, 0), (0, steps + 1)))
+
+    def read(cache: policy.Cache, step: Any, channels: Array) -> tuple[policy.Outputs, policy.Cache]:
+        """Heads after a new later row number `step`."""
+        position = num_obs + step
+        readable = seen | ((row_index >= num_obs) & (row_index <= position))
+        h, cache = policy.read_row(params, network, cache, position, readable, valid, channels)
+        return policy.heads(params, network, h[:, None], choosable), cache
+
+    def play(carry: tuple[policy.Cache, Array], x: tuple[Any, ...]) -> tuple[Any, Any]:
+        cache, channels = carry
+        step, e, gumbel, normal, uniform = x
+        outputs, cache = read(cache, step, channels)
+        variable = (outputs.logits + gumbel).argmax(-1)
+        std = fixed_std if outputs.log_stds is None else jnp.exp(at_variable(outputs.log_stds[:, 0], variable))
+        value = at_variable(outputs.means[:, 0], variable) + std * normal
+        log_prob = grpo.log_prob(outputs, variable[:, None], value[:, None], fixed_std)[:, 0]
+        probe_variable, probe_value = probe_actions(uniform, choosable)
+        draw_variable = jnp.concatenate([variable, probe_variable], 1)
+        draw_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
+        raw = at_variable(location, draw_variable) + at_variable(scale, draw_variable) * draw_value
+        same_noise = jnp.broadcast_to(e[:, None], (*draw_variable.shape, width))
+        rows = simulate(problems, same_noise, draw_variable, raw)
+        outcome = jnp.take_along_axis(rows, problems.target[:, None, None], axis=2)[..., 0]
+        target = problems.target[:, None]
+        draw_outcome = (outcome - at_variable(location, target)) / at_variable(scale, target)
+        candidates = channels_of(rows[:, :group], jnp.arange(width) == variable[..., None])
+        weights = config.reward
+        rewards = weights.target * -draw_outcome[:, :group] / 5 + weights.parent * at_variable(problems.parents, variable)
+        if weights.info_gain > 0:
+            before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
+
+            def after(candidate: Array) -> Array:
+                peeked, _ = read(cache, step + 1, candidate)
+                return grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask)
+
+            gain = before[:, None] - jax.lax.map(after, candidates.swapaxes(0, 1)).T
+            rewards = rewards + weights.info_gain * gain
+        record = (
+            channels, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, raw[:, 0], outcome[:, 0]
+        )  # fmt: skip
+        return (cache, candidates[:, 0]), record
+
+    by_step = tuple(jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.gumbel, noise.normal, noise.probe))
+    start = start_channels(is_target, dtype)
+    _, records = jax.lax.scan(play, (cache, start), (jnp.arange(steps), *by_step))
+    later, *rest = (jnp.swapaxes(a, 0, 1) for a in records)
+    variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, applied, outcome = rest
+    inputs = Inputs(
+        jnp.concatenate([observations, later], axis=1), valid, choosable, attention_mask(observation_mask, steps)
+    )
+    return Trajectories(
+        inputs, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome,
+        problems.parents, parent_mask, applied, outcome, fixed_std,
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- deciding, outside of training
+
+
+class Known(NamedTuple):
+    """A task on the device: what deciding needs besides the caches."""
+
+    observation_mask: Array
+    is_target: Array
+    valid: Array
+    choosable: Array
+    location: Array
+    scale: Array
+
+
+@partial(jax.jit, static_argnames=("network", "capacity"))
+def open_session(
+    params: policy.Params, network: PolicyConfig, observations: Array, known: Known, capacity: int
+) -> tuple[policy.Cache, Array]:
+    """Caches and h after the observational rows (raw, padded to a fixed number) and the start row."""
+    standard = (observations - known.location[:, None]) / known.scale[:, None]
+    standard = jnp.where(known.valid[:, None] & known.observation_mask[:, :, None], standard, 0)
+    channels = row_channels(standard, known.is_target, jnp.zeros_like(standard, bool))
+    cache = policy.read_observations(
+        params, network, channels, known.observation_mask, known.valid, capacity + 1
+    )
+    h, cache = _append(params, network, known, cache, 0, start_channels(known.is_target, observations.dtype))
+    return cache, h
+
+
+def _append(
+    params: policy.Params, network: PolicyConfig, known: Known, cache: policy.Cache, step: Any, channels: Array
+) -> tuple[Array, policy.Cache]:
+    num_obs = known.observation_mask.shape[1]
+    rows = cache["1.k"].shape[2]
+    row_index = jnp.arange(rows)
+    seen = jnp.pad(known.observation_mask, ((0, 0), (0, rows - num_obs)))
+    readable = seen | ((row_index >= num_obs) & (row_index <= num_obs + step))
+    return policy.read_row(params, network, cache, num_obs + step, readable, known.valid, channels)
+
+
+@partial(jax.jit, static_argnames=("network",), donate_argnames=("cache",))
+def observe(
+    params: policy.Params, network: PolicyConfig, known: Known, cache: policy.Cache, step: Array, variable: Array, rows: Array
+) -> tuple[policy.Cache, Array]:
+    """Caches and h after the rows (E, V), raw, of intervention number `step` (from 1)."""
+    standard = jnp.where(known.valid, (rows - known.location) / known.scale, 0)
+    intervened = jnp.arange(rows.shape[1]) == variable[:, None]
+    h, cache = _append(params, network, known, cache, step, row_channels(standard, known.is_target, intervened))
+    return cache, h
+
+
+class Decided(NamedTuple):
+    """See acbo_ref.rollout.Decision."""
+
+    variable: Array
+    value: Array
+    probability: Array
+    parent_probability: Array
+    outcome_mean: Array
+    outcome_std: Array
+
+
+@partial(jax.jit, static_argnames=("network", "by_surrogate"))
+def decide(
+    params: policy.Params,
+    network: PolicyConfig,
+    known: Known,
+    h: Array,
+    gumbel: Array,
+    normal: Array,
+    grid: Array,
+    by_surrogate: bool,
+) -> Decided:
+    """The next action of each system; zero gumbel and normal make it deterministic."""
+    outputs = policy.heads(params, network, h[:, None], known.choosable)
+    logits, hidden = outputs.logits[:, 0], outputs.outcome_hidden[:, 0]
+    num_episodes, width = logits.shape
+    if by_surrogate:
+        values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
+        mean, _ = policy.outcome(params, hidden[:, :, None], values)
+        best = jnp.where(known.choosable[:, :, None], mean, jnp.inf).reshape(num_episodes, -1).argmin(1)
+        variable, standard = best // grid.size, grid[best % grid.size]
+    else:
+        variable = (logits + gumbel).argmax(1)
+        std: Any = network.fixed_std
+        if outputs.log_stds is not None:
+            std = jnp.exp(at_variable(outputs.log_stds[:, 0], variable[:, None])[:, 0])
+        standard = at_variable(outputs.means[:, 0], variable[:, None])[:, 0] + std * normal
+    standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+    chosen = variable[:, None]
+    mean, log_std = policy.outcome(params, jnp.take_along_axis(hidden, chosen[..., None], axis=1)[:, 0], standard)
+    target_location = (known.location * known.is_target).sum(1)
+    target_scale = (known.scale * known.is_target).sum(1)
+    return Decided(
+        variable=variable,
+        value=at_variable(known.location, chosen)[:, 0] + at_variable(known.scale, chosen)[:, 0] * standard,
+        probability=jax.nn.softmax(logits),
+        parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * (known.valid & ~known.is_target),
+        outcome_mean=target_location + target_scale * mean,
+        outcome_std=target_scale * jnp.exp(log_std),
+    )
