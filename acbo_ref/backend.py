@@ -87,6 +87,9 @@ class Backend(Protocol):
     def decide(self, state: Any, history: History) -> Decision:
         """One deterministic decision from a whole history."""
 
+    def piece(self, name: str, *arguments: Any) -> Any:
+        """One function of the backend by its name in acbo_ref.verify, NumPy in and NumPy out, for comparisons."""
+
 
 class ReferenceBackend:
     """The specification as a backend: NumPy, gradients by hand, float64 unless the config asks for float32."""
@@ -126,6 +129,9 @@ class ReferenceBackend:
 
     def decide(self, state: OptimiserState, history: History) -> Decision:
         return decide(self, state, history)
+
+    def piece(self, name: str, *arguments: Any) -> Any:
+        raise NotImplementedError("the reference is what pieces of other backends are compared with")
 
 
 def decide(backend: Backend, state: Any, history: History) -> Decision:

@@ -118,7 +118,10 @@ class Regress:
         self._data = {int(i): (list(problem.observations[:, i]), list(y)) for i in problem.levers}
 
     def ask(self) -> Action:
-        problem, best = self._problem, (-1.0, (int(self._problem.levers[0]), float(self._problem.low[self._problem.levers[0]])))
+        problem, best = (
+            self._problem,
+            (-1.0, (int(self._problem.levers[0]), float(self._problem.low[self._problem.levers[0]]))),
+        )
         for i, (x, y) in self._data.items():
             if len(x) < 2:
                 continue

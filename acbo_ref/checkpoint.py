@@ -94,7 +94,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, moments: bool = Tr
     header["sha256"] = _digest(header, arrays)
     buffer = io.BytesIO()
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
-    np.savez(buffer, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
     write_atomically(path, buffer.getvalue())
     return str(header["sha256"])
 
@@ -130,7 +130,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     info = archive.getinfo(name + ".npy")
     if info.file_size > largest:
-        raise AcboError(f"member {name!r} claims {info.file_size} bytes, at most {largest} expected", "the file is damaged")
+        raise AcboError(
+            f"member {name!r} claims {info.file_size} bytes, at most {largest} expected", "the file is damaged"
+        )
     with archive.open(info) as file:
         data = file.read(largest + 1)
     if len(data) > largest:
@@ -192,7 +194,4 @@ def _read(archive: zipfile.ZipFile) -> Checkpoint:
         parts.get("second_moment", {name: value.copy() for name, value in zeros.items()}),
         int(header["step"]),
     )
-    return Checkpoint(
-        config, state, int(header["iteration"]), header["progress"], header["versions"], header["sha256"]
-    )
-
+    return Checkpoint(config, state, int(header["iteration"]), header["progress"], header["versions"], header["sha256"])

@@ -28,14 +28,19 @@ def _key(kind: str, default: Any, help: str, low: float | None = None, high: flo
     """A dataclass field with what the checker needs: kind, range or choices, and one line of help."""
     metadata = {"kind": kind, "low": low, "high": high, "help": help, **extra}
     if isinstance(default, (dict, list)) or callable(default):
-        return field(default_factory=default if callable(default) else lambda: type(default)(default), metadata=metadata)
+        return field(
+            default_factory=default if callable(default) else lambda: type(default)(default), metadata=metadata
+        )
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     architecture: str = _key(
-        "choice", "simple_permutation_invariant", "the one architecture there is", choices=("simple_permutation_invariant",)
+        "choice",
+        "simple_permutation_invariant",
+        "the one architecture there is",
+        choices=("simple_permutation_invariant",),
     )
     hidden_dim: int = _key("int", 256, "width D of the residual stream", 4, 4096)
     num_layers: int = _key("int", 4, "blocks L, alternating attention over variables and over rows", 2, 64)
@@ -50,19 +55,26 @@ class GRPOConfig:
     ppo_epochs: int = _key("int", 4, "passes over the collected episodes", 1, 100)
     minibatches: int = _key("int", 2, "minibatches a pass; must divide batch_size", 1, 4096)
     clip_ratio: float = _key("float", 0.2, "epsilon_low of the clipped surrogate", 1e-4, 0.999)
-    clip_ratio_high: float | None = _key("float", None, "epsilon_high; null: the same as clip_ratio", 1e-4, 100.0, null=True)
+    clip_ratio_high: float | None = _key(
+        "float", None, "epsilon_high; null: the same as clip_ratio", 1e-4, 100.0, null=True
+    )
     entropy_coefficient: float = _key("float", 0.01, "weight of the entropy of the variable choice", 0.0, 10.0)
     entropy_coefficient_final: float | None = _key(
         "float", None, "linear anneal to this by the last iteration; null: constant", 0.0, 10.0, null=True
     )
     scale_rewards: str = _key(
-        "choice", "group", "divide advantages by the std of the group, of the batch, or not", choices=("group", "batch", "none")
+        "choice",
+        "group",
+        "divide advantages by the std of the group, of the batch, or not",
+        choices=("group", "batch", "none"),
     )
     credit: str = _key("choice", "step", "each state's group is judged by that step's reward", choices=("step",))
     learning_rate: float = _key("float", 5e-4, "Adam's step size at the start", 1e-9, 1.0)
     learning_rate_schedule: str = _key("choice", "cosine", "over the whole run", choices=("cosine", "constant"))
     learning_rate_final: float = _key("float", 0.05, "end of the cosine, as a share of learning_rate", 0.0, 1.0)
-    gradient_clip: float | None = _key("float", 1.0, "largest global gradient norm; null: no clipping", 1e-6, 1e6, null=True)
+    gradient_clip: float | None = _key(
+        "float", 1.0, "largest global gradient norm; null: no clipping", 1e-6, 1e6, null=True
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,9 @@ class RewardConfig:
 class SurrogateConfig:
     parent_weight: float = _key("float", 0.2, "weight of the parents' cross-entropy", 0.0, 100.0)
     outcome_weight: float = _key("float", 0.5, "weight of the outcome head's Gaussian NLL", 0.0, 100.0)
-    probes: int = _key("int", 10, "extra uniform (variable, value) draws labelled by the simulator in each state", 0, 4096)
+    probes: int = _key(
+        "int", 10, "extra uniform (variable, value) draws labelled by the simulator in each state", 0, 4096
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,9 @@ class PriorConfig:
 @dataclass(frozen=True)
 class StageConfig:
     name: str = _key("text", "stage", "shown in logs and reports")
-    until_episode: int | None = _key("int", None, "the stage ends here at the latest; null: never", 1, 10**12, null=True)
+    until_episode: int | None = _key(
+        "int", None, "the stage ends here at the latest; null: never", 1, 10**12, null=True
+    )
     advance_score: float | None = _key(
         "float", None, "it ends earlier once the recent score passes this; null: never", -10.0, 10.0, null=True
     )
@@ -134,7 +150,9 @@ class ExplorationConfig:
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
     patience: int | None = _key("int", None, "stop after so many episodes without a better score", 1, 10**12, null=True)
-    score: float | None = _key("float", None, "stop once the recent score reaches this in the last stage", -10.0, 10.0, null=True)
+    score: float | None = _key(
+        "float", None, "stop once the recent score reaches this in the last stage", -10.0, 10.0, null=True
+    )
 
 
 @dataclass(frozen=True)
@@ -148,10 +166,17 @@ class Config:
     checkpoint_every: int = _key("int", 50, "episodes between checkpoints", 1, 10**12)
     keep_best_n: int = _key("int", 5, "numbered checkpoints kept, by score", 1, 1000)
     decision: str = _key(
-        "choice", "policy", "decide by the policy head, or by the outcome head on a grid", choices=("policy", "surrogate")
+        "choice",
+        "policy",
+        "decide by the policy head, or by the outcome head on a grid",
+        choices=("policy", "surrogate"),
     )
     dtype: str | None = _key(
-        "choice", None, "null: the backend's own (ref float64, others float32)", choices=("float32", "float64"), null=True
+        "choice",
+        None,
+        "null: the backend's own (ref float64, others float32)",
+        choices=("float32", "float64"),
+        null=True,
     )
     policy: PolicyConfig = _key("section", PolicyConfig, "the network")
     grpo: GRPOConfig = _key("section", GRPOConfig, "the optimiser")
@@ -307,7 +332,9 @@ def _cross_check(config: Config) -> None:
     if reward.target + reward.parent + reward.info_gain == 0:
         raise AcboError("all reward weights are 0", "give at least reward.target a positive weight")
     if config.decision == "surrogate" and config.surrogate.outcome_weight == 0:
-        raise AcboError("decision is 'surrogate' but surrogate.outcome_weight is 0", "the outcome head would not be trained")
+        raise AcboError(
+            "decision is 'surrogate' but surrogate.outcome_weight is 0", "the outcome head would not be trained"
+        )
     if config.exploration.adaptive and not policy.use_fixed_std:
         raise AcboError("exploration.adaptive needs policy.use_fixed_std: true", "the learned std is not overridden")
     last = 0
@@ -363,7 +390,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         else:
             name, base = str(source), Path()
             if name not in shipped_configs():
-                raise AcboError(f"no config named {name!r}", did_you_mean(name, shipped_configs()) + " Or give a .yaml file.")
+                raise AcboError(
+                    f"no config named {name!r}", did_you_mean(name, shipped_configs()) + " Or give a .yaml file."
+                )
             text = (resources.files("acbo_configs") / f"{name}.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AcboError(
@@ -425,6 +454,8 @@ def describe_keys(cls: type = Config, prefix: str = "") -> list[tuple[str, str, 
             rows += describe_keys(StageConfig, key + "[i].")
         else:
             default = f.default if f.default is not dataclasses.MISSING else {}
-            allowed = ", ".join(meta.get("choices", ())) or (_shown(meta["low"], meta["high"]) if meta["low"] is not None else meta["kind"])
+            allowed = ", ".join(meta.get("choices", ())) or (
+                _shown(meta["low"], meta["high"]) if meta["low"] is not None else meta["kind"]
+            )
             rows.append((key, "null" if default is None else str(_plain(default)), allowed, meta["help"]))
     return rows

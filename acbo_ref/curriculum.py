@@ -90,7 +90,9 @@ class Curriculum:
         reachable = self.stages[: self.state.stage + 1]
         families = {family for stage in reachable for family in self._families(stage)}
         models = [scm for name, pool in self.scm_pool.items() if name in families for scm in pool]
-        width = max([s.variables[1] for s in reachable if any(g in GRAPHS for g in s.graphs)] + [len(s.names) for s in models])
+        width = max(
+            [s.variables[1] for s in reachable if any(g in GRAPHS for g in s.graphs)] + [len(s.names) for s in models]
+        )
         sines = max([sum(t.variable == n for t in s.sines) for s in models for n in s.names], default=0)
         if self._config.scm.nonlinear > 0:  # at most one sine term for each possible parent
             sines = max(sines, width - 1)
@@ -102,7 +104,9 @@ class Curriculum:
                 raise AcboError(f"pool {name!r} is empty", "add at least one SCM, or remove the pool")
             for scm in pool:
                 if not isinstance(scm, SCM):
-                    raise AcboError(f"pool {name!r} has a {type(scm).__name__}", "pools hold SCM objects (see acbo_ref.SCM)")
+                    raise AcboError(
+                        f"pool {name!r} has a {type(scm).__name__}", "pools hold SCM objects (see acbo_ref.SCM)"
+                    )
 
     # -------------------------------------------------------------------------------------------------- progress
 

@@ -82,9 +82,7 @@ def _play_method(episodes: _Episodes, make: Callable[[int, Problem], Method], st
     played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
                      np.zeros(count, int), np.zeros(count), [], [])  # fmt: skip
     for s, system in enumerate(episodes.systems):
-        problem = Problem(
-            episodes.observations[s], system.target_index, system.manipulable, system.low, system.high
-        )
+        problem = Problem(episodes.observations[s], system.target_index, system.manipulable, system.low, system.high)
         method = make(s, problem)
         for k in range(steps):
             began = time.perf_counter()
@@ -144,9 +142,7 @@ def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str,
         decision = session.decide(**drawn, decision=kind)
         rows = np.zeros((count, width))
         for s, system in enumerate(systems):
-            row = system.simulate(
-                episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s])
-            )[0]
+            row = system.simulate(episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s]))[0]
             rows[s, : len(row)] = row
         played.variable[:, k], played.value[:, k] = decision.variable, decision.value
         played.cost[:, k] = rows[np.arange(count), task.target]
@@ -236,7 +232,9 @@ def run_method(
     cls = BASELINES[method]
     return _results(
         episodes,
-        _play_method(episodes, lambda s, problem: cls(problem, generator(seed, Role.BASELINE, episodes.streams[s])), steps),
+        _play_method(
+            episodes, lambda s, problem: cls(problem, generator(seed, Role.BASELINE, episodes.streams[s])), steps
+        ),
     )
 
 

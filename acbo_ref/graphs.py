@@ -106,7 +106,9 @@ def ancestors(edges: Array, node: int) -> Array:
     return found
 
 
-def sample_scm(prior: PriorConfig, kind: str, num_variables: int, rng: np.random.Generator, name: str = "random") -> SCM:
+def sample_scm(
+    prior: PriorConfig, kind: str, num_variables: int, rng: np.random.Generator, name: str = "random"
+) -> SCM:
     """One model of the prior on a random graph of family `kind`.
 
     Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"). A share `standardised` of models is

@@ -181,7 +181,9 @@ def variable_mask(valid: Array) -> Array:
 # -------------------------------------------------------------------------------------------------- whole episode
 
 
-def forward(params: Params, config: PolicyConfig, inputs: PolicyInputs, num_decisions: int) -> tuple[PolicyOutputs, Any]:
+def forward(
+    params: Params, config: PolicyConfig, inputs: PolicyInputs, num_decisions: int
+) -> tuple[PolicyOutputs, Any]:
     """All decisions of E episodes in one pass; the last `num_decisions` rows are the decision rows."""
     x, embed_cache = linear_forward(params, "embed", inputs.channels)
     masks = (variable_mask(inputs.valid), inputs.row_mask[:, None, None])

@@ -177,7 +177,17 @@ def rollout(
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
         rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
         later.append(candidates[:, 0])
-        step = (variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, raw_value[:, 0], outcome[:, 0])
+        step = (
+            variable,
+            value,
+            log_prob,
+            rewards,
+            draw_variable,
+            draw_value,
+            draw_outcome,
+            raw_value[:, 0],
+            outcome[:, 0],
+        )
         for key, array in zip(_COLLECTED, step, strict=True):
             collected[key].append(array)
     stacked = {key: np.stack(arrays, axis=1) for key, arrays in collected.items()}
@@ -189,7 +199,9 @@ def rollout(
         choosable=task.manipulable,
         row_mask=attention_mask(observation_mask, steps),
     )
-    return Trajectories(inputs=inputs, parents=problems.parents, parent_mask=parent_mask, fixed_std=fixed_std, **stacked)
+    return Trajectories(
+        inputs=inputs, parents=problems.parents, parent_mask=parent_mask, fixed_std=fixed_std, **stacked
+    )
 
 
 _COLLECTED = (
@@ -266,9 +278,7 @@ class Session:
         self._dtype = params["embed.weight"].dtype
         self._location, self._scale = standard_units(task)
         observations = observation_channels(task, self._location, self._scale).astype(self._dtype)
-        self._decoder = Decoder(
-            params, config.policy, observations, task.observation_mask, task.valid, capacity + 1
-        )
+        self._decoder = Decoder(params, config.policy, observations, task.observation_mask, task.valid, capacity + 1)
         self._h = self._decoder.append(start_channels(task.is_target, self._dtype))
 
     def observe(self, variable: Array, rows: Array) -> None:

@@ -343,7 +343,7 @@ class SCMBatch:
     @property
     def shape(self) -> tuple[int, int]:
         """(E, V)"""
-        return self.intercept.shape  # type: ignore[return-value]
+        return self.intercept.shape
 
     @property
     def linear(self) -> Array:
@@ -531,7 +531,10 @@ def oracle(
         levers = np.flatnonzero(model.manipulable[0])
         grid = np.linspace(model.low[0, levers], model.high[0, levers], grid_points, axis=1)  # (levers, points)
         coarse = np.stack(
-            [expected_target(model, np.full((1, grid_points), i), g[None], search_draws)[0] for i, g in zip(levers, grid)]
+            [
+                expected_target(model, np.full((1, grid_points), i), g[None], search_draws)[0]
+                for i, g in zip(levers, grid, strict=True)
+            ]
         )
         keep = np.argsort(coarse, axis=None)[:SEARCH_KEEP]
         kept_variable, kept_value = levers[keep // grid_points], grid.reshape(-1)[keep]

@@ -101,9 +101,7 @@ def scm_from_dict(document: Any) -> SCM:
         place = f"variable {n + 1}"
         _keys(entry, place, _VARIABLE, required=("name", "low", "high"))
         name = _text(entry["name"], f"name of {place}")
-        numbers = {
-            key: _number(entry[key], f"{key} of variable {name!r}") for key in _VARIABLE[1:5] if key in entry
-        }
+        numbers = {key: _number(entry[key], f"{key} of variable {name!r}") for key in _VARIABLE[1:5] if key in entry}
         manipulable = _flag(entry.get("manipulable", name != target), f"manipulable of variable {name!r}")
         if manipulable and name == target:
             raise AcboError(

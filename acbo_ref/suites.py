@@ -44,10 +44,12 @@ def _seed_chain(saturate: bool) -> Callable[[np.random.Generator, int], SCM]:
     return sample
 
 
-def _random(prior: PriorConfig, graphs: Sequence[str], variables: tuple[int, int]) -> Callable[[np.random.Generator, int], SCM]:
+def _random(
+    prior: PriorConfig, graphs: Sequence[str], variables: tuple[int, int]
+) -> Callable[[np.random.Generator, int], SCM]:
     def sample(rng: np.random.Generator, index: int) -> SCM:
         size = int(rng.integers(variables[0], variables[1] + 1))
-        kind = graphs[rng.integers(len(graphs))]
+        kind = graphs[int(rng.integers(len(graphs)))]
         return sample_scm(prior, kind, size, rng, name=f"{kind}-{size}-{index}")
 
     return sample
@@ -92,7 +94,8 @@ def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
     spec = SUITES[name]
     first = spec.number * _STRIDE
     systems = [
-        spec.sample(generator(seed, Role.SUITE_PROBLEMS, first + i), i) for i in range(QUICK_SIZE if quick else FULL_SIZE)
+        spec.sample(generator(seed, Role.SUITE_PROBLEMS, first + i), i)
+        for i in range(QUICK_SIZE if quick else FULL_SIZE)
     ]
     return Suite(name, tuple(systems), first)
 

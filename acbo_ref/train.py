@@ -127,7 +127,9 @@ class Trainer:
         if config.policy != checkpoint.config.policy or config.seed != checkpoint.config.seed:
             raise AcboError("--resume cannot change the policy section or the seed", "start a new run for that")
         if checkpoint.state.step and not any(v.any() for v in checkpoint.state.second_moment.values()):
-            raise AcboError(f"{source} has weights only, no optimiser state", "resume from a checkpoint of a run folder")
+            raise AcboError(
+                f"{source} has weights only, no optimiser state", "resume from a checkpoint of a run folder"
+            )
         trainer = cls.__new__(cls)
         trainer.config = config
         trainer.backend = make_backend(config)
@@ -225,7 +227,7 @@ class Trainer:
         if record["recent_score"] is None:
             record["recent_score"] = record["score"]
         record = {key: _finite(value) for key, value in record.items()}
-        self._records = (self._records + [record])[-WARNING_WINDOW:]
+        self._records = [*self._records, record][-WARNING_WINDOW:]
         record["warnings"] = self._warnings(record)
         record["seconds"] = {
             "rollout": rolled_out - began,
@@ -284,7 +286,9 @@ class Trainer:
                     "no improvement within episodes (last 3 interventions against first 3); try grpo.ppo_epochs 6, "
                     "grpo.learning_rate 3e-4, and check the reward weights"
                 )
-        fresh = {k: v for k, v in found.items() if self.iteration - self._warned.get(k, -WARNING_WINDOW) >= WARNING_WINDOW}
+        fresh = {
+            k: v for k, v in found.items() if self.iteration - self._warned.get(k, -WARNING_WINDOW) >= WARNING_WINDOW
+        }
         self._warned |= dict.fromkeys(fresh, self.iteration)
         return list(fresh.values())
 
@@ -412,4 +416,3 @@ def episode_gains(problems: SCMBatch, variable: Array, value: Array) -> tuple[Ar
     _, _, best = oracle(problems, *settings)
     steps = variable.shape[1]
     return (mean[:, None] - expected).sum(axis=1) / std, steps * (mean - best) / std
-

@@ -1,7 +1,7 @@
 """The reader's proof: every hand-written gradient against finite differences, every backend against this one.
 
-    checks = verify(backend=None)          # the reference alone
-    checks = verify(backend=make_backend)  # and a backend against it
+    verify_reference()             # the reference alone
+    verify_backend(make_backend)   # a backend against it
 
 Gradients are compared with the five-point central difference
 
@@ -11,7 +11,7 @@ whose error at h = 1e-3 is near 1e-12 in float64 for the smooth functions here, 
 keep away from the clip bounds of the surrogate, its only kinks. The relative error of an array is
 max |hand - numeric| / max(|numeric|) over the entries tried, so that entries that are 0 do not divide by 0.
 
-Contract: `verify` never raises for a wrong number; it returns checks that say so.
+Contract: neither raises for a wrong number; they return checks that say so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from acbo_ref.config import Config, config_from_dict
 from acbo_ref.curriculum import Curriculum
 from acbo_ref.layers import Params
 from acbo_ref.randomness import Role, generator
-from acbo_ref.rollout import EpisodeNoise, Trajectories, draw_noise
+from acbo_ref.rollout import EpisodeNoise, Trajectories, draw_noise, observe
+from acbo_ref.train import Trainer
 
 Array = NDArray[Any]
 
@@ -142,7 +143,11 @@ def layer_checks() -> Iterator[Check]:
         grads: Params = {}
         gradients = {"x": backward(forward()[1], grads)} | grads
         arrays = {"x": x} | {key: params[key] for key in grads}
-        yield from check_gradients(f"layer {name}", lambda f=forward: float((f()[0] * weights).sum()), arrays, gradients, rng)  # type: ignore[misc]
+
+        def loss(forward: Callable[[], tuple[Array, Any]] = forward) -> float:
+            return float((forward()[0] * weights).sum())
+
+        yield from check_gradients(f"layer {name}", loss, arrays, gradients, rng)
 
 
 # -------------------------------------------------------------------------------------------- the policy and loss
@@ -223,9 +228,11 @@ def term_checks() -> Iterator[Check]:
     _, cache = grpo.log_prob_forward(outputs, variable, value, 1.5)
     gradients = dict(zip(("logits", "means", "log_stds"), grpo.log_prob_backward(d_group, cache), strict=True))
     arrays = {"logits": logits, "means": means, "log_stds": log_stds}
-    yield from check_gradients(
-        "term log_prob", lambda: float((grpo.log_prob_forward(outputs, variable, value, 1.5)[0] * d_group).sum()), arrays, gradients, rng,
-    )  # fmt: skip
+
+    def log_prob() -> float:
+        return float((grpo.log_prob_forward(outputs, variable, value, 1.5)[0] * d_group).sum())
+
+    yield from check_gradients("term log_prob", log_prob, arrays, gradients, rng)
     _, entropy_cache = grpo.entropy_forward(logits)
     yield from check_gradients(
         "term entropy", lambda: float((grpo.entropy_forward(logits)[0] * d_state).sum()),
@@ -266,14 +273,23 @@ def invariant_checks(config: Config) -> Iterator[Check]:
     steps = t.variable.shape[1]
     outputs, _ = policy.forward(state.params, config.policy, t.inputs, steps)
     log_prob, _ = grpo.log_prob_forward(outputs, t.variable, t.value, t.fixed_std)
-    yield Check("decoding", "ratio at unchanged parameters - 1", float(np.abs(np.exp(log_prob - t.log_prob) - 1).max()), 1e-10)
+    yield Check(
+        "decoding", "ratio at unchanged parameters - 1", float(np.abs(np.exp(log_prob - t.log_prob) - 1).max()), 1e-10
+    )
     num_obs = observation_mask.shape[1]
     channels = t.inputs.channels
-    decoder = policy.Decoder(state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps)
+    decoder = policy.Decoder(
+        state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps
+    )
     h = np.stack([decoder.append(channels[:, num_obs + k]) for k in range(steps)], axis=1)
     stepwise, _ = policy.heads_forward(state.params, config.policy, h, t.inputs.choosable)
     for name in ("logits", "means", "parent_logits", "outcome_hidden"):
-        yield Check("decoding", f"{name}, step by step = one pass", relative_error(getattr(stepwise, name), getattr(outputs, name)), 1e-12)
+        yield Check(
+            "decoding",
+            f"{name}, step by step = one pass",
+            relative_error(getattr(stepwise, name), getattr(outputs, name)),
+            1e-12,
+        )
 
 
 def verify_reference() -> list[Check]:
@@ -289,7 +305,184 @@ def verify_reference() -> list[Check]:
 
 # --------------------------------------------------------------------------------------- a backend against this one
 
+# Float64: two orders of summation differ by rounding only. Ten iterations of Adam amplify it.
+FORWARD_TOLERANCE, BACKWARD_TOLERANCE, TRAINING_TOLERANCE = 1e-12, 1e-10, 1e-9
+# Float32 has 24 bits, 6e-8; a forward pass of a few hundred operations loses two digits, a backward pass one more.
+FORWARD_TOLERANCE_32, BACKWARD_TOLERANCE_32 = 1e-5, 1e-4
+TRAINING_ITERATIONS = 10
+
 
 def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:
-    """A backend against the reference, in float64: rollouts, updates, ten iterations, decisions."""
-    raise NotImplementedError
+    """A backend against the reference: its pieces, the policy, every gradient, rollouts, decisions, ten iterations."""
+    checks: list[Check] = []
+    plain = small_config(dtype="float64")
+    checks += piece_checks(make(plain))
+    variants = {
+        "fixed std": plain,
+        "learned std, info gain": small_config(
+            dtype="float64",
+            policy={"use_fixed_std": False},
+            reward={"info_gain": 0.3},
+            grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3},
+        ),
+    }
+    for label, config in variants.items():
+        checks += network_checks(make(config), config, label, FORWARD_TOLERANCE, BACKWARD_TOLERANCE)
+        checks += rollout_checks(make(config), config, label)
+        checks += decision_checks(make(config), config, label)
+        checks += training_checks(make(config), config, label)
+    single = small_config(dtype="float32")
+    checks += network_checks(make(single), single, "float32", FORWARD_TOLERANCE_32, BACKWARD_TOLERANCE_32)
+    return checks
+
+
+def piece_checks(backend: backends.Backend) -> Iterator[Check]:
+    """Every layer and every term of the loss alone, on random arrays."""
+    rng = generator(0, Role.VERIFY, 4)
+
+    def normal(*shape: int) -> Array:
+        return rng.standard_normal(shape)
+
+    params: Params = {
+        "linear.weight": normal(8, 8), "linear.bias": normal(8), "norm.scale": normal(8), "norm.bias": normal(8),
+        "mlp.up.weight": normal(8, 32), "mlp.up.bias": normal(32), "mlp.down.weight": normal(32, 8), "mlp.down.bias": normal(8),
+    }  # fmt: skip
+    x, q, k, v = normal(2, 3, 5, 8), normal(2, 3, 2, 5, 4), normal(2, 3, 2, 7, 4), normal(2, 3, 2, 7, 4)
+    mask = rng.random((2, 1, 1, 5, 7)) < 0.6
+    mask[..., 0] = True
+    logits, means, log_stds = normal(2, 3, 5), normal(2, 3, 5), normal(2, 3, 5)
+    logits[:, :, 2] = layers.MASKED
+    variable = np.array([0, 1, 3, 4])[rng.integers(0, 4, (2, 3, 7))]
+    value, rewards = normal(2, 3, 7), normal(2, 3, 7)
+    rewards[0, 0] = 0.1
+    outputs = policy.PolicyOutputs(logits, means, log_stds, logits, logits)
+    parents, parent_mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]], bool)
+    ratio = np.exp(0.5 * normal(2, 3, 7))
+    cases: list[tuple[str, tuple[Any, ...], Any]] = [
+        ("linear", (params, "linear", x), layers.linear_forward(params, "linear", x)[0]),
+        ("layer_norm", (params, "norm", x), layers.layer_norm_forward(params, "norm", x)[0]),
+        ("gelu", (x,), layers.gelu_forward(x)[0]),
+        ("soft_bound", (x,), layers.soft_bound_forward(x, policy.LOG_STD_BOUND)[0]),
+        ("attend", (q, k, v, mask), layers.attend_forward(q, k, v, mask)[0]),
+        ("mlp", (params, "mlp.up", "mlp.down", x), layers.mlp_forward(params, "mlp.up", "mlp.down", x)[0]),
+        ("log_prob", (outputs, variable, value, 1.5), grpo.log_prob_forward(outputs, variable, value, 1.5)[0]),
+        ("entropy", (logits,), grpo.entropy_forward(logits)[0]),
+        ("parent_loss", (means, parents, parent_mask), grpo.parent_loss_forward(means, parents, parent_mask)[0]),
+        ("parent_entropy", (means, parent_mask[:, None]), grpo.parent_entropy(means, parent_mask[:, None])),
+        (
+            "outcome_loss",
+            (means, log_stds, x[:, :, :, 0]),
+            grpo.outcome_loss_forward(means, log_stds, x[:, :, :, 0])[0],
+        ),
+        ("surrogate", (ratio, rewards, 0.2, 0.3), grpo.surrogate_forward(ratio, rewards, 0.2, 0.3)[0]),
+        *((f"advantages, {s}", (rewards, s), grpo.advantages(rewards, s)) for s in ("group", "batch", "none")),
+    ]
+    for name, arguments, expected in cases:
+        found = backend.piece(name.split(",")[0], *arguments)
+        yield Check(f"{backend.name} piece", name, relative_error(found, expected), FORWARD_TOLERANCE)
+
+
+def network_checks(
+    backend: backends.Backend, config: Config, label: str, forward_tolerance: float, backward_tolerance: float
+) -> Iterator[Check]:
+    """The policy's outputs, the terms of the loss and every named gradient, on off-policy data of two sizes of padding."""
+    reference = backends.ReferenceBackend(replace(config, dtype="float64"))
+    state = perturbed_state(reference)
+    problems, observation_mask, noise = iteration_data(reference.config)
+    played = reference.rollout(state, problems, observation_mask, noise, config.policy.fixed_std)
+    trajectories = off_policy(played, config)
+    advantage = grpo.advantages(trajectories.rewards, config.grpo.scale_rewards)
+    inputs, batch = backends.minibatch(trajectories, advantage, np.arange(config.batch_size))
+    weights = backends.loss_weights(config, 0.05)
+    steps = batch.variable.shape[1]
+    expected, _ = policy.forward(state.params, config.policy, inputs, steps)
+    found = backend.piece("forward", state.params, inputs, steps)
+    group = f"{backend.name} network, {label}"
+    for name in ("logits", "means", "log_stds", "parent_logits", "outcome_hidden"):
+        value = getattr(expected, name)
+        if value is not None:
+            yield Check(group, name, relative_error(getattr(found, name), value), forward_tolerance)
+    loss, terms, grads = backends.loss_and_gradient(state.params, reference.config, inputs, batch, weights)
+    found_loss, found_terms, found_grads = backend.piece("loss_and_gradient", state.params, inputs, batch, weights)
+    for name, term in {"loss": loss, **terms}.items():
+        # A term near 0 is a difference of numbers near 1, so its error is counted against 1.
+        error = abs({"loss": found_loss, **found_terms}[name] - term) / max(1.0, abs(term))
+        yield Check(group, f"term {name}", error, forward_tolerance)
+    for name, gradient in grads.items():
+        yield Check(group, f"gradient of {name}", relative_error(found_grads[name], gradient), backward_tolerance)
+
+
+def rollout_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
+    """Whole rollouts by incremental decoding, number by number, and the one-pass forward on them."""
+    reference = backends.ReferenceBackend(config)
+    state = perturbed_state(reference)
+    problems, observation_mask, noise = iteration_data(config)
+    expected = reference.rollout(state, problems, observation_mask, noise, 1.5)
+    found = backend.rollout(backend.from_host(state), problems, observation_mask, noise, 1.5)
+    group = f"{backend.name} rollout, {label}"
+    names = (
+        "variable",
+        "value",
+        "log_prob",
+        "rewards",
+        "draw_variable",
+        "draw_value",
+        "draw_outcome",
+        "applied",
+        "outcome",
+    )
+    for name in names:
+        yield Check(group, name, relative_error(getattr(found, name), getattr(expected, name)), BACKWARD_TOLERANCE)
+    yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), FORWARD_TOLERANCE)
+    inputs = policy.PolicyInputs(
+        *(
+            np.asarray(a)
+            for a in (found.inputs.channels, found.inputs.valid, found.inputs.choosable, found.inputs.row_mask)
+        )
+    )
+    steps = noise.intervention.shape[1]
+    outputs = backend.piece("forward", state.params, inputs, steps)
+    log_prob, _ = grpo.log_prob_forward(outputs, np.asarray(found.variable), np.asarray(found.value), 1.5)
+    yield Check(group, "one pass = step by step", relative_error(log_prob, found.log_prob), BACKWARD_TOLERANCE)
+
+
+def decision_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
+    """Sessions: deterministic, sampled and by the surrogate, after each of a few rows."""
+    reference = backends.ReferenceBackend(config)
+    state = perturbed_state(reference)
+    problems, observation_mask, noise = iteration_data(config)
+    task = observe(problems, noise.observation, observation_mask)
+    sessions = [reference.session(state, task, 3), backend.session(backend.from_host(state), task, 3)]
+    rng = generator(0, Role.VERIFY, 5)
+    worst: dict[str, float] = {}
+    for _ in range(3):
+        drawn = {"gumbel": rng.gumbel(size=task.valid.shape), "normal": rng.standard_normal(len(task.valid))}
+        for kind, settings in (("greedy", {}), ("sampled", drawn), ("surrogate", {"decision": "surrogate"})):
+            a, b = (s.decide(**settings) for s in sessions)
+            for name in ("variable", "value", "probability", "parent_probability", "outcome_mean", "outcome_std"):
+                error = relative_error(getattr(b, name), getattr(a, name))
+                worst[f"{kind} {name}"] = max(error, worst.get(f"{kind} {name}", 0.0))
+        rows = rng.standard_normal(task.valid.shape)
+        for session in sessions:
+            session.observe(a.variable, rows)
+    for name, error in worst.items():
+        yield Check(f"{backend.name} decision, {label}", name, error, BACKWARD_TOLERANCE)
+
+
+def training_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
+    """Ten whole iterations of training: metrics of each and the parameters at the end."""
+    trainers = [Trainer(config), Trainer(config, backend)]
+    records: list[list[dict[str, Any]]] = [[], []]
+    for trainer, kept in zip(trainers, records, strict=True):
+        trainer.train(kept.append)
+    group = f"{backend.name} training, {label}"
+    worst: dict[str, float] = {}
+    for expected, found in zip(*records, strict=True):
+        for name, value in expected.items():
+            if isinstance(value, float) and not name.startswith("clip_ratio"):
+                error = abs(found[name] - value) / max(1.0, abs(value))
+                worst[name] = max(worst.get(name, 0.0), error)
+    yield Check(group, f"metrics of {len(records[0])} iterations", max(worst.values()), TRAINING_TOLERANCE)
+    states = [trainer.backend.to_host(trainer.state) for trainer in trainers]
+    errors = [relative_error(states[1].params[name], value) for name, value in states[0].params.items()]
+    yield Check(group, "parameters at the end", max(errors), TRAINING_TOLERANCE)

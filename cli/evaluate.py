@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend, table
 
 
 @click.command()
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; needed for the policy's methods.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; needed for the policy's methods."
+)
 @click.option("--quick", is_flag=True, help="16 systems a suite in place of 64.")
 @click.option("--suite", "suites", multiple=True, help="Suite name, repeatable; default all.")
-@click.option("--scm", "scm_files", multiple=True, type=click.Path(path_type=Path), help="SCM file, repeatable; together the suite 'files'.")
-@click.option("--methods", help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, oracle.")
-@click.option("--observations", type=int, default=20, show_default=True, help="Observational rows before the first intervention.")
+@click.option(
+    "--scm",
+    "scm_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="SCM file, repeatable; together the suite 'files'.",
+)
+@click.option(
+    "--methods", help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, oracle."
+)
+@click.option(
+    "--observations", type=int, default=20, show_default=True, help="Observational rows before the first intervention."
+)
 @click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
 @backend_option

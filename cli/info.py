@@ -8,7 +8,6 @@ from importlib import metadata
 from typing import Any
 
 import click
-
 from acbo_cli.options import echo_json, format_option, table
 
 _LIBRARIES = ("numpy", "scipy", "click", "pyyaml", "jax", "numba", "matplotlib")

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend
 
 
 @click.command()
-@click.option("--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file.")
+@click.option(
+    "--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file."
+)
 @backend_option
-@click.option("--output", type=click.Path(path_type=Path), help="Run folder; default runs/<config name>, numbered if taken.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Run folder; default runs/<config name>, numbered if taken."
+)
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue from a checkpoint or run folder.")
 @click.option("--episodes", type=int, help="Shortcut for --set total_episodes=N.")
 @click.option("--seed", type=int, help="Shortcut for --set seed=N.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any key, e.g. grpo.learning_rate=1e-3.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any key, e.g. grpo.learning_rate=1e-3."
+)
 @format_option
 def train(
     config_source: str | None,
@@ -107,7 +112,10 @@ class _Reporter:
             click.echo(f"warning: {warning}", err=True)
         if record["next_stage"]:
             self._end_line()
-            click.echo(f"stage {record['stage']!r} done after {record['episodes']} episodes; now {record['next_stage']!r}", err=True)
+            click.echo(
+                f"stage {record['stage']!r} done after {record['episodes']} episodes; now {record['next_stage']!r}",
+                err=True,
+            )
         last = record["iteration"] == self._num_iterations
         if self._live:
             click.echo("\r" + self._line(record)[:150].ljust(110), nl=last, err=True)

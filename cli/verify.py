@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 
 import click
-
 from acbo_cli.options import echo_json, format_option, table
 
 
 @click.command()
-@click.option("--backend", default="ref", show_default=True, help="ref checks its gradients by finite differences; others are compared with ref too.")
+@click.option(
+    "--backend",
+    default="ref",
+    show_default=True,
+    help="ref checks its gradients by finite differences; others are compared with ref too.",
+)
 @format_option
 def verify(backend: str, output_format: str) -> int:
     """Check every hand-written gradient, and a backend against the reference. Exit code 1 if anything fails."""
@@ -48,5 +52,7 @@ def verify(backend: str, output_format: str) -> int:
     click.echo(table(["check", "relative error", "allowed", ""], [row(c) for c in checks]))
     gradients = [c.error for c in checks if c.group.startswith(("layer", "term", "policy"))]
     click.echo(f"\n{len(checks)} checks; worst relative error of a hand-written gradient {max(gradients):.1e}")
-    click.echo("overall okay" if okay else "overall FAILED: " + ", ".join(f"{c.group}: {c.name}" for c in checks if not c.okay))
+    click.echo(
+        "overall okay" if okay else "overall FAILED: " + ", ".join(f"{c.group}: {c.name}" for c in checks if not c.okay)
+    )
     return 0 if okay else 1

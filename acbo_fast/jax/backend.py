@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acbo_fast.jax import grpo, optim, policy, rollout
+from acbo_fast.jax import grpo, optim, policy
+from acbo_fast.jax import rollout as episodes
 from acbo_fast.jax.scm import to_device
 from acbo_ref import policy as reference_policy
 from acbo_ref.backend import History, Hyper
+from acbo_ref.backend import decide as decide_by_replay
 from acbo_ref.config import Config
 from acbo_ref.history import Task
 from acbo_ref.history import standard_units as reference_units
@@ -37,7 +39,7 @@ TRACES: dict[str, int] = {}
 
 def use_compilation_cache() -> None:
     """Keep compiled programs on disk between runs, in $XDG_CACHE_HOME/acbo/jax, unless the user has set a folder."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "acbo" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -74,8 +76,9 @@ class JaxBackend:
             def put(arrays: dict[str, Any]) -> policy.Params:
                 return {name: jnp.array(value, self.dtype) for name, value in arrays.items()}
 
-            parts = (state.params, state.first_moment, state.second_moment)
-            return optim.State(*(put(p) for p in parts), step=jnp.asarray(state.step, jnp.int32))
+            return optim.State(
+                put(state.params), put(state.first_moment), put(state.second_moment), jnp.asarray(state.step, jnp.int32)
+            )
 
     def to_host(self, state: optim.State) -> OptimiserState:
         parts = (state.params, state.first_moment, state.second_moment)
@@ -85,10 +88,10 @@ class JaxBackend:
 
     def rollout(
         self, state: optim.State, problems: SCMBatch, observation_mask: Any, noise: EpisodeNoise, fixed_std: float
-    ) -> rollout.Trajectories:
+    ) -> episodes.Trajectories:
         with self._precision():
-            arrays = rollout.Noise(*(jnp.asarray(getattr(noise, f), self.dtype) for f in rollout.Noise._fields))
-            result: rollout.Trajectories = jax.block_until_ready(
+            arrays = episodes.Noise(*(jnp.asarray(getattr(noise, f), self.dtype) for f in episodes.Noise._fields))
+            result: episodes.Trajectories = jax.block_until_ready(
                 self._rollout(
                     state.params,
                     to_device(problems, self.dtype),
@@ -100,7 +103,7 @@ class JaxBackend:
             return result
 
     def update(
-        self, state: optim.State, trajectories: rollout.Trajectories, order: Any, hyper: Hyper
+        self, state: optim.State, trajectories: episodes.Trajectories, order: Any, hyper: Hyper
     ) -> tuple[optim.State, dict[str, float]]:
         """The state given is donated: it must not be used afterwards."""
         with self._precision():
@@ -117,24 +120,32 @@ class JaxBackend:
         return Session(self, state, task, capacity)
 
     def decide(self, state: optim.State, history: History) -> Decision:
-        steps = history.variable.shape[1]
-        session = Session(self, state, history.task, steps)
-        for t in range(steps):
-            session.observe(history.variable[:, t], history.rows[:, t])
-        return session.decide()
+        return decide_by_replay(self, state, history)
+
+    def piece(self, name: str, *arguments: Any) -> Any:
+        with self._precision(), jax.default_matmul_precision("highest"):
+            return PIECES[name](self, *arguments)
+
+    def _put(self, value: Any) -> Any:
+        """Arrays (also in dicts and dataclasses' tuples) to the device, floats in this backend's dtype."""
+        if isinstance(value, dict):
+            return {name: self._put(part) for name, part in value.items()}
+        if isinstance(value, np.ndarray):
+            return jnp.asarray(value, self.dtype) if value.dtype.kind == "f" else jnp.asarray(value)
+        return value
 
 
-def _rollout(config: Config, *arguments: Any) -> rollout.Trajectories:
+def _rollout(config: Config, *arguments: Any) -> episodes.Trajectories:
     _traced("rollout")
     params, problems, observation_mask, noise, fixed_std = arguments
     with jax.default_matmul_precision("highest"):
-        return rollout.rollout(params, config, problems, observation_mask, noise, fixed_std)
+        return episodes.rollout(params, config, problems, observation_mask, noise, fixed_std)
 
 
 def _update(
     config: Config,
     state: optim.State,
-    trajectories: rollout.Trajectories,
+    trajectories: episodes.Trajectories,
     order: jax.Array,
     learning_rate: jax.Array,
     entropy_coefficient: jax.Array,
@@ -145,12 +156,22 @@ def _update(
     never = (order[0, 0] < 0).astype(jnp.int32)
     advantage = grpo.advantages(t.rewards, settings.scale_rewards)
     whole = grpo.Batch(
-        t.variable, t.value, t.log_prob, advantage, t.draw_variable, t.draw_value, t.draw_outcome, t.parents, t.parent_mask
+        t.variable,
+        t.value,
+        t.log_prob,
+        advantage,
+        t.draw_variable,
+        t.draw_value,
+        t.draw_outcome,
+        t.parents,
+        t.parent_mask,
     )
     high = settings.clip_ratio if settings.clip_ratio_high is None else settings.clip_ratio_high
 
-    def loss(params: policy.Params, inputs: rollout.Inputs, batch: grpo.Batch) -> tuple[jax.Array, Any]:
-        outputs = policy.forward(policy.with_buffers(params, never), config.policy, *inputs, num_decisions=t.variable.shape[1])
+    def loss(params: policy.Params, inputs: policy.Inputs, batch: grpo.Batch) -> tuple[jax.Array, Any]:
+        outputs = policy.forward(
+            policy.with_buffers(params, never), config.policy, *inputs, num_decisions=t.variable.shape[1]
+        )
         return grpo.loss(
             params, outputs, batch, t.fixed_std, entropy_coefficient, settings.clip_ratio, high,
             config.surrogate.parent_weight, config.surrogate.outcome_weight,
@@ -184,7 +205,7 @@ class Session:
         mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
         self._zeros = np.zeros(task.valid.shape)
         with backend._precision():
-            self._known = rollout.Known(
+            self._known = episodes.Known(
                 jnp.asarray(mask),
                 jnp.asarray(task.is_target),
                 jnp.asarray(task.valid),
@@ -194,7 +215,7 @@ class Session:
             )
             self._grid = jnp.asarray(SURROGATE_GRID, dtype)
             rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
-            self._cache, self._h = rollout.open_session(
+            self._cache, self._h = episodes.open_session(
                 self._params, self._config.policy, jnp.asarray(observations, dtype), self._known, rounded
             )
         self._step = 0
@@ -203,7 +224,7 @@ class Session:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
         self._step += 1
         with self._backend._precision():
-            self._cache, self._h = rollout.observe(
+            self._cache, self._h = episodes.observe(
                 self._params,
                 self._config.policy,
                 self._known,
@@ -217,7 +238,7 @@ class Session:
         """The next action of each system; see acbo_ref.rollout.Session.decide."""
         dtype, count = self._backend.dtype, len(self._zeros)
         with self._backend._precision():
-            decided = rollout.decide(
+            decided = episodes.decide(
                 self._params,
                 self._config.policy,
                 self._known,
@@ -230,3 +251,69 @@ class Session:
             return Decision(*(np.asarray(a) for a in decided))
 
 
+# ------------------------------------------------------------------------------------- single functions, to compare
+
+
+def _piece(function: Any) -> Any:
+    """A traced function of arrays as NumPy in, NumPy out."""
+
+    def call(backend: JaxBackend, *arguments: Any) -> Any:
+        return np.asarray(function(*(backend._put(a) for a in arguments)))
+
+    return call
+
+
+def _outputs(backend: JaxBackend, outputs: Any) -> policy.Outputs:
+    return policy.Outputs(*(backend._put(getattr(outputs, name)) for name in policy.Outputs._fields))
+
+
+def _inputs(backend: JaxBackend, inputs: Any) -> policy.Inputs:
+    return policy.Inputs(*(backend._put(getattr(inputs, name)) for name in policy.Inputs._fields))
+
+
+def _forward_piece(backend: JaxBackend, params: Any, inputs: Any, num_decisions: int) -> reference_policy.PolicyOutputs:
+    outputs = policy.forward(backend._put(params), backend.config.policy, _inputs(backend, inputs), num_decisions)
+    arrays: dict[str, Any] = {name: None if a is None else np.asarray(a) for name, a in outputs._asdict().items()}
+    return reference_policy.PolicyOutputs(**arrays)
+
+
+def _gradient_piece(backend: JaxBackend, params: Any, inputs: Any, batch: Any, weights: Any) -> Any:
+    arrays = _inputs(backend, inputs)
+    data = grpo.Batch(*(backend._put(getattr(batch, name)) for name in grpo.Batch._fields))
+    number = partial(jnp.asarray, dtype=backend.dtype)
+    never = jnp.zeros((), jnp.int32)
+
+    def loss(params: policy.Params) -> Any:
+        buffered = policy.with_buffers(params, never)  # the path that training takes
+        outputs = policy.forward(buffered, backend.config.policy, arrays, data.variable.shape[1])
+        return grpo.loss(
+            params, outputs, data, number(batch.fixed_std), number(weights.entropy), weights.clip_low, weights.clip_high,
+            weights.parent, weights.outcome,
+        )  # fmt: skip
+
+    (value, terms), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(backend._put(params))
+    return float(value), {k: float(v) for k, v in terms.items()}, {k: np.asarray(v) for k, v in grads.items()}
+
+
+PIECES: dict[str, Any] = {
+    "linear": _piece(policy.linear),
+    "layer_norm": _piece(policy.layer_norm),
+    "gelu": _piece(policy.gelu),
+    "soft_bound": _piece(policy.soft_bound),
+    "mlp": _piece(policy.mlp),
+    # the reference has heads before tokens, (..., H, N, d); here they stand after
+    "attend": _piece(
+        lambda q, k, v, mask: policy.attend(
+            q.swapaxes(-2, -3), k.swapaxes(-2, -3), v.swapaxes(-2, -3), mask[..., 0, :, :]
+        ).swapaxes(-2, -3)
+    ),
+    "log_prob": lambda backend, outputs, *rest: _piece(grpo.log_prob)(backend, _outputs(backend, outputs), *rest),
+    "entropy": _piece(grpo.entropy),
+    "parent_loss": _piece(grpo.parent_loss),
+    "parent_entropy": _piece(grpo.parent_entropy),
+    "outcome_loss": _piece(grpo.outcome_loss),
+    "surrogate": _piece(grpo.surrogate),
+    "advantages": _piece(grpo.advantages),
+    "forward": _forward_piece,
+    "loss_and_gradient": _gradient_piece,
+}

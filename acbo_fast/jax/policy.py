@@ -28,6 +28,15 @@ Cache = dict[str, Array]
 NEVER = "never"
 
 
+class Inputs(NamedTuple):
+    """See acbo_ref.policy.PolicyInputs."""
+
+    channels: Array
+    valid: Array
+    choosable: Array
+    row_mask: Array
+
+
 class Outputs(NamedTuple):
     """See acbo_ref.policy.PolicyOutputs."""
 
@@ -162,17 +171,10 @@ def _finish(params: Params, name: str, x: Array, attended: Array) -> Array:
     return settle(params, x)
 
 
-def forward(
-    params: Params,
-    config: PolicyConfig,
-    channels: Array,
-    valid: Array,
-    choosable: Array,
-    row_mask: Array,
-    num_decisions: int,
-) -> Outputs:
+def forward(params: Params, config: PolicyConfig, inputs: Inputs, num_decisions: int) -> Outputs:
     """All decisions of E episodes in one pass; see acbo_ref.policy.forward."""
-    x = linear(params, "embed", channels)
+    x = linear(params, "embed", inputs.channels)
+    valid, row_mask = inputs.valid, inputs.row_mask
     last = config.num_layers - 1
     for i in range(config.num_layers):
         name = f"blocks.{i}"
@@ -180,7 +182,7 @@ def forward(
             x = row_block(params, name, x, row_mask, config.num_heads, num_decisions if i == last else x.shape[1])
         else:
             x = variable_block(params, name, x[:, -num_decisions:] if i == last else x, valid, config.num_heads)
-    return heads(params, config, layer_norm(params, "final_norm", x), choosable)
+    return heads(params, config, layer_norm(params, "final_norm", x), inputs.choosable)
 
 
 def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array) -> Outputs:

@@ -29,19 +29,10 @@ class Noise(NamedTuple):
     probe: Array
 
 
-class Inputs(NamedTuple):
-    """See acbo_ref.policy.PolicyInputs."""
-
-    channels: Array
-    valid: Array
-    choosable: Array
-    row_mask: Array
-
-
 class Trajectories(NamedTuple):
     """See acbo_ref.rollout.Trajectories."""
 
-    inputs: Inputs
+    inputs: policy.Inputs
     variable: Array
     value: Array
     log_prob: Array
@@ -131,7 +122,9 @@ def rollout(
         draw_outcome = (outcome - at_variable(location, target)) / at_variable(scale, target)
         candidates = channels_of(rows[:, :group], jnp.arange(width) == variable[..., None])
         weights = config.reward
-        rewards = weights.target * -draw_outcome[:, :group] / 5 + weights.parent * at_variable(problems.parents, variable)
+        rewards = weights.target * -draw_outcome[:, :group] / 5 + weights.parent * at_variable(
+            problems.parents, variable
+        )
         if weights.info_gain > 0:
             before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
 
@@ -151,7 +144,7 @@ def rollout(
     _, records = jax.lax.scan(play, (cache, start), (jnp.arange(steps), *by_step))
     later, *rest = (jnp.swapaxes(a, 0, 1) for a in records)
     variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, applied, outcome = rest
-    inputs = Inputs(
+    inputs = policy.Inputs(
         jnp.concatenate([observations, later], axis=1), valid, choosable, attention_mask(observation_mask, steps)
     )
     return Trajectories(
@@ -182,9 +175,7 @@ def open_session(
     standard = (observations - known.location[:, None]) / known.scale[:, None]
     standard = jnp.where(known.valid[:, None] & known.observation_mask[:, :, None], standard, 0)
     channels = row_channels(standard, known.is_target, jnp.zeros_like(standard, bool))
-    cache = policy.read_observations(
-        params, network, channels, known.observation_mask, known.valid, capacity + 1
-    )
+    cache = policy.read_observations(params, network, channels, known.observation_mask, known.valid, capacity + 1)
     h, cache = _append(params, network, known, cache, 0, start_channels(known.is_target, observations.dtype))
     return cache, h
 
@@ -202,7 +193,13 @@ def _append(
 
 @partial(jax.jit, static_argnames=("network",), donate_argnames=("cache",))
 def observe(
-    params: policy.Params, network: PolicyConfig, known: Known, cache: policy.Cache, step: Array, variable: Array, rows: Array
+    params: policy.Params,
+    network: PolicyConfig,
+    known: Known,
+    cache: policy.Cache,
+    step: Array,
+    variable: Array,
+    rows: Array,
 ) -> tuple[policy.Cache, Array]:
     """Caches and h after the rows (E, V), raw, of intervention number `step` (from 1)."""
     standard = jnp.where(known.valid, (rows - known.location) / known.scale, 0)
