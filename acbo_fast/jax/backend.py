@@ -169,9 +169,7 @@ def _update(
     high = settings.clip_ratio if settings.clip_ratio_high is None else settings.clip_ratio_high
 
     def loss(params: policy.Params, inputs: policy.Inputs, batch: grpo.Batch) -> tuple[jax.Array, Any]:
-        outputs = policy.forward(
-            policy.with_buffers(params, never), config.policy, *inputs, num_decisions=t.variable.shape[1]
-        )
+        outputs = policy.forward(policy.with_buffers(params, never), config.policy, inputs, t.variable.shape[1])
         return grpo.loss(
             params, outputs, batch, t.fixed_std, entropy_coefficient, settings.clip_ratio, high,
             config.surrogate.parent_weight, config.surrogate.outcome_weight,
