@@ -103,13 +103,13 @@ def soft_bound_backward(d_y: Array, tanh: Array) -> Array:
 
 def split_heads(x: Array, num_heads: int) -> Array:
     """(..., N, D) -> (..., H, N, d)"""
-    return x.reshape(*x.shape[:-1], num_heads, -1).swapaxes(-2, -3)
+    return x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads).swapaxes(-2, -3)
 
 
 def merge_heads(x: Array) -> Array:
     """(..., H, N, d) -> (..., N, D), the inverse of `split_heads`."""
     x = x.swapaxes(-2, -3)
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def attend_forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:

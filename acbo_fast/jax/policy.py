@@ -131,11 +131,11 @@ def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
 
 
 def _heads(x: Array, num_heads: int) -> Array:
-    return x.reshape(*x.shape[:-1], num_heads, -1)
+    return x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
 
 
 def _merge(x: Array) -> Array:
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def _variable_mask(valid: Array) -> Array:

@@ -1,0 +1,23 @@
+"""Options that the project adds to pytest: --slow runs the tests marked slow, --benchmark runs benchmarks/ instead of tests/."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--benchmark", action="store_true", help="run benchmarks/ and write benchmarks/results.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--benchmark"):
+        config.args[:] = [str(config.rootpath / "benchmarks")]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow: run with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)

@@ -1,0 +1,40 @@
+"""Fixtures: every backend installed, and small data to run it on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from acbo_fast import available, backend_maker
+from acbo_ref.verify import iteration_data, perturbed_state, small_config
+
+# Derandomised, so that a failure on one machine is a failure on all; no deadline, since compilation takes its time.
+settings.register_profile(
+    "acbo",
+    derandomize=True,
+    deadline=None,
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("acbo")
+os.environ.setdefault("COLUMNS", "100")
+
+
+@pytest.fixture(params=available())
+def make_backend(request):
+    """Builds each installed backend in turn for a Config."""
+    return backend_maker(request.param)
+
+
+@pytest.fixture(scope="session")
+def played():
+    """(config, reference state, problems, observation mask, noise, trajectories) of a small iteration."""
+    from acbo_ref.backend import ReferenceBackend
+
+    config = small_config()
+    reference = ReferenceBackend(config)
+    state = perturbed_state(reference)
+    data = iteration_data(config)
+    return config, state, *data, reference.rollout(state, *data, config.policy.fixed_std)

@@ -1,0 +1,278 @@
+"""Conformance: what every backend must do. New backends run this suite by being in the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from acbo_fast import available, backend_maker, default_backend, unavailable
+from acbo_ref import AcboError
+from acbo_ref.backend import History, Hyper, ReferenceBackend
+from acbo_ref.optim import OptimiserState
+from acbo_ref.policy import PolicyInputs, parameter_shapes
+from acbo_ref.rollout import observe
+from acbo_ref.train import minibatch_order
+from acbo_ref.verify import iteration_data, perturbed_state, small_config, verify_backend
+
+HYPER = Hyper(learning_rate=1e-3, entropy_coefficient=0.01)
+FAST = [name for name in available() if name != "ref"]
+
+
+def setup(make_backend, **changes):
+    config = small_config(dtype="float64", **changes)
+    backend = make_backend(config)
+    state = backend.from_host(perturbed_state(ReferenceBackend(config)))
+    return config, backend, state, iteration_data(config)
+
+
+def host(backend, state):
+    return backend.to_host(state).params
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_it_agrees_with_the_reference(name):
+    failed = [c for c in verify_backend(backend_maker(name)) if not c.okay]
+    assert failed == []
+
+
+def test_all_backends_start_from_the_same_parameters(make_backend):
+    config = small_config(dtype="float64")
+    expected = ReferenceBackend(config).init_state().params
+    found = host(make_backend(config), make_backend(config).init_state())
+    assert list(found) == list(parameter_shapes(config.policy))
+    assert all((found[k] == v).all() for k, v in expected.items())
+
+
+def test_the_importance_ratio_starts_at_one(make_backend):
+    config, backend, state, data = setup(make_backend, grpo={"ppo_epochs": 1, "minibatches": 1, "learning_rate": 1e-9})
+    trajectories = backend.rollout(state, *data, 1.5)
+    _, diagnostics = backend.update(state, trajectories, minibatch_order(config, 0), HYPER)
+    assert abs(diagnostics["approx_kl"]) < 1e-12
+    assert diagnostics["clip_ratio_low"] == diagnostics["clip_ratio_high"] == 0
+
+
+def test_the_committed_row_is_candidate_zero(make_backend):
+    _, backend, state, data = setup(make_backend)
+    problems, observation_mask, _ = data
+    t = backend.rollout(state, *data, 1.5)
+    channels, variable = np.asarray(t.inputs.channels), np.asarray(t.variable)
+    num_obs = observation_mask.shape[1]
+    for k in range(variable.shape[1] - 1):  # the row after decision k says what candidate 0 did, and what came of it
+        row = channels[:, num_obs + k + 1]
+        assert (row[..., 2].argmax(axis=1) == variable[:, k, 0]).all() and (row[..., 2].sum(axis=1) == 1).all()
+        each = np.arange(len(row))
+        np.testing.assert_allclose(5 * row[each, problems.target, 0], np.asarray(t.draw_outcome)[:, k, 0], rtol=1e-12)
+        np.testing.assert_allclose(5 * row[each, variable[:, k, 0], 0], np.asarray(t.draw_value)[:, k, 0], atol=1e-12)
+
+
+def test_only_levers_are_pulled_and_values_stay_inside(make_backend):
+    _, backend, state, data = setup(make_backend, scm={"manipulable": 0.4})
+    problems = data[0]
+    t = backend.rollout(state, *data, 8.0)
+    for variable in (np.asarray(t.variable), np.asarray(t.draw_variable)):
+        flat = variable.reshape(len(variable), -1)
+        assert np.take_along_axis(problems.manipulable, flat, axis=1).all()
+    assert np.abs(np.asarray(t.draw_value)).max() <= 5.0 < np.abs(np.asarray(t.value)).max()
+
+
+def test_more_reward_for_what_lowers_the_target(make_backend):
+    """Probability moves to the better candidate and its value: the sign of everything at once."""
+    config, backend, state, data = setup(make_backend, grpo={"minibatches": 1}, reward={"parent": 0.0})
+    t = backend.rollout(state, *data, 1.5)
+    before = np.asarray(t.log_prob, float)
+    advantage = np.asarray(t.rewards) - np.asarray(t.rewards).mean(axis=-1, keepdims=True)
+    host_inputs = PolicyInputs(
+        *(np.asarray(getattr(t.inputs, f)) for f in ("channels", "valid", "choosable", "row_mask"))
+    )
+    state, _ = backend.update(state, t, minibatch_order(config, 0), HYPER)
+    from acbo_ref import grpo, policy
+
+    outputs, _ = policy.forward(host(backend, state), config.policy, host_inputs, before.shape[1])
+    after, _ = grpo.log_prob_forward(outputs, np.asarray(t.variable), np.asarray(t.value), 1.5)
+    assert ((after - before) * advantage).mean() > 0
+
+
+def test_non_finite_steps_are_skipped_and_counted(make_backend):
+    config, backend, state, data = setup(make_backend)
+    t = backend.rollout(state, *data, 1.5)
+    rewards = np.array(t.rewards)
+    rewards[0, 0, 0] = np.nan  # one episode, so one minibatch of two in each of two passes
+    poisoned = t._replace(rewards=rewards) if hasattr(t, "_replace") else dataclasses.replace(t, rewards=rewards)
+    before = host(backend, state)
+    state, diagnostics = backend.update(state, poisoned, minibatch_order(config, 0), HYPER)
+    assert diagnostics["skipped_steps"] == config.grpo.ppo_epochs
+    after = backend.to_host(state)
+    assert after.step == config.grpo.ppo_epochs and all(np.isfinite(v).all() for v in after.params.values())
+    assert any((after.params[k] != before[k]).any() for k in before)
+
+
+def test_state_goes_to_the_host_and_back(make_backend):
+    _, backend, state, _ = setup(make_backend)
+    saved = backend.to_host(state)
+    again = backend.to_host(backend.from_host(saved))
+    assert isinstance(saved, OptimiserState) and again.step == saved.step
+    assert all((again.params[k] == v).all() for k, v in saved.params.items())
+
+
+def test_deciding_from_a_history_equals_a_session(make_backend):
+    config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((config.batch_size, 2, task.valid.shape[1]))
+    variable = np.argmax(task.manipulable, axis=1)
+    session = backend.session(state, task, 2)
+    for t in range(2):
+        session.observe(variable, rows[:, t])
+    a = session.decide()
+    b = backend.decide(state, History(task, np.stack([variable] * 2, axis=1), rows))
+    for field in dataclasses.fields(a):
+        np.testing.assert_allclose(getattr(a, field.name), getattr(b, field.name), rtol=1e-12)
+    low, high = (np.take_along_axis(x, a.variable[:, None], axis=1)[:, 0] for x in (task.low, task.high))
+    assert ((low <= a.value) & (a.value <= high)).all()
+    np.testing.assert_allclose(a.probability.sum(axis=1), 1.0)
+    assert (a.outcome_std > 0).all() and not a.parent_probability[task.is_target].any()
+
+
+def test_decisions_do_not_depend_on_the_users_units(make_backend):
+    """Rescale and shift every variable: the same decisions, in the new units."""
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    rng = np.random.default_rng(1)
+    scale, shift = rng.uniform(0.1, 50, task.valid.shape), rng.uniform(-9, 9, task.valid.shape)
+    other = dataclasses.replace(
+        task,
+        observations=task.observations * scale[:, None] + shift[:, None],
+        low=task.low * scale + shift,
+        high=task.high * scale + shift,
+    )
+    a, b = (backend.session(state, t, 1).decide() for t in (task, other))
+    each = np.arange(len(a.variable))
+    assert (a.variable == b.variable).all()
+    np.testing.assert_allclose(b.value, a.value * scale[each, a.variable] + shift[each, a.variable], rtol=1e-9)
+    np.testing.assert_allclose(b.outcome_std, a.outcome_std * scale[each, task.target], rtol=1e-9)
+
+
+def test_the_surrogate_takes_its_lowest_prediction(make_backend):
+    from acbo_ref import policy as reference_policy
+    from acbo_ref.rollout import SURROGATE_GRID
+
+    config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    decision = backend.session(state, task, 1).decide(decision="surrogate")
+    assert np.take_along_axis(task.manipulable, decision.variable[:, None], axis=1).all()
+    # every other grid point of every lever is predicted to be no better
+    reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
+    outputs, _ = reference_policy.heads_forward(
+        reference._params, config.policy, reference._h[:, None], task.manipulable
+    )
+    for e in range(config.batch_size):
+        for i in np.flatnonzero(task.manipulable[e]):
+            hidden = np.broadcast_to(
+                outputs.outcome_hidden[e, 0, i], (SURROGATE_GRID.size, outputs.outcome_hidden.shape[-1])
+            )
+            mean, _, _ = reference_policy.outcome_forward(reference._params, hidden, SURROGATE_GRID)
+            raw = reference._location[e, task.target[e]] + reference._scale[e, task.target[e]] * mean
+            assert raw.min() >= decision.outcome_mean[e] - 1e-9
+
+
+def test_extreme_shapes(make_backend):
+    for changes in (
+        {
+            "observations_per_episode": 0,
+            "interventions_per_episode": 1,
+            "batch_size": 1,
+            "grpo": {"minibatches": 1, "group_size": 2},
+        },
+        {
+            "curriculum": {"stages": [{"name": "two", "variables": [2, 2], "graphs": ["chain"]}]},
+            "surrogate": {"probes": 0},
+        },
+    ):
+        config, backend, state, data = setup(make_backend, **changes)
+        t = backend.rollout(state, *data, 1.5)
+        _, diagnostics = backend.update(state, t, minibatch_order(config, 0), HYPER)
+        assert diagnostics["skipped_steps"] == 0 and all(np.isfinite(v) for v in diagnostics.values())
+
+
+# ------------------------------------------------------------------------------------------------------ registry
+
+
+def test_registry_errors():
+    with pytest.raises(AcboError) as caught:
+        backend_maker("jaxx")
+    assert "jax" in caught.value.hint
+    assert unavailable("ref") is None and default_backend() == available()[0]
+
+
+def test_a_missing_extra_is_explained_in_one_line(monkeypatch):
+    import acbo_fast
+
+    monkeypatch.setattr(acbo_fast, "find_spec", lambda name: None if name == "jax" else True)
+    with pytest.raises(AcboError) as caught:
+        backend_maker("jax")
+    assert caught.value.message == "backend 'jax' needs jax: pip install 'acbo[jax]' (available here: ref)"
+
+
+# -------------------------------------------------------------------------------------------------- JAX's own promises
+
+
+def test_jax_compiles_each_function_once_a_stage():
+    pytest.importorskip("jax")
+    from acbo_fast.jax import backend as jax_backend
+    from acbo_ref import Trainer
+
+    stages = [
+        {"name": "a", "until_episode": 18, "variables": [3, 4], "graphs": ["chain"]},
+        {"name": "b", "variables": [3, 6], "graphs": ["chain", "fork"]},
+    ]
+    config = small_config(curriculum={"stages": stages}, total_episodes=42, scm={"nonlinear": 0.0})
+    jax_backend.TRACES.clear()
+    Trainer(config, jax_backend.JaxBackend(config)).train()
+    assert jax_backend.TRACES == {"rollout": 2, "update": 2}  # 7 iterations, 2 stages
+
+
+def test_jax_decides_without_recompiling_as_rows_arrive():
+    pytest.importorskip("jax")
+    from acbo_fast.jax import rollout as episodes
+
+    config, backend, state, (problems, observation_mask, noise) = setup(backend_maker("jax"))
+    task = observe(problems, noise.observation, observation_mask)
+    compiled = []
+    for num_obs in (2, 5):  # sessions of other sizes share the compiled functions too
+        part = dataclasses.replace(
+            task, observations=task.observations[:, :num_obs], observation_mask=task.observation_mask[:, :num_obs]
+        )
+        session = backend.session(state, part, 5)
+        for _ in range(5):
+            session.decide()
+            session.observe(np.argmax(task.manipulable, axis=1), np.zeros(task.valid.shape))
+        compiled.append(
+            (episodes.open_session._cache_size(), episodes.observe._cache_size(), episodes.decide._cache_size())
+        )
+    assert compiled[0] == compiled[1]
+
+
+def test_jax_leaves_the_users_precision_alone():
+    jax = pytest.importorskip("jax")
+    config, backend, state, data = setup(backend_maker("jax"))
+    t = backend.rollout(state, *data, 1.5)
+    assert np.asarray(t.rewards).dtype == np.float64
+    assert not jax.config.jax_enable_x64 and jax.numpy.ones(1).dtype == np.float32
+    single = small_config(dtype="float32")
+    assert (
+        host(backend_maker("jax")(single), backend_maker("jax")(single).init_state())["embed.weight"].dtype
+        == np.float32
+    )
+
+
+def test_jax_is_deterministic():
+    pytest.importorskip("jax")
+    results = []
+    for _ in range(2):
+        config, backend, state, data = setup(backend_maker("jax"))
+        t = backend.rollout(state, *data, 1.5)
+        state, _ = backend.update(state, t, minibatch_order(config, 0), HYPER)
+        results.append(host(backend, state))
+    assert all((results[0][k] == results[1][k]).all() for k in results[0])

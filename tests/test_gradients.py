@@ -1,0 +1,76 @@
+"""The gradient checks pass, and they fail when a gradient is broken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acbo_ref import grpo, layers, policy, verify
+
+
+def test_everything_verifies():
+    checks = verify.verify_reference()
+    assert len(checks) > 150
+    assert [c for c in checks if not c.okay] == []
+    names = {c.name for c in checks if c.group.startswith("policy")}
+    assert names == set(policy.parameter_shapes(verify.small_config().policy))  # no parameter is left out
+
+
+def layer_and_term_checks():
+    return [*verify.layer_checks(), *verify.term_checks()]
+
+
+def whole_loss_checks():
+    return [*verify.policy_checks(verify.small_config(), "policy")]
+
+
+def scaled(function, factor=1.001):
+    """The function with its result a tenth of a percent too large."""
+
+    def broken(*args, **kwargs):
+        result = function(*args, **kwargs)
+        return tuple(factor * r for r in result) if isinstance(result, tuple) else factor * result
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "checks"),
+    [
+        (layers, "linear_backward", layer_and_term_checks),
+        (layers, "layer_norm_backward", layer_and_term_checks),
+        (layers, "gelu_backward", layer_and_term_checks),
+        (layers, "soft_bound_backward", layer_and_term_checks),
+        (layers, "attend_backward", layer_and_term_checks),
+        (grpo, "log_prob_backward", layer_and_term_checks),
+        (grpo, "entropy_backward", layer_and_term_checks),
+        (grpo, "outcome_loss_backward", layer_and_term_checks),
+        (grpo, "surrogate_backward", layer_and_term_checks),
+        (policy, "block_backward", whole_loss_checks),
+        (policy, "heads_backward", whole_loss_checks),
+        (grpo, "outcome_backward", whole_loss_checks),
+        (policy, "layer_norm_backward", whole_loss_checks),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_broken_gradient_is_caught(monkeypatch, module, name, checks):
+    monkeypatch.setattr(module, name, scaled(getattr(module, name)))
+    assert [c for c in checks() if not c.okay], f"nothing noticed that {module.__name__}.{name} is wrong"
+
+
+def test_a_gradient_dropped_on_the_way_is_caught(monkeypatch):
+    plain = layers.accumulate
+
+    def forgetful(grads, name, gradient):
+        plain(grads, name, np.zeros_like(gradient) if name == "blocks.2.attention.qkv.bias" else gradient)
+
+    monkeypatch.setattr(layers, "accumulate", forgetful)
+    assert {c.name for c in whole_loss_checks() if not c.okay} == {"blocks.2.attention.qkv.bias"}
+
+
+def test_relative_error():
+    assert verify.relative_error(np.array([1.0, 2.2]), np.array([1.0, 2.0])) == pytest.approx(0.1)
+    assert verify.relative_error(np.zeros(3), np.zeros(3)) == 0
+    assert verify.relative_error(np.ones(3), np.zeros(3)) == np.inf
+    assert verify.relative_error(np.ones(3), np.ones(4)) == np.inf
+    assert not verify.Check("g", "n", float("nan"), 1.0).okay

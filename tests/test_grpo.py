@@ -1,0 +1,102 @@
+"""GRPO against numbers derived by hand; gradients are checked in test_gradients.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from acbo_ref import grpo
+from acbo_ref.layers import MASKED
+from acbo_ref.policy import PolicyOutputs
+
+
+def test_advantages_by_hand():
+    rewards = np.array([[[1.0, 2.0, 6.0]]])
+    # mean 3, centred (-2, -1, 3), std sqrt(14 / 3)
+    std = np.sqrt(14 / 3)
+    assert grpo.advantages(rewards, "group")[0, 0] == pytest.approx(np.array([-2, -1, 3]) / (std + 1e-4))
+    assert grpo.advantages(rewards, "none")[0, 0] == pytest.approx([-2, -1, 3])
+    two = np.array([[[1.0, 3.0]], [[10.0, 10.0]]])
+    # batch: mean 6, deviations 5, 3, 4, 4 -> std sqrt(66 / 4)
+    expected = np.array([[-1.0, 1.0], [0.0, 0.0]]) / (np.sqrt(16.5) + 1e-4)
+    assert grpo.advantages(two, "batch")[:, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e30, -3.3])
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_equal_rewards_have_no_advantage(value, scale):
+    rewards = np.full((2, 3, 7), value)  # 0.1 summed seven times and divided is not 0.1
+    assert (grpo.advantages(rewards, scale) == 0).all() and grpo.zero_std_groups(rewards).all()
+
+
+def test_advantages_of_shifted_rewards_keep_their_digits():
+    rewards = np.random.default_rng(0).standard_normal((2, 3, 9))
+    shifted = grpo.advantages(rewards + 1e6, "group")  # two passes: E[x^2] - E[x]^2 would lose all of it
+    np.testing.assert_allclose(shifted, grpo.advantages(rewards, "group"), atol=1e-9)
+
+
+def test_the_clipped_surrogate_by_hand():
+    ratio = np.array([0.5, 0.5, 1.0, 1.5, 1.5])
+    advantage = np.array([1.0, -1.0, 2.0, 1.0, -1.0])
+    value, is_unclipped = grpo.surrogate_forward(ratio, advantage, 0.2, 0.3)
+    # 0.5 * 1 = 0.5 < 0.8;  min(-0.5, -0.8) = -0.8;  2;  min(1.5, 1.3);  min(-1.5, -1.3)
+    assert value == pytest.approx([0.5, -0.8, 2.0, 1.3, -1.5])
+    assert is_unclipped.tolist() == [True, False, True, False, True]
+    assert grpo.surrogate_backward(np.ones(5), advantage, is_unclipped).tolist() == [1.0, 0.0, 2.0, 0.0, -1.0]
+
+
+def outputs(log_stds=None):
+    logits = np.array([[[0.0, np.log(3.0), MASKED]]])
+    means = np.array([[[1.0, -2.0, 9.0]]])
+    return PolicyOutputs(logits, means, log_stds, logits, logits)
+
+
+def test_log_prob_is_choice_times_normal():
+    variable, value = np.array([[[0, 1]]]), np.array([[[2.5, -2.0]]])
+    found, _ = grpo.log_prob_forward(outputs(), variable, value, 1.5)
+    expected = [np.log(0.25) + stats.norm.logpdf(2.5, 1.0, 1.5), np.log(0.75) + stats.norm.logpdf(-2.0, -2.0, 1.5)]
+    assert found[0, 0] == pytest.approx(expected)
+    learned = outputs(np.log(np.array([[[0.5, 2.0, 1.0]]])))
+    found, _ = grpo.log_prob_forward(learned, variable, value, 99.0)
+    assert found[0, 0, 0] == pytest.approx(np.log(0.25) + stats.norm.logpdf(2.5, 1.0, 0.5))
+
+
+def test_entropy_ignores_what_cannot_be_chosen():
+    entropy, cache = grpo.entropy_forward(outputs().logits)
+    assert entropy[0, 0] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    assert grpo.entropy_backward(np.ones((1, 1)), cache)[0, 0, 2] == 0
+    assert grpo.entropy_forward(np.zeros((1, 5)))[0][0] == pytest.approx(np.log(5))
+    one = np.array([[MASKED, 0.3, MASKED]])
+    assert grpo.entropy_forward(one)[0][0] == 0
+
+
+def test_parent_loss_counts_the_variables_that_count():
+    logits = np.array([[[0.0, 2.0, -1e3, 50.0]]])
+    parents, mask = np.array([[True, False, False, True]]), np.array([[True, True, True, False]])
+    loss, _ = grpo.parent_loss_forward(logits, parents, mask)
+    # log 2, softplus(2), softplus(-1000) = 0; the fourth is the target
+    assert loss[0, 0] == pytest.approx((np.log(2) + np.log1p(np.exp(2.0)) + 0) / 3)
+
+
+def test_outcome_loss_is_a_normal_density():
+    nll, _ = grpo.outcome_loss_forward(np.array([1.0]), np.array([np.log(2.0)]), np.array([4.0]))
+    assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0))
+
+
+def test_parent_entropy_by_hand():
+    logits = np.array([0.0, np.log(3.0), 7.0])
+    expected = np.log(2) + -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert grpo.parent_entropy(logits, np.array([True, True, False])) == pytest.approx(expected)
+    assert grpo.parent_entropy(np.array([1e4, -1e4]), np.ones(2)) == 0
+
+
+def test_reward_by_hand():
+    # 0.9 * (-(-2.5) / 5) + 0.1 * 1 + 0.5 * 0.2
+    assert grpo.reward(np.array(-2.5), np.array(True), np.array(0.2), (0.9, 0.1, 0.5)) == pytest.approx(0.65)
+
+
+def test_extreme_numbers_stay_finite():
+    big = np.array([1e4, -1e4, 0.0])
+    assert np.isfinite(grpo.softplus(big)).all() and grpo.sigmoid(big).tolist() == [1.0, 0.0, 0.5]
+    assert np.isfinite(grpo.log_softmax(np.array([[1e30, MASKED, 0.0]]))).all()

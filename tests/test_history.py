@@ -1,0 +1,66 @@
+"""Standard units, channels and the row mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acbo_ref.history import Task, attention_mask, observation_channels, standard_units, start_channels
+
+
+def task(observations, mask=None, **changes):
+    """One episode of 3 variables: X1 in [-2, 6] can be set, X2 cannot, the target is the last."""
+    observations = np.asarray(observations, float)[None]
+    given = {
+        "observations": observations,
+        "observation_mask": np.ones(observations.shape[:2], bool) if mask is None else np.array([mask]),
+        "target": np.array([2]),
+        "valid": np.array([[True, True, True]]),
+        "manipulable": np.array([[True, False, False]]),
+        "low": np.array([[-2.0, 0.0, 0.0]]),
+        "high": np.array([[6.0, 1.0, 1.0]]),
+    }
+    return Task(**(given | changes))
+
+
+def test_standard_units_by_hand():
+    location, scale = standard_units(task([[0.0, 1.0, 10.0], [0.0, 3.0, 30.0]]))
+    # the domain [-2, 6] maps to [-5, 5]; the others to mean and standard deviation (ddof 0)
+    assert location[0] == pytest.approx([2.0, 2.0, 20.0]) and scale[0] == pytest.approx([0.8, 1.0, 10.0])
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 3)), [[1.0, 7.0, 7.0]], [[1.0, 7.0, 7.0]] * 4])
+def test_without_spread_the_scale_is_one(rows):
+    location, scale = standard_units(task(rows))
+    assert scale[0, 1:] == pytest.approx([1.0, 1.0])
+    assert location[0, 1:] == pytest.approx([7.0, 7.0] if len(rows) else [0.0, 0.0])
+
+
+def test_rows_beyond_the_mask_do_not_count():
+    rows = [[0.0, 1.0, 10.0], [0.0, 3.0, 30.0], [9e9, 9e9, 9e9]]
+    masked = task(rows, [True, True, False])
+    for a, b in zip(standard_units(masked), standard_units(task(rows[:2])), strict=True):
+        assert a == pytest.approx(b)
+    channels = observation_channels(masked, *standard_units(masked))
+    assert not channels[0, 2, :, 0].any()
+
+
+def test_channels_by_hand():
+    t = task([[2.0, 1.0, 10.0], [6.0, 3.0, 30.0]])
+    channels = observation_channels(t, *standard_units(t))
+    # X1 at 2 is the centre, at 6 the end: (6 - 2) / 0.8 / 5 = 1
+    assert channels[0, :, 0, 0].tolist() == [0.0, 1.0]
+    assert channels[0, 0, 2].tolist() == [-0.2, 1.0, 0.0, 0.0]  # (10 - 20) / 10 / 5, is-target
+    start = start_channels(t.is_target)
+    assert start[0].tolist() == [[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 1]]
+
+
+def test_the_row_mask_by_hand():
+    mask = attention_mask(np.array([[True, True, False]]), 2)[0].astype(int)
+    assert mask.tolist() == [
+        [1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],  # a padded row reads itself, so that its softmax is not empty
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]

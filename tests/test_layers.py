@@ -1,0 +1,67 @@
+"""Layers against numbers derived by hand; their gradients are checked in test_gradients.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acbo_ref import layers
+
+
+def test_layer_norm_by_hand():
+    params = {"n.scale": np.array([1.0, 2.0, 1.0]), "n.bias": np.array([0.0, 1.0, 0.0])}
+    out, _ = layers.layer_norm_forward(params, "n", np.array([1.0, 2.0, 6.0]))
+    # mean 3, variance (4 + 1 + 9) / 3 = 14/3
+    std = np.sqrt(14 / 3 + layers.LAYER_NORM_EPSILON)
+    assert out == pytest.approx([-2 / std, -2 / std + 1, 3 / std])
+
+
+def test_gelu_by_hand():
+    # 0.5 * (1 + tanh(0.7978845608 * 1.044715)) = 0.5 * (1 + tanh(0.8335620)) = 0.5 * (1 + 0.6823838)
+    out, _ = layers.gelu_forward(np.array([1.0, 0.0, -1.0, 20.0, -20.0]))
+    assert out == pytest.approx([0.841192, 0.0, -0.158808, 20.0, 0.0], abs=1e-6)
+
+
+def test_soft_bound():
+    out, _ = layers.soft_bound_forward(np.array([1e-3, 1e9, -1e9]), 3.0)
+    assert out == pytest.approx([1e-3, 3.0, -3.0], rel=1e-6)
+
+
+def test_attention_by_hand():
+    # one query, two keys: scores (q.k) / sqrt(d) with d = 4
+    q, k = np.array([[2.0, 0, 0, 0]]), np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
+    v = np.array([[10.0, 0, 0, 0], [0, 1.0, 0, 0]])
+    out, _ = layers.attend_forward(q, k, v, np.array([[True, True]]))
+    weight = np.e / (np.e + 1)  # softmax of (2 / 2, 0)
+    assert out[0] == pytest.approx([10 * weight, 1 - weight, 0, 0])
+    masked, _ = layers.attend_forward(q, k, v, np.array([[False, True]]))
+    assert masked[0] == pytest.approx([0, 1.0, 0, 0])
+
+
+def test_heads_are_split_and_merged():
+    x = np.arange(2 * 3 * 8.0).reshape(2, 3, 8)
+    heads = layers.split_heads(x, 4)
+    assert heads.shape == (2, 4, 3, 2) and (heads[:, 1, :, 0] == x[:, :, 2]).all()
+    assert (layers.merge_heads(heads) == x).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_layer_changes_the_dtype(dtype):
+    rng = np.random.default_rng(0)
+    params = {
+        "a.qkv.weight": rng.standard_normal((8, 24)), "a.qkv.bias": np.zeros(24), "a.out.weight": np.eye(8), "a.out.bias": np.zeros(8),
+        "u.weight": rng.standard_normal((8, 16)), "u.bias": np.zeros(16), "d.weight": rng.standard_normal((16, 8)), "d.bias": np.zeros(8),
+        "n.scale": np.ones(8), "n.bias": np.zeros(8),
+    }  # fmt: skip
+    params = {k: v.astype(dtype) for k, v in params.items()}
+    x = rng.standard_normal((2, 5, 8)).astype(dtype)
+    grads: layers.Params = {}
+    y, c1 = layers.layer_norm_forward(params, "n", x)
+    y, c2 = layers.attention_forward(params, "a", y, np.ones((5, 5), bool), 2)
+    y, c3 = layers.mlp_forward(params, "u", "d", y)
+    y, c4 = layers.soft_bound_forward(y, 3.0)
+    d = layers.soft_bound_backward(y, c4)
+    d = layers.mlp_backward(params, "u", "d", d, c3, grads)
+    d = layers.attention_backward(params, "a", d, c2, grads)
+    d = layers.layer_norm_backward(params, "n", d, c1, grads)
+    assert {a.dtype for a in (y, d, *grads.values())} == {np.dtype(dtype)} and grads.keys() == params.keys()

@@ -1,0 +1,185 @@
+"""The invariants of the one-pass episode, for every backend installed, as properties.
+
+Shapes are distinct primes where they can be, so that a transposed axis cannot pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acbo_fast import available, backend_maker
+from acbo_ref import policy
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.config import PolicyConfig
+from acbo_ref.history import attention_mask
+from acbo_ref.layers import MASKED
+from acbo_ref.verify import perturbed_state, small_config
+
+E, O, K, V = 2, 5, 3, 7
+CONFIG = small_config(dtype="float64")
+PARAMS = perturbed_state(ReferenceBackend(CONFIG)).params
+NAMES = ("logits", "means", "parent_logits", "outcome_hidden")
+# Rounding only: float64 sums in another order.
+CLOSE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+class _Forward:
+    """forward(inputs) of one backend, compiled at most once a shape."""
+
+    def __init__(self, name):
+        self._backend = backend_maker(name)(CONFIG)
+
+    def __call__(self, inputs, num_decisions=K):
+        if self._backend.name == "ref":
+            return policy.forward(PARAMS, CONFIG.policy, inputs, num_decisions)[0]
+        return self._backend.piece("forward", PARAMS, inputs, num_decisions)
+
+
+FORWARDS = {name: _Forward(name) for name in available()}
+
+
+@pytest.fixture(params=available())
+def forward(request):
+    return FORWARDS[request.param]
+
+
+def random_inputs(seed, num_vars=V, num_obs=O):
+    rng = np.random.default_rng(seed)
+    channels = rng.standard_normal((E, num_obs + K, num_vars, 4))
+    valid = np.ones((E, num_vars), bool)
+    choosable = rng.random((E, num_vars)) < 0.7
+    choosable[:, 0] = True
+    observation_mask = np.ones((E, num_obs), bool)
+    observation_mask[1, num_obs // 2 :] = False
+    return policy.PolicyInputs(channels, valid, choosable, attention_mask(observation_mask, K))
+
+
+def change(inputs, **arrays):
+    return dataclasses.replace(inputs, **arrays)
+
+
+def same(a, b, select=lambda x: x):
+    for name in NAMES:
+        np.testing.assert_allclose(select(getattr(a, name)), getattr(b, name), err_msg=name, **CLOSE)
+
+
+seeds = st.integers(0, 2**16)
+
+
+@given(seed=seeds)
+def test_permuting_variables_permutes_the_outputs(forward, seed):
+    inputs = random_inputs(seed)
+    order = np.random.default_rng(seed).permutation(V)
+    permuted = change(
+        inputs,
+        channels=inputs.channels[:, :, order],
+        valid=inputs.valid[:, order],
+        choosable=inputs.choosable[:, order],
+    )
+    same(forward(inputs), forward(permuted), lambda x: x[:, :, order])
+
+
+@given(seed=seeds)
+def test_permuting_observational_rows_changes_nothing(forward, seed):
+    inputs = random_inputs(seed)
+    order = np.concatenate([np.random.default_rng(seed).permutation(O), O + np.arange(K)])
+    permuted = change(inputs, channels=inputs.channels[:, order], row_mask=inputs.row_mask[:, order][:, :, order])
+    same(forward(inputs), forward(permuted))
+
+
+@given(seed=seeds)
+def test_padding_variables_and_rows_changes_nothing(forward, seed):
+    inputs = random_inputs(seed)
+    rng = np.random.default_rng(seed + 1)
+    channels = np.concatenate([inputs.channels, 100 * rng.standard_normal((E, O + K, 2, 4))], axis=2)
+    blank = np.zeros((E, 2), bool)
+    wide = change(
+        inputs,
+        channels=channels,
+        valid=np.concatenate([inputs.valid, blank], axis=1),
+        choosable=np.concatenate([inputs.choosable, blank], axis=1),
+    )
+    same(forward(wide), forward(inputs), lambda x: x[:, :, :V])
+    junk = 100 * rng.standard_normal((E, 4, V, 4))
+    observation_mask = inputs.row_mask[:, -1, :O]
+    longer = change(
+        inputs,
+        channels=np.concatenate([inputs.channels[:, :O], junk, inputs.channels[:, O:]], axis=1),
+        row_mask=attention_mask(np.concatenate([observation_mask, np.zeros((E, 4), bool)], axis=1), K),
+    )
+    same(forward(longer), forward(inputs))
+
+
+@given(seed=seeds)
+def test_episodes_do_not_touch_each_other(forward, seed):
+    inputs = random_inputs(seed)
+    channels = inputs.channels.copy()
+    channels[1] = np.random.default_rng(seed + 1).standard_normal(channels[1].shape)
+    a, b = forward(inputs), forward(change(inputs, channels=channels))
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(a, name)[0], getattr(b, name)[0], **CLOSE)
+        assert not np.allclose(getattr(a, name)[1], getattr(b, name)[1])
+
+
+@given(seed=seeds, row=st.integers(1, K - 1))
+def test_the_future_never_leaks(forward, seed, row):
+    inputs = random_inputs(seed)
+    channels = inputs.channels.copy()
+    channels[:, O + row] += 1.0
+    a, b = forward(inputs), forward(change(inputs, channels=channels))
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(a, name)[:, :row], getattr(b, name)[:, :row], **CLOSE)
+        assert not np.allclose(getattr(a, name)[:, row:], getattr(b, name)[:, row:])
+
+
+def test_what_cannot_be_chosen_is_masked(forward):
+    inputs = random_inputs(0)
+    logits = forward(inputs).logits
+    masked = np.broadcast_to(~inputs.choosable[:, None], logits.shape)
+    assert (logits[masked] == MASKED).all() and np.abs(logits[~masked]).max() < 1e3
+
+
+def test_no_observational_rows(forward):
+    outputs = forward(random_inputs(0, num_obs=0))
+    assert all(np.isfinite(getattr(outputs, name)).all() for name in NAMES)
+
+
+@settings(max_examples=5)
+@given(seed=seeds)
+def test_decoding_row_by_row_equals_one_pass(seed):
+    inputs = random_inputs(seed)
+    mask = inputs.row_mask[:, -1, :O]
+    decoder = policy.Decoder(PARAMS, CONFIG.policy, inputs.channels[:, :O], mask, inputs.valid, K)
+    h = []
+    for k in range(K):
+        decoder.peek(np.random.default_rng(seed).standard_normal((E, V, 4)))  # a peek leaves no trace
+        h.append(decoder.append(inputs.channels[:, O + k]))
+    stepwise, _ = policy.heads_forward(PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable)
+    same(stepwise, policy.forward(PARAMS, CONFIG.policy, inputs, K)[0])
+
+
+def test_parameters_start_as_documented():
+    config = PolicyConfig(hidden_dim=64)
+    params = policy.init_params(config, seed=3)
+    assert {k: v.shape for k, v in params.items()} == policy.parameter_shapes(config)
+    # a standard deviation of n normals is known to 1 / sqrt(2 n)
+    up, out = params["blocks.0.mlp.up.weight"], params["blocks.0.attention.out.weight"]
+    assert up.std() == pytest.approx(1 / 8, rel=5 / np.sqrt(2 * up.size))
+    assert out.std() == pytest.approx(1 / 8 / np.sqrt(8), rel=5 / np.sqrt(2 * out.size))
+    assert abs(params["policy_head.out.weight"]).max() < 0.01
+    assert all((v == 0).all() for k, v in params.items() if k.endswith("bias"))
+    again = policy.init_params(config, seed=3)
+    assert all((again[k] == v).all() for k, v in params.items())
+    assert (policy.init_params(config, seed=4)["embed.weight"] != params["embed.weight"]).any()
+
+
+def test_six_hundred_thousand_parameters_of_the_default_are_counted():
+    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 2) (D / 2) + 5, at D = 64, L = 4
+    size = sum(int(np.prod(s)) for s in policy.parameter_shapes(PolicyConfig(hidden_dim=64)).values())
+    expected = 4 * 64 + 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 5 * 32 + 5
+    assert size == expected

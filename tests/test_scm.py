@@ -1,0 +1,325 @@
+"""SCMs: simulation, total effects, oracle, against hand-derived numbers and an independent simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acbo_ref import SCM, AcboError, FunctionalSCM, Sine, Variable
+from acbo_ref.config import PriorConfig
+from acbo_ref.graphs import GRAPHS, ancestors, sample_graph, sample_scm
+from acbo_ref.scm import (
+    MONTE_CARLO_DRAWS,
+    expected_target,
+    observational_moments,
+    oracle,
+    simulate,
+    stack,
+    total_effects,
+)
+
+
+def diamond(**changes):
+    """A -> B (2), A -> C (-1), B -> Y (3), C -> Y (0.5), listed out of order on purpose."""
+    given = {
+        "name": "diamond",
+        "target": "Y",
+        "variables": (
+            Variable("Y", 1.0, 0.5),
+            Variable("C", 0.0, 1.0, -2.0, 4.0),
+            Variable("A", 2.0, 1.0),
+            Variable("B", -1.0, 2.0, -1.0, 3.0),
+        ),
+        "edges": {("A", "B"): 2.0, ("A", "C"): -1.0, ("B", "Y"): 3.0, ("C", "Y"): 0.5},
+    }
+    return SCM(**(given | changes))
+
+
+def naive_rows(scm, noise, variable, value):
+    """Row by row and variable by variable, from the equation in the module's docstring."""
+    rows = np.zeros_like(noise)
+    for n in range(len(noise)):
+        for j in scm.order:
+            v = scm.variables[j]
+            x = v.intercept + v.noise_std * noise[n, j]
+            for (parent, child), weight in scm.edges.items():
+                if child == v.name:
+                    x += weight * rows[n, scm.index(parent)]
+            for s in scm.sines:
+                if s.variable == v.name:
+                    angle = sum(f * rows[n, scm.index(p)] for p, f in s.frequencies.items()) + s.phase
+                    x += s.amplitude * np.sin(angle)
+            if scm.saturate and j != scm.target_index:
+                x = min(max(x, v.low), v.high)
+            rows[n, j] = value[n] if variable[n] == j else x
+    return rows
+
+
+def test_total_effects_by_hand():
+    scm = diamond()
+    effects = total_effects(stack([scm]))[0]
+    # A: 2 * 3 + (-1) * 0.5 = 5.5;  B: 3;  C: 0.5;  the target itself: 0
+    by_name = dict(zip((scm.names[i] for i in scm.order), effects, strict=True))
+    assert by_name == pytest.approx({"A": 5.5, "B": 3.0, "C": 0.5, "Y": 0.0})
+
+
+def test_expectations_and_oracle_by_hand():
+    scm = diamond()
+    # means: A 2, B -1 + 4 = 3, C -2, Y 1 + 9 - 1 = 9
+    mean, std = scm.observational_moments
+    assert mean == pytest.approx(9.0)
+    # noise reaches Y by its path sums: A 5.5 * 1, B 3 * 2, C 0.5 * 1, Y 0.5
+    assert std == pytest.approx(np.sqrt(5.5**2 + 6.0**2 + 0.5**2 + 0.5**2))
+    names = ["A", "B", "C"]
+    found = scm.expected_target(np.array([scm.index(n) for n in names]), np.array([0.0, 1.0, 4.0]))
+    # do(A=0): B -1, C 0, Y 1 - 3 = -2;  do(B=1): C -2, Y 1 + 3 - 1 = 3;  do(C=4): B 3, Y 1 + 9 + 2 = 12
+    assert found == pytest.approx([-2.0, 3.0, 12.0])
+    # best: A at -5 gives 9 + 5.5 * (-5 - 2) = -29.5
+    assert scm.names[scm.oracle.variable] == "A" and scm.oracle.value == -5.0
+    assert scm.oracle.expected == pytest.approx(-29.5)
+
+
+def test_oracle_respects_manipulable():
+    variables = tuple(
+        Variable(v.name, v.intercept, v.noise_std, v.low, v.high, v.name != "A") for v in diamond().variables
+    )
+    best = diamond(variables=variables).oracle
+    # B at -1: 1 + 3 * (-1) - 1 = -3;  C at -2: 9
+    assert (diamond().names[best.variable], best.value, best.expected) == ("B", -1.0, pytest.approx(-3.0))
+
+
+@pytest.mark.parametrize("saturate", [False, True])
+def test_simulation_equals_the_naive_one(saturate):
+    sines = (
+        Sine("Y", 1.5, 0.3, {"A": 0.7, "C": -0.2}),
+        Sine("Y", 0.4, 1.0, {"B": 2.0}),
+        Sine("B", 1.0, 0.0, {"A": 1.0}),
+    )
+    scm = diamond(sines=sines, saturate=saturate)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((40, 4))
+    variable, value = rng.integers(-1, 4, 40), rng.uniform(-3, 3, 40)
+    variable[variable == scm.target_index] = -1
+    np.testing.assert_allclose(
+        scm.simulate(noise, variable, value), naive_rows(scm, noise, variable, value), rtol=1e-13, atol=1e-13
+    )
+
+
+def test_seed_chain_optima():
+    variables = (Variable("X0"), Variable("X1"), Variable("Y"))
+    edges = {("X0", "X1"): 1.5, ("X1", "Y"): -1.5}
+    saturating = SCM("s", "Y", variables, edges, saturate=True).oracle
+    # a saturating parent reaches 5 at most: -1.5 * 5; exact, since its value does not vary
+    assert (saturating.variable, saturating.value) == (1, 5.0)
+    assert saturating.expected == pytest.approx(-7.5, abs=1e-12)
+    linear = SCM("l", "Y", variables, edges).oracle
+    assert (linear.variable, linear.value, linear.expected) == (0, 5.0, pytest.approx(-11.25))
+
+
+def test_nonlinear_expectation_matches_its_closed_form():
+    # Y = 2 sin(3 X + 0.4) + e, X ~ N(0, 1): E[Y] = 2 sin(0.4) exp(-4.5), and under do(X = x) the sine itself
+    scm = SCM("sine", "Y", (Variable("X"), Variable("Y")), {}, (Sine("Y", 2.0, 0.4, {"X": 3.0}),))
+    standard_error = np.sqrt(3.0 / MONTE_CARLO_DRAWS)
+    assert scm.observational_moments[0] == pytest.approx(2 * np.sin(0.4) * np.exp(-4.5), abs=4 * standard_error)
+    found = scm.expected_target(np.array([0, 0]), np.array([0.3, -1.0]))
+    assert found == pytest.approx(2 * np.sin(3 * np.array([0.3, -1.0]) + 0.4), abs=1e-12)  # antithetic noise is mean 0
+    assert scm.oracle.expected == pytest.approx(-2.0, abs=0.02)  # a grid of 0.1 misses the minimum by 2 (1 - cos 0.15)
+
+
+def test_batches_agree_with_single_models_whatever_the_padding():
+    rng = np.random.default_rng(1)
+    prior = PriorConfig(nonlinear=0.5, saturate=0.5, manipulable=0.7)
+    scms = [sample_scm(prior, "erdos_renyi", n, rng) for n in (2, 5, 3, 6)]
+    batch = stack(scms, 7, 9)
+    noise = rng.standard_normal((4, 11, 7))
+    nothing = -np.ones((4, 11), int)
+    rows = simulate(batch, noise, nothing, np.zeros((4, 11)))
+    means, stds = observational_moments(batch)
+    variables, values, expected = oracle(batch)
+    for e, scm in enumerate(scms):
+        n = len(scm.names)
+        np.testing.assert_allclose(rows[e, :, :n], scm.simulate(noise[e, :, :n]), rtol=1e-13, atol=1e-13)
+        assert not rows[e, :, n:].any()
+        if scm._batch.linear[0]:  # other models draw their expectations from noise of another width
+            assert (means[e], stds[e]) == pytest.approx(scm.observational_moments)
+            assert (variables[e], values[e], expected[e]) == pytest.approx(
+                (scm.oracle.variable, scm.oracle.value, scm.oracle.expected)
+            )
+
+
+def test_variable_order_does_not_matter():
+    scm = diamond()
+    shuffled = diamond(variables=tuple(scm.variables[i] for i in (3, 0, 2, 1)))
+    noise = np.random.default_rng(2).standard_normal((5, 4))
+    rows = scm.simulate(noise, scm.index("B"), 1.5)
+    other = shuffled.simulate(noise[:, [3, 0, 2, 1]], shuffled.index("B"), 1.5)
+    np.testing.assert_allclose(other, rows[:, [3, 0, 2, 1]], rtol=1e-14)
+
+
+def test_maximisation_is_minimisation_of_the_negative():
+    sines = (Sine("Y", 1.5, 0.3, {"A": 0.7}), Sine("D", 1.0, 0.1, {"Y": 0.5}))
+    scm = diamond(
+        direction="maximize",
+        variables=(*diamond().variables, Variable("D")),
+        edges={**diamond().edges, ("Y", "D"): 0.3},
+        sines=sines,
+    )
+    flipped = scm.minimised()
+    noise = np.random.default_rng(3).standard_normal((6, 5))
+    mirrored = noise.copy()
+    mirrored[:, scm.target_index] *= -1  # the target's own noise changes sign with it
+    rows, other = scm.simulate(noise), flipped.simulate(mirrored)
+    sign = np.where(np.arange(5) == scm.target_index, -1.0, 1.0)
+    np.testing.assert_allclose(other, rows * sign, rtol=1e-12)
+    assert flipped.direction == "minimize" and flipped.minimised() is flipped
+
+
+def functional(direction="minimize"):
+    """The diamond as functions, with A hidden."""
+    return FunctionalSCM(
+        "functional",
+        "Y",
+        (
+            Variable("A"),
+            Variable("B", low=-1.0, high=3.0),
+            Variable("C", low=-2.0, high=4.0),
+            Variable("Y"),
+            Variable("Z"),
+        ),
+        {"B": ("A",), "C": ("A",), "Y": ("B", "C"), "Z": ("Y",)},
+        {
+            "A": lambda v, e: 2 + e,
+            "B": lambda v, e: -1 + 2 * v["A"] + 2 * e,
+            "C": lambda v, e: -v["A"] + e,
+            "Y": lambda v, e: 1 + 3 * v["B"] + 0.5 * v["C"] + 0.5 * e,
+            "Z": lambda v, e: v["Y"] + e,
+        },
+        hidden=frozenset({"A"}),
+        direction=direction,
+    )
+
+
+def test_functional_scm_agrees_with_the_linear_one():
+    system, scm = functional(), diamond()
+    assert system.names == ("B", "C", "Y", "Z") and system.noise_dim == 5
+    noise = np.random.default_rng(4).standard_normal((7, 5))
+    rows = system.simulate(noise, 0, 1.25)  # do(B = 1.25)
+    columns = [scm.index(n) for n in ("A", "B", "C", "Y")]
+    expected_noise = np.zeros((7, 4))
+    expected_noise[:, columns] = noise[:, :4]
+    expected = scm.simulate(expected_noise, scm.index("B"), 1.25)
+    np.testing.assert_allclose(rows[:, :3], expected[:, columns[1:]], rtol=1e-13)
+    assert system.parent_mask.tolist() == [True, True, False, False]
+    # antithetic draws make linear expectations exact: B at -1 gives 1 - 3 - 1 = -3
+    assert system.oracle.variable == 0 and system.oracle.value == -1.0
+    assert system.oracle.expected == pytest.approx(-3.0, abs=1e-9)
+    assert system.observational_moments[0] == pytest.approx(9.0, abs=1e-9)
+
+
+def test_functional_scm_flips_and_its_children_see_the_true_target():
+    up, down = functional("maximize"), functional("maximize").minimised()
+    noise = np.random.default_rng(5).standard_normal((7, 5))
+    np.testing.assert_allclose(down.simulate(noise), up.simulate(noise) * [1, 1, -1, 1], rtol=1e-13)
+    # C at 4 gives 1 + 9 + 2 = 12, B at 3 only 1 + 9 - 1 = 9; negated
+    assert (down.oracle.variable, down.oracle.value, down.oracle.expected) == (1, 4.0, pytest.approx(-12.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"edges": {("A", "B"): 1.0, ("B", "Y"): 1.0, ("Y", "A"): 1.0}}, "A -> B -> Y -> A"),
+        ({"target": "Q"}, "target 'Q' is not a variable"),
+        ({"edges": {("Q", "Y"): 1.0}}, "unknown variable 'Q'"),
+        ({"edges": {("A", "Y"): float("nan")}}, "weight of edge 'A' -> 'Y' is nan"),
+        ({"direction": "up"}, "direction is 'up'"),
+        ({"variables": (Variable("Y"), Variable("A"), Variable("A"))}, "'A' is used twice"),
+        ({"variables": (Variable("Y"), Variable("A", low=2.0, high=2.0)), "edges": {}}, "low 2.0 >= high 2.0"),
+        ({"variables": (Variable("Y"), Variable("A", noise_std=-1.0)), "edges": {}}, "noise_std of 'A' is -1.0"),
+        ({"variables": (Variable("Y"), Variable("A", intercept=np.inf)), "edges": {}}, "intercept of 'A' is inf"),
+        ({"variables": (Variable("Y"), Variable("A", manipulable=False)), "edges": {}}, "no variable is manipulable"),
+        ({"sines": (Sine("Q", 1.0, 0.0, {"A": 1.0}),)}, "unknown variable 'Q'"),
+        ({"sines": (Sine("Y", np.nan, 0.0, {"A": 1.0}),)}, "not finite"),
+    ],
+)
+def test_what_is_not_a_model_is_refused(changes, message):
+    with pytest.raises(AcboError) as caught:
+        diamond(**changes)
+    text = caught.value.message
+    if "->" in message and "form a cycle" in text:  # the cycle may be entered anywhere
+        nodes = text.split(": ")[-1].split(" -> ")
+        assert nodes[0] == nodes[-1] and set(nodes) == {"A", "B", "Y"}
+    else:
+        assert message in text
+
+
+@pytest.mark.parametrize(
+    "changes", [{"target": "A"}, {"mechanisms": {}}, {"parents": {"B": ("Y",)}}, {"variables": (Variable("Y"),)}]
+)
+def test_functional_scm_checks_itself(changes):
+    base = functional()
+    fields = {k: getattr(base, k) for k in ("name", "target", "variables", "parents", "mechanisms", "hidden")}
+    with pytest.raises(AcboError):
+        FunctionalSCM(**(fields | changes))
+
+
+# ------------------------------------------------------------------------------------------------------- the prior
+
+
+@given(kind=st.sampled_from(sorted(GRAPHS)), n=st.integers(2, 12), seed=st.integers(0, 2**32 - 1))
+def test_graphs_point_forward_and_have_an_edge(kind, n, seed):
+    edges = sample_graph(kind, n, np.random.default_rng(seed))
+    assert edges.shape == (n, n) and edges.any() and not np.tril(edges).any()
+
+
+def test_graph_families_by_hand():
+    rng = np.random.default_rng(0)
+    assert np.argwhere(sample_graph("chain", 4, rng)).tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert np.argwhere(sample_graph("fork", 4, rng)).tolist() == [[0, 1], [0, 2], [0, 3]]
+    assert np.argwhere(sample_graph("collider", 4, rng)).tolist() == [[0, 3], [1, 3], [2, 3]]
+    assert (sample_graph("tree", 9, rng).sum(axis=0) == [0, *[1] * 8]).all()
+    assert sample_graph("scale_free", 9, rng).sum() == 1 + 2 * 7
+    assert sample_graph("erdos_renyi", 5, rng, 0.0).sum() == 1  # never without any edge
+    edges = np.zeros((5, 5), bool)
+    edges[[0, 1, 3], [1, 4, 4]] = True
+    assert ancestors(edges, 4).tolist() == [True, True, False, True, False]
+
+
+@given(
+    kind=st.sampled_from(sorted(GRAPHS)),
+    n=st.integers(2, 9),
+    seed=st.integers(0, 2**32 - 1),
+    manipulable=st.sampled_from([0.0, 0.5, 1.0]),
+    target=st.sampled_from(["any", "last"]),
+)
+def test_sampled_models_can_be_improved(kind, n, seed, manipulable, target):
+    prior = PriorConfig(manipulable=manipulable, target=target)
+    scm = sample_scm(prior, kind, n, np.random.default_rng(seed))
+    levers = total_effects(scm._batch)[0][scm._position] * scm.manipulable
+    assert levers.any() and scm.oracle.expected < scm.observational_moments[0]
+    assert not scm.manipulable[scm.target_index]
+
+
+def test_standardised_models_have_unit_variance():
+    rng = np.random.default_rng(6)
+    prior = PriorConfig(standardised=1.0, noise_std=(0.5, 2.0))
+    scm = sample_scm(prior, "erdos_renyi", 7, rng)
+    rows = scm.simulate(rng.standard_normal((200_000, 7)))
+    # the standard error of a variance of 2e5 normal draws is sqrt(2 / 2e5) = 0.003
+    np.testing.assert_allclose(rows.var(axis=0), 1.0, atol=5 * np.sqrt(2 / 200_000))
+
+
+def test_expected_target_is_the_mean_of_simulations():
+    rng = np.random.default_rng(7)
+    scms = [sample_scm(PriorConfig(saturate=share), "scale_free", 6, rng) for share in (0.0, 1.0)]
+    batch = stack(scms)
+    for e in range(2):
+        lever = int(np.flatnonzero(batch.manipulable[e])[0])
+        found = expected_target(batch, np.full((2, 1), lever), np.full((2, 1), 2.0))[e, 0]
+        one = batch.select(np.array([e]))
+        noise = rng.standard_normal((1, 100_000, 6))
+        rows = simulate(one, noise, np.full((1, 100_000), lever), np.full((1, 100_000), 2.0))
+        sample = rows[0, :, batch.target[e]]
+        error = sample.std() * (1 / np.sqrt(100_000) + 1 / np.sqrt(MONTE_CARLO_DRAWS))
+        assert found == pytest.approx(sample.mean(), abs=4 * error + 1e-9)
