@@ -311,8 +311,9 @@ class Decoder:
         self._length = num_obs
         later = np.ones((num_episodes, capacity), bool)
         self._readable = np.concatenate([observation_mask, later], axis=1)  # (E, O + capacity)
-        own_row = np.eye(num_obs, dtype=bool)
-        self._run(observations, (observation_mask[:, None] | own_row)[:, None, None], start=0)
+        if num_obs:
+            own_row = np.eye(num_obs, dtype=bool)
+            self._run(observations, (observation_mask[:, None] | own_row)[:, None, None], start=0)
 
     def _run(self, channels: Array, row_mask: Array, start: int) -> Array:
         """Blocks on N new rows (E, N, V, C) that begin at row `start`; fills the caches and returns x (E, N, V, D)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from test_scm import diamond
 
 from acbo_ref import AcboError, Sine, load_scm, save_scm
 from acbo_ref.scm_files import scm_to_dict
-from test_scm import diamond
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
