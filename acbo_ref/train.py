@@ -96,10 +96,13 @@ class Trainer:
         self.config = config
         self.backend: Backend = backend if backend is not None else ReferenceBackend(config)
         self.output = Path(output) if output is not None else None
-        if self.output is not None and (self.output / "metrics.jsonl").exists():
-            raise AcboError(
-                f"{self.output} already holds a run", "continue it with --resume, or choose another --output"
-            )
+        if self.output is not None:
+            if (self.output / "latest.npz").exists():
+                raise AcboError(
+                    f"{self.output} already holds a run", "continue it with --resume, or choose another --output"
+                )
+            # Metrics without a checkpoint are of a run that died before its first: nothing to continue, so begin again.
+            (self.output / "metrics.jsonl").unlink(missing_ok=True)
         self.curriculum = Curriculum(config)
         self.state = self.backend.init_state()
         self.iteration = 0

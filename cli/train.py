@@ -87,7 +87,7 @@ def train(
 def _free_folder(path: Path) -> Path:
     """The path itself, or the first of path-2, path-3, ... that holds no run."""
     candidate, n = path, 1
-    while (candidate / "metrics.jsonl").exists() or (candidate / "latest.npz").exists():
+    while (candidate / "latest.npz").exists():
         n += 1
         candidate = path.with_name(f"{path.name}-{n}")
     return candidate

@@ -237,7 +237,7 @@ def test_jax_decides_without_recompiling_as_rows_arrive():
     pytest.importorskip("jax")
     from acbo_fast.jax import rollout as episodes
 
-    config, backend, state, (problems, observation_mask, noise) = setup(backend_maker("jax"))
+    _, backend, state, (problems, observation_mask, noise) = setup(backend_maker("jax"))
     task = observe(problems, noise.observation, observation_mask)
     compiled = []
     for num_obs in (2, 5):  # sessions of other sizes share the compiled functions too
@@ -256,7 +256,7 @@ def test_jax_decides_without_recompiling_as_rows_arrive():
 
 def test_jax_leaves_the_users_precision_alone():
     jax = pytest.importorskip("jax")
-    config, backend, state, data = setup(backend_maker("jax"))
+    _, backend, state, data = setup(backend_maker("jax"))
     t = backend.rollout(state, *data, 1.5)
     assert np.asarray(t.rewards).dtype == np.float64
     assert not jax.config.jax_enable_x64 and jax.numpy.ones(1).dtype == np.float32

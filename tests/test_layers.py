@@ -48,11 +48,10 @@ def test_heads_are_split_and_merged():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_layer_changes_the_dtype(dtype):
     rng = np.random.default_rng(0)
-    params = {
-        "a.qkv.weight": rng.standard_normal((8, 24)), "a.qkv.bias": np.zeros(24), "a.out.weight": np.eye(8), "a.out.bias": np.zeros(8),
-        "u.weight": rng.standard_normal((8, 16)), "u.bias": np.zeros(16), "d.weight": rng.standard_normal((16, 8)), "d.bias": np.zeros(8),
-        "n.scale": np.ones(8), "n.bias": np.zeros(8),
-    }  # fmt: skip
+    shapes = {"a.qkv": (8, 24), "a.out": (8, 8), "u": (8, 16), "d": (16, 8)}
+    params = {f"{name}.weight": rng.standard_normal(shape) for name, shape in shapes.items()}
+    params |= {f"{name}.bias": np.zeros(shape[1]) for name, shape in shapes.items()}
+    params |= {"n.scale": np.ones(8), "n.bias": np.zeros(8)}
     params = {k: v.astype(dtype) for k, v in params.items()}
     x = rng.standard_normal((2, 5, 8)).astype(dtype)
     grads: layers.Params = {}

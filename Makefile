@@ -1,0 +1,39 @@
+# make run     a first policy, trained and compared with baselines, from a fresh clone
+# make test    everything installed, all tests
+# make lint    style and types;   make wheel   the built package in an empty environment
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test test-slow lint wheel benchmark
+
+.venv/core: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/all: .venv/core
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e '.[all]' --group dev
+	touch $@
+
+run: .venv/core
+	rm -rf runs/first
+	$(BIN)/acbo train --config quick_test --output runs/first
+	$(BIN)/acbo evaluate --checkpoint runs/first --suite seed-linear --suite simple --suite standardised
+
+test: .venv/all
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .venv/all
+	$(BIN)/python -m pytest --slow
+
+lint: .venv/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: .venv/all
+	$(BIN)/python -m pytest --benchmark
+
+wheel: .venv/all
+	PYTHON=$(PYTHON) .ci/wheel

@@ -1,0 +1,252 @@
+"""The command line: contracts, exit codes, errors with hints, and what a new user would type."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from acbo_cli.main import run
+
+from acbo_ref.train import read_metrics
+
+TINY = [
+    "--set", "policy={hidden_dim: 8, num_layers: 2, num_heads: 2}", "--set", "batch_size=4", "--set", "grpo.group_size=3",
+    "--set", "interventions_per_episode=3", "--set", "surrogate.probes=1", "--backend", "ref",
+]  # fmt: skip
+
+
+@pytest.fixture
+def cli(capsys):
+    def call(*args):
+        capsys.readouterr()
+        code = run([str(a) for a in args])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert run(["train", "--config", "quick_test", "--episodes", "8", "--output", str(folder), *TINY]) == 0
+    return folder
+
+
+def test_training_prints_one_json_object(cli, tmp_path):
+    code, out, err = cli(
+        "train",
+        "--config",
+        "quick_test",
+        "--episodes",
+        8,
+        "--seed",
+        5,
+        "--output",
+        tmp_path / "r",
+        "--format",
+        "json",
+        *TINY,
+    )
+    assert code == 0
+    result = json.loads(out)
+    assert (result["episodes"], result["iterations"]) == (8, 2)
+    assert result["checkpoint"] == str(tmp_path / "r" / "latest.npz") and {"seconds", "score"} <= set(result)
+    assert "score" in err and (tmp_path / "r" / "config.yaml").exists()
+    assert "seed: 5" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+def test_resuming_from_the_command_line(cli, trained, tmp_path):
+    code, out, _ = cli(
+        "train", "--resume", trained, "--output", tmp_path, "--episodes", 16, "--format", "json", "--backend", "ref"
+    )
+    assert code == 0 and json.loads(out)["iterations"] == 4
+    assert [r["iteration"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_a_second_run_does_not_touch_the_first(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/quick_test", "runs/quick_test-2"):
+        code, out, _ = cli("train", "--config", "quick_test", "--episodes", 4, *TINY)
+        assert code == 0 and f"checkpoint: {folder}/latest.npz" in out
+    code, _, err = cli("train", "--config", "quick_test", "--episodes", 4, "--output", "runs/quick_test", *TINY)
+    assert code == 2 and "already holds a run" in err and "--resume" in err
+
+
+def test_evaluation_as_a_table_and_as_json(cli, trained, tmp_path):
+    args = ["evaluate", "--checkpoint", trained, "--quick", "--suite", "seed", "--interventions", 2, "--backend", "ref"]
+    code, out, _ = cli(*args)
+    assert code == 0 and "seed (16 systems)" in out and "regress" in out and "first step" in out
+    code, out, err = cli(*args, "--format", "json", "--methods", "policy,oracle", "--output", tmp_path)
+    assert code == 0
+    report = json.loads(out)
+    assert list(report["suites"][0]["methods"]) == ["policy", "oracle"]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == report and "evaluation.json" in err
+
+
+def test_info_is_something_to_paste(cli):
+    code, out, _ = cli("info")
+    assert code == 0 and "numpy:" in out and "ref: available" in out and "production" in out
+    code, out, _ = cli("info", "--format", "json")
+    assert code == 0 and json.loads(out)["backends"]["ref"] == "available"
+    code, out, _ = cli("info", "--keys")
+    assert code == 0 and "grpo.group_size" in out
+    code, out, _ = cli("info", "--keys", "--format", "json")
+    assert {"key", "default", "allowed", "help"} == set(json.loads(out)[0])
+
+
+def test_verify_is_the_proof(cli):
+    code, out, _ = cli("verify")
+    assert code == 0 and out.strip().endswith("overall okay") and "FAILED" not in out
+
+
+def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
+    from acbo_ref import layers
+
+    plain = layers.gelu_backward
+    monkeypatch.setattr(layers, "gelu_backward", lambda d, cache: 1.01 * plain(d, cache))
+    code, out, _ = cli("verify")
+    assert code == 1 and "FAILED" in out and out.strip().splitlines()[-1].startswith("overall FAILED")
+    code, out, _ = cli("verify", "--format", "json")
+    report = json.loads(out)
+    assert code == 1 and report["okay"] is False and any(not c["okay"] for c in report["checks"])
+
+
+MISTAKES = [
+    (["trian"], "no command named 'trian'", "did you mean 'train'"),
+    (["train"], "give either --config or --resume", "acbo train --help"),
+    (["train", "--config", "quick_test", "--resume", "x"], "give either", ""),
+    (["train", "--config", "produktion"], "no config named 'produktion'", "did you mean 'production'"),
+    (["train", "--config", "none.yaml"], "cannot read config none.yaml", "shipped configs"),
+    (["train", "--config", "quick_test", "--backend", "jxa"], "no backend named 'jxa'", ""),
+    (["train", "--config", "quick_test", "--set", "grpo.group=3"], "unknown key 'grpo.group'", "group_size"),
+    (["train", "--config", "quick_test", "--episodes", "many"], "--episodes", "--help"),
+    (["train", "--config", "quick_test", "--episodes", "0"], "total_episodes is 0, outside", ""),
+    (["train", "--resume", "nowhere"], "no checkpoint at nowhere", "latest.npz"),
+    (["train", "--format", "xml"], "xml", "--help"),
+    (["evaluate", "--checkpoint", "nowhere"], "no checkpoint at nowhere", ""),
+    (["evaluate", "--suite", "simpel"], "no suite named 'simpel'", "did you mean 'simple'"),
+    (["evaluate", "--methods", "regres"], "no method named 'regres'", "did you mean 'regress'"),
+    (["evaluate", "--methods", "policy"], "needs a checkpoint", "--checkpoint"),
+    (["evaluate", "--scm", "none.json"], "cannot read SCM file none.json", ""),
+    (["evaluate", "--interventions", "0"], "interventions 0", ""),
+    (["verify", "--backend", "cuda"], "no backend named 'cuda'", ""),
+    (["info", "--kesy"], "--kesy", "acbo info --help"),
+]
+
+
+@pytest.mark.parametrize(("args", "message", "hint"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_mistakes_exit_with_2_and_say_what_to_do(cli, args, message, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*args)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert err.startswith(("error: ", "backend: ")) and message in err and hint in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(cli):
+    from acbo_ref import AcboError
+
+    with pytest.raises(AcboError):
+        cli("--debug", "train", "--config", "produktion")
+
+
+def test_help_for_every_command(cli):
+    code, out, _ = cli("--help")
+    assert code == 0 and all(name in out for name in ("train", "evaluate", "verify", "info"))
+    for name in ("train", "evaluate", "verify", "info"):
+        code, out, _ = cli(name, "--help")
+        assert code == 0 and "Usage" in out
+    assert cli("--version")[1].startswith("acbo ")
+    assert cli()[0] == 2
+
+
+def test_ctrl_c_finishes_the_iteration_and_saves(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "acbo_cli.main",
+        "train",
+        "--config",
+        "quick_test",
+        "--output",
+        str(tmp_path),
+        *TINY,
+    ]
+    process = subprocess.Popen([*command, "--episodes", "400000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while len(read_metrics(tmp_path / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"finishing this iteration" in err and b"latest.npz" in out
+    from acbo_ref import load_checkpoint
+
+    assert load_checkpoint(tmp_path).iteration == len(read_metrics(tmp_path / "metrics.jsonl"))
+
+
+# ------------------------------------------------------------------------------------------------------- start-up
+
+
+def best_of(count, command):
+    """Fastest of a few runs: the machine's noise only ever adds."""
+    seconds = []
+    for _ in range(count):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def test_start_up_is_quick():
+    assert best_of(3, [sys.executable, "-c", "import acbo_ref"]) < 0.5
+    assert best_of(3, [sys.executable, "-m", "acbo_cli.main", "--help"]) < 0.5
+
+
+def test_the_reference_loads_no_accelerator():
+    script = (
+        "import sys, pkgutil, importlib, acbo_ref;"
+        "[importlib.import_module('acbo_ref.' + m.name) for m in pkgutil.iter_modules(acbo_ref.__path__)];"
+        "bad = {'jax', 'numba', 'matplotlib', 'acbo_fast'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_nothing_unpickles_evaluates_or_phones_home():
+    """A grep that says no: the words do not occur in the packages."""
+    root = Path(__file__).parent.parent
+    words = (
+        "pickle.load",
+        "allow_pickle=True",
+        "yaml.load(",
+        " eval(",
+        " exec(",
+        "import socket",
+        "urllib",
+        "requests",
+    )
+    for folder in ("acbo_ref", "acbo_fast", "cli"):
+        for path in (root / folder).rglob("*.py"):
+            text = path.read_text()
+            assert not [w for w in words if w in text], path
+
+
+def test_no_module_opens_a_socket(tmp_path):
+    """Training, evaluating and info with sockets forbidden."""
+    folder = str(tmp_path / "r")
+    script = (
+        "import socket\n"
+        "def forbidden(*a, **k): raise RuntimeError('network')\n"
+        "socket.socket.connect = forbidden; socket.getaddrinfo = forbidden\n"
+        "from acbo_cli.main import run\n"
+        f"assert run(['train', '--config', 'quick_test', '--episodes', '4', '--output', {folder!r}, *{TINY!r}]) == 0\n"
+        f"assert run(['evaluate', '--checkpoint', {folder!r}, '--quick', '--suite', 'seed']) == 0\n"
+        "assert run(['info']) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, env=os.environ)

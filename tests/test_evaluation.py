@@ -1,0 +1,318 @@
+"""Metrics by hand, baselines, and the report that other tools rely on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from test_scm import diamond, functional
+
+from acbo_ref import SCM, AcboError, Trainer, Variable, evaluate, save_scm
+from acbo_ref.baselines import BASELINES, Endpoints, Problem, Random, Regress
+from acbo_ref.evaluation import METHODS, run_method
+from acbo_ref.metrics import MethodResults, auroc, summarise
+from acbo_ref.suites import SUITES, Suite, load_suite
+from acbo_ref.verify import small_config
+
+
+def results(**changes):
+    """Two systems, four interventions: baselines 0 and 10, spreads 1 and 2, oracles -4 and 2, so gains of 4 each."""
+    expected = np.array([[0.0, -2.0, -4.0, -4.0], [10.0, 10.0, 6.0, 2.0]])
+    given = {
+        "variable": np.array([[0, 0, 1, 1], [2, 2, 2, 2]]),
+        "value": np.zeros((2, 4)),
+        "standard": np.array([[-5.0, 5.0, 0.0, 2.0], [1.0, 1.0, 1.0, 1.0]]),
+        "outcome": np.array([[1.0, 1, 1, 1], [3.0, 3, 3, 3]]),
+        "cost": np.array([[5.0, 4, 3, 2], [1.0, 1, 1, 1]]),
+        "expected": expected,
+        "recommended": np.array([-3.0, 2.0]),
+        "baseline": np.array([0.0, 10.0]),
+        "spread": np.array([1.0, 2.0]),
+        "best": np.array([-4.0, 2.0]),
+        "is_parent": np.array([[True, True, False, False], [True] * 4]),
+        "is_optimal": np.array([[False] * 4, [False, False, False, True]]),
+        "parent_probability": [np.array([0.9, 0.2]), np.array([0.6, 0.7])],
+        "parents": [np.array([True, False]), np.array([False, True])],
+        "seconds": [0.1, 0.3, 0.2],
+    }
+    return MethodResults(**(given | changes))
+
+
+def test_metrics_by_hand():
+    summary = summarise(results())
+    mean = {k: v["mean"] for k, v in summary.items() if k != "decision_seconds"}
+    # gains: (0, 2, 4, 4) and (0, 0, 2, 4), sums 10 and 6; the oracle's 4 a step, 4 steps, 2 systems
+    assert mean["score"] == pytest.approx(16 / 32)
+    assert mean["score_first"] == 0.0
+    assert mean["score_first3"] == pytest.approx((6 + 2) / 24)
+    assert mean["score_last3"] == pytest.approx((10 + 6) / 24)
+    # recommended gains 3 and 4: regrets 1 and 0
+    assert mean["simple_regret"] == pytest.approx(0.5)
+    assert mean["avg_target"] == 2.0
+    assert mean["parent_accuracy"] == pytest.approx(0.75)
+    assert mean["optimal_variable_accuracy"] == pytest.approx(1 / 8)
+    assert mean["range_utilization"] == 1.0
+    # system 1: variable 0 used -5..5 (1.0), variable 1 0..2 (0.2); system 2: one value (0)
+    assert mean["episode_range_utilization"] == pytest.approx((0.6 + 0.0) / 2)
+    # costs: last 3 mean 3 below first 3 mean 4; equal is no improvement
+    assert mean["improvement_rate"] == 0.5
+    # regrets first 3: (4, 2, 0) and (4, 4, 2) -> 16 / 3; last 3: (2, 0, 0) and (4, 2, 0) -> 8 / 3
+    assert mean["regret_reduction"] == pytest.approx(0.5)
+    # says (1, 0) and (1, 1) for truths (1, 0) and (0, 1): TP 2, FP 1, FN 0
+    assert mean["structure_f1"] == pytest.approx(4 / 5)
+    # positives 0.9, 0.7 against negatives 0.2, 0.6: all four pairs in order
+    assert mean["structure_auroc"] == 1.0
+    assert summary["decision_seconds"] == {"median": 0.2, "p99": pytest.approx(0.298)}
+    for name, value in summary.items():
+        if name != "decision_seconds":
+            assert value["low"] <= value["mean"] <= value["high"]
+
+
+def test_regret_reduction_is_one_when_nothing_was_left_to_learn():
+    best = np.repeat(np.array([[-4.0], [2.0]]), 4, axis=1)
+    summary = summarise(results(expected=best + 0.01))
+    assert summary["regret_reduction"]["mean"] == 1.0 and summary["score"]["mean"] > 0.99
+
+
+def test_methods_without_an_opinion_on_structure_say_so():
+    summary = summarise(results(parent_probability=[], parents=[]))
+    assert summary["structure_f1"] == {"mean": None, "low": None, "high": None}
+    only_parents = summarise(results(parents=[np.array([True, True])] * 2))
+    assert only_parents["structure_auroc"]["mean"] is None
+
+
+def test_auroc_by_hand():
+    # pairs (positive, negative): 0.8 > 0.5, 0.8 > 0.1, 0.5 = 0.5 (half), 0.5 > 0.1
+    assert auroc(np.array([0.8, 0.5, 0.5, 0.1]), np.array([True, True, False, False])) == pytest.approx(3.5 / 4)
+    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
+
+
+def test_the_interval_narrows_with_more_systems():
+    rng = np.random.default_rng(0)
+
+    def width(count):
+        expected = rng.normal(-2, 1, (count, 4))
+        summary = summarise(
+            MethodResults(
+                np.zeros((count, 4), int), np.zeros((count, 4)), np.zeros((count, 4)), expected, expected, expected,
+                expected[:, 0], np.zeros(count), np.ones(count), np.full(count, -4.0),
+                np.ones((count, 4), bool), np.ones((count, 4), bool), [], [], [1.0],
+            )
+        )["score"]  # fmt: skip
+        return summary["high"] - summary["low"]
+
+    assert width(400) == pytest.approx(width(25) / 4, rel=0.5)
+
+
+# ----------------------------------------------------------------------------------------------------- baselines
+
+
+def problem(num_obs=30, seed=0, **changes):
+    scm = diamond(**changes)
+    rows = scm.simulate(np.random.default_rng(seed).standard_normal((num_obs, 4)))
+    return scm, Problem(rows, scm.target_index, scm.manipulable, scm.low, scm.high)
+
+
+def test_regress_takes_the_steepest_slope_per_half_domain():
+    x = np.arange(6.0)
+    rows = np.stack([2 * x, x, -3 * (x % 2)], axis=1)  # target first
+    p = Problem(rows, 0, np.array([False, True, True]), np.array([0, -1.0, 0]), np.array([0, 1.0, 1.0]))
+    # slope on column 1 is 2 and its half domain 1; on column 2 the effect is smaller
+    assert Regress(p, np.random.default_rng(0)).ask() == (1, -1.0)
+    method = Regress(p, np.random.default_rng(0))
+    for _ in range(30):  # interventions show that column 1 does nothing
+        method.tell((1, -1.0), np.array([5.0, -1.0, 0.0]))
+        method.tell((1, 1.0), np.array([5.0, 1.0, 0.0]))
+    assert method.ask()[0] == 2 or abs(method.ask()[1]) == 1.0
+
+
+def test_regress_finds_the_oracle_of_a_linear_system_with_many_rows():
+    scm, p = problem(5000)
+    assert Regress(p, np.random.default_rng(0)).ask() == (scm.oracle.variable, scm.oracle.value)
+
+
+def test_regress_without_data_still_asks():
+    _, p = problem(0)
+    variable, value = Regress(p, np.random.default_rng(0)).ask()
+    assert p.manipulable[variable] and p.low[variable] <= value <= p.high[variable]
+
+
+def test_endpoints_tries_every_arm_once_then_settles():
+    scm, p = problem()
+    method, rng = Endpoints(p, np.random.default_rng(0)), np.random.default_rng(1)
+    asked = []
+    for _ in range(60):
+        action = method.ask()
+        asked.append(action)
+        method.tell(action, scm.simulate(rng.standard_normal((1, 4)), *action)[0])
+    assert len(set(asked[:6])) == 6 and set(asked) == set(asked[:6])
+    assert method.recommend() == (scm.oracle.variable, scm.oracle.value)
+
+
+def test_random_recommends_its_best_row():
+    _, p = problem()
+    method = Random(p, np.random.default_rng(0))
+    row = np.zeros(4)
+    for action, outcome in (((1, 0.5), 3.0), ((2, 1.0), -1.0), ((3, 0.0), 2.0)):
+        row = row.copy()
+        row[p.target] = outcome
+        method.tell(action, row)
+    assert method.recommend() == (2, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+@pytest.mark.parametrize("num_obs", [0, 1, 20])
+def test_every_baseline_stays_inside(name, num_obs):
+    scm, p = problem(num_obs)
+    method = BASELINES[name](p, np.random.default_rng(2))
+    rng = np.random.default_rng(3)
+    for _ in range(15):
+        i, value = method.ask()
+        assert p.manipulable[i] and p.low[i] <= value <= p.high[i]
+        method.tell((i, value), scm.simulate(rng.standard_normal((1, 4)), i, value)[0])
+    i, value = method.recommend()
+    assert p.manipulable[i] and p.low[i] <= value <= p.high[i]
+
+
+# ------------------------------------------------------------------------------------------------------ the report
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    trainer = Trainer(small_config(total_episodes=30))
+    trainer.train()
+    return trainer.checkpoint()
+
+
+@pytest.fixture(scope="module")
+def report(checkpoint):
+    return evaluate(checkpoint, quick=True, interventions=4, methods=METHODS)
+
+
+def test_the_report_has_the_promised_shape(report):
+    assert report["format"] == "acbo-evaluation/1"
+    assert [s["name"] for s in report["suites"]] == [
+        "seed",
+        "seed-linear",
+        "simple",
+        "medium",
+        "complex",
+        "standardised",
+    ]
+    text = json.dumps(report, allow_nan=False)
+    assert json.loads(text) == report
+    promised = {
+        "score", "score_first", "score_last3", "simple_regret", "avg_target", "parent_accuracy",
+        "optimal_variable_accuracy", "range_utilization", "episode_range_utilization", "improvement_rate",
+        "regret_reduction", "structure_f1", "decision_seconds",
+    }  # fmt: skip
+    for suite in report["suites"]:
+        assert suite["scms"] == 16 and list(suite["methods"]) == list(METHODS)
+        for metrics in suite["methods"].values():
+            assert promised <= set(metrics)
+            for name, value in metrics.items():
+                assert set(value) == ({"median", "p99"} if name == "decision_seconds" else {"mean", "low", "high"})
+
+
+def test_the_oracle_scores_one_and_random_about_zero(report):
+    for suite in report["suites"]:
+        oracle, random = suite["methods"]["oracle"], suite["methods"]["random"]
+        assert oracle["score"]["mean"] == pytest.approx(1.0) and abs(oracle["simple_regret"]["mean"]) < 1e-9
+        assert oracle["optimal_variable_accuracy"]["mean"] == 1.0
+        assert abs(random["score"]["mean"]) < 0.25
+
+
+def test_evaluation_is_reproducible_but_for_the_clock(checkpoint):
+    def run(**changes):
+        given = {"suites": ["simple"], "quick": True, "interventions": 3, "methods": ["policy_sampled", "random"]}
+        methods = evaluate(checkpoint, **(given | changes))["suites"][0]["methods"]
+        return {m: {k: v for k, v in metrics.items() if k != "decision_seconds"} for m, metrics in methods.items()}
+
+    assert run() == run()
+    assert run() != run(seed=1)
+    # a method's result does not depend on which others run, nor on the order
+    assert run(methods=["random"])["random"] == run()["random"]
+
+
+def test_all_methods_meet_the_same_noise(checkpoint):
+    """The oracle's action played by the oracle gives the same rows whoever else is evaluated; two oracles agree."""
+    suite = load_suite("simple", 3, quick=True)
+    a, b = (run_method(suite, "oracle", 3, n, 5, None, None) for n in (20, 20))
+    assert (a.outcome == b.outcome).all()
+    assert not np.allclose(a.outcome[:, 0], a.outcome[:, 1])
+
+
+def test_a_system_to_be_maximised_scores_the_same(checkpoint):
+    scm = diamond()
+    up = SCM(
+        "up", "Y",
+        tuple(Variable(v.name, -v.intercept, v.noise_std, -v.high, -v.low) if v.name == "Y" else v for v in scm.variables),
+        {(i, j): -w if "Y" in (i, j) else w for (i, j), w in scm.edges.items()},
+        direction="maximize",
+    )  # fmt: skip
+    # -Y of the one is Y of the other, so both are the same system to be minimised
+    results = [run_method(Suite("s", (s,), 0), "regress", 0, 20, 6, None, None) for s in (scm, up)]
+    np.testing.assert_allclose(results[1].expected, results[0].expected, rtol=1e-12)
+    np.testing.assert_allclose(results[1].outcome, -results[0].outcome, rtol=1e-12)
+    assert summarise(results[1])["score"] == summarise(results[0])["score"]
+
+
+def test_functional_systems_can_be_evaluated(checkpoint):
+    from acbo_ref.backend import ReferenceBackend
+
+    suite = Suite("f", (functional(), functional("maximize")), 0)
+    backend = ReferenceBackend(checkpoint.config)
+    for method in METHODS:
+        r = run_method(suite, method, 0, 10, 3, backend, backend.from_host(checkpoint.state))
+        assert np.isfinite(r.expected).all() and (r.gain <= r.oracle_gain[:, None] + 1e-9).all()
+
+
+def test_files_form_a_suite(checkpoint, tmp_path):
+    save_scm(diamond(), tmp_path / "d.json")
+    report = evaluate(checkpoint, scm_files=[tmp_path / "d.json"], methods=["regress", "oracle"], interventions=3)
+    assert [s["name"] for s in report["suites"]] == ["files"] and report["suites"][0]["scms"] == 1
+
+
+def test_few_observations_and_one_intervention(checkpoint):
+    for observations in (0, 1, 3):
+        report = evaluate(
+            checkpoint, suites=["seed"], quick=True, observations=observations, interventions=1, methods=METHODS
+        )
+        json.dumps(report, allow_nan=False)
+
+
+def test_mistakes_are_explained(checkpoint):
+    with pytest.raises(AcboError) as caught:
+        evaluate(checkpoint, suites=["simpel"])
+    assert "did you mean 'simple'" in caught.value.hint
+    with pytest.raises(AcboError) as caught:
+        evaluate(checkpoint, methods=["regres"])
+    assert "did you mean 'regress'" in caught.value.hint
+    with pytest.raises(AcboError, match="needs a checkpoint"):
+        evaluate(methods=["policy"])
+    with pytest.raises(AcboError, match="interventions 0"):
+        evaluate(interventions=0)
+    with pytest.raises(AcboError, match="observations -1"):
+        evaluate(observations=-1)
+
+
+def test_without_a_checkpoint_the_baselines_run():
+    report = evaluate(suites=["seed"], quick=True, interventions=2)
+    assert list(report["suites"][0]["methods"]) == ["random", "endpoints", "regress", "oracle"]
+
+
+def test_suites_are_as_described():
+    for name, spec in SUITES.items():
+        suite = load_suite(name, 0)
+        assert len(suite.systems) == 64 and spec.description
+        assert len({s.name for s in suite.systems}) == 64
+    numbers = [spec.number for spec in SUITES.values()]
+    assert len(set(numbers)) == len(numbers)
+    seeds = load_suite("seed", 0).systems
+    assert {abs(w) for s in seeds for w in s.edges.values()} == {1.5}
+    assert {s.oracle.value for s in seeds} == {-5.0, 5.0} and all(
+        s.oracle.expected == pytest.approx(-7.5) for s in seeds
+    )
+    # neither the prior of training nor another seed gives the same systems
+    assert load_suite("simple", 1).systems[0].edges != load_suite("simple", 0).systems[0].edges
