@@ -10,9 +10,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--benchmark", action="store_true", help="run benchmarks/ and write benchmarks/results.json")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--benchmark"):
         config.args[:] = [str(config.rootpath / "benchmarks")]
+        if config.option.benchmark_json is None:  # pytest-benchmark closes it
+            config.option.benchmark_json = open(config.rootpath / "benchmarks" / "results.json", "wb")  # noqa: SIM115
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

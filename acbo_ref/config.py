@@ -2,7 +2,7 @@
 
 Contract: `load_config` returns a `Config` or raises an `AcboError` that names the key, the value, the allowed range and,
 for an unknown key, the closest known one. Defaults are those of the class; `configs/*.yaml` state only what differs.
-What a key means stands beside it, once, here; docs/configuration.md is printed from these lines (`acbo info --config-keys`).
+What a key means stands beside it, once, here; docs/configuration.txt is printed from it (`acbo info --keys`).
 """
 
 from __future__ import annotations

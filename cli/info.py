@@ -25,7 +25,7 @@ def info(keys: bool, output_format: str) -> None:
         if output_format == "json":
             echo_json([dict(zip(("key", "default", "allowed", "help"), row, strict=True)) for row in rows])
         else:
-            click.echo(table(["key", "default", "allowed", "meaning"], rows))
+            click.echo(table(["key", "default", "allowed", "meaning"], rows, words=True))
         return
     facts = _facts()
     if output_format == "json":

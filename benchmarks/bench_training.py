@@ -1,0 +1,97 @@
+"""Rollout, update, a whole iteration and a single decision, for each backend, over width, variables and batch size.
+
+pytest --benchmark                          everything (about 25 minutes on 2 cores), results.json beside this file
+pytest --benchmark -k "jax and 64 and iteration"
+python benchmarks/table.py                  the table of benchmarks/README.md from results.json
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import batch_of, bench_config
+from flops import rollout_flops, update_flops
+
+from acbo_fast import backend_maker
+from acbo_ref.backend import Hyper
+from acbo_ref.evaluation import batch_task
+from acbo_ref.graphs import sample_scm
+from acbo_ref.train import Trainer, minibatch_order
+
+WIDTHS, VARIABLES, BATCHES = (64, 128, 256), (5, 10, 20, 50), (1, 8, 32)
+GRID = [(d, v, e) for d in WIDTHS for v in VARIABLES for e in BATCHES]
+HYPER = Hyper(learning_rate=5e-4, entropy_coefficient=0.01)
+# Above this many operations one timed round must do.
+ONE_ROUND_FLOPS = 3e11
+
+
+def rounds(flops: float) -> int:
+    return 1 if flops > ONE_ROUND_FLOPS else 5
+
+
+@pytest.fixture(params=GRID, ids=lambda g: f"D{g[0]}-V{g[1]}-E{g[2]}")
+def cell(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def note(benchmark: Any, backend: str, cell: Any, flops: float, peak: float, episodes: int) -> None:
+    d, v, e = cell
+    benchmark.extra_info.update(backend=backend, D=d, V=v, E=e, flops=flops, peak=peak, episodes=episodes)
+
+
+def test_rollout(benchmark: Any, backend_name: str, cell: Any, peak: float) -> None:
+    config = bench_config(*cell)
+    backend, data = backend_maker(backend_name)(config), batch_of(config)
+    state, flops = backend.init_state(), rollout_flops(config, cell[1])
+    note(benchmark, backend_name, cell, flops, peak, cell[2])
+    benchmark.pedantic(backend.rollout, (state, *data, 1.5), rounds=rounds(flops), warmup_rounds=1)
+
+
+def test_update(benchmark: Any, backend_name: str, cell: Any, peak: float) -> None:
+    config = bench_config(*cell)
+    backend, data = backend_maker(backend_name)(config), batch_of(config)
+    kept = {"state": backend.init_state()}
+    trajectories, order = backend.rollout(kept["state"], *data, 1.5), minibatch_order(config, 0)
+    flops = update_flops(config, cell[1])
+    note(benchmark, backend_name, cell, flops, peak, cell[2])
+
+    def update() -> None:
+        kept["state"], _ = backend.update(kept["state"], trajectories, order, HYPER)
+
+    benchmark.pedantic(update, rounds=rounds(flops), warmup_rounds=1)
+
+
+def test_iteration(benchmark: Any, backend_name: str, cell: Any, peak: float) -> None:
+    """Everything an iteration of training does: sampling systems, rollout, update, measuring."""
+    config = bench_config(*cell, total_episodes=10**6)
+    trainer = Trainer(config, backend_maker(backend_name)(config))
+    flops = rollout_flops(config, cell[1]) + update_flops(config, cell[1])
+    note(benchmark, backend_name, cell, flops, peak, cell[2])
+    benchmark.pedantic(trainer._iterate, rounds=rounds(flops), warmup_rounds=1)
+
+
+@pytest.mark.parametrize("hidden_dim", WIDTHS)
+@pytest.mark.parametrize("num_variables", VARIABLES)
+def test_decide(benchmark: Any, backend_name: str, hidden_dim: int, num_variables: int, peak: float) -> None:
+    """From a measured row to the next decision, with 50 rows of history: 20 observational, 30 of interventions."""
+    config = bench_config(hidden_dim, num_variables, 1)
+    rng = np.random.default_rng(0)
+    scm = sample_scm(config.scm, "erdos_renyi", num_variables, rng)
+    backend = backend_maker(backend_name)(config)
+    task = batch_task([scm], [scm.simulate(rng.standard_normal((20, num_variables)))])
+    lever = np.array([int(np.flatnonzero(scm.manipulable)[0])])
+
+    def after_29() -> tuple[tuple[Any], dict[str, Any]]:
+        session = backend.session(backend.init_state(), task, 30)
+        for _ in range(29):
+            session.observe(lever, np.zeros((1, num_variables)))
+        return (session,), {}
+
+    def step(session: Any) -> None:
+        session.observe(lever, np.zeros((1, num_variables)))
+        session.decide()
+
+    note(benchmark, backend_name, (hidden_dim, num_variables, 1), 0.0, peak, 0)
+    benchmark.pedantic(step, setup=after_29, rounds=20, warmup_rounds=2)

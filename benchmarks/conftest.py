@@ -1,0 +1,75 @@
+"""Set-up of the benchmarks: backends, batches of a given size, and the machine's matrix-product peak in this process."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from acbo_fast import available, backend_maker
+from acbo_ref.config import Config, config_from_dict
+from acbo_ref.curriculum import Curriculum
+from acbo_ref.rollout import draw_noise
+from acbo_ref.verify import network_checks, rollout_checks, small_config
+
+PEAK_SIZE, PEAK_REPEATS = 2048, 9
+
+
+def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
+    """production's shapes (20 observations, 30 interventions, group 10) at another size, one pass an update."""
+    stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
+    document: dict[str, Any] = {
+        "name": "bench",
+        "batch_size": batch_size,
+        "policy": {"hidden_dim": hidden_dim},
+        "grpo": {"ppo_epochs": 1, "minibatches": 2 if batch_size > 1 else 1},
+        "curriculum": {"stages": [stage]},
+    }
+    return config_from_dict(document | changes)
+
+
+def batch_of(config: Config) -> tuple[Any, Any, Any]:
+    """Problems, observation mask and noise of iteration 0."""
+    problems, observation_mask = Curriculum(config).sample(0)
+    return problems, observation_mask, draw_noise(config, 0, observation_mask.shape[1], problems.shape[1])
+
+
+@pytest.fixture(scope="session", params=available())
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """Each installed backend, after it has agreed with the reference: a wrong one cannot be timed."""
+    name: str = request.param
+    if name != "ref":
+        config = small_config(dtype="float64")
+        maker = backend_maker(name)
+        checks = [
+            *network_checks(maker(config), config, "bench", 1e-12, 1e-10),
+            *rollout_checks(maker(config), config, "bench"),
+        ]
+        failed = [check for check in checks if not check.okay]
+        assert not failed, f"{name} disagrees with the reference, so it is not timed: {failed}"
+    return name
+
+
+@pytest.fixture(scope="session")
+def peak() -> float:
+    """FLOP/s of a 2048 x 2048 float32 matrix product in this process, the better of NumPy's and JAX's."""
+    x = np.ones((PEAK_SIZE, PEAK_SIZE), np.float32)
+    candidates = [lambda: x @ x]
+    if "jax" in available():
+        import jax
+
+        y = jax.numpy.asarray(x)
+        product = jax.jit(lambda a: a @ a)
+        candidates.append(lambda: product(y).block_until_ready())
+    rates = []
+    for call in candidates:
+        call()
+        seconds = []
+        for _ in range(PEAK_REPEATS):
+            began = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - began)
+        rates.append(2.0 * PEAK_SIZE**3 / float(np.median(seconds)))
+    return max(rates)

@@ -1,0 +1,78 @@
+"""Documents that say what the code does are held to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from acbo_cli.main import run
+from acbo_ref.train import Trainer
+from acbo_ref.verify import small_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_python_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out.startswith("64 ")
+
+
+def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
+    """Every acbo command line of the README gets past its options: at worst a file is not there."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^ +acbo +(.*?)(?:\s{2,}#.*)?$", README, re.M)
+    assert len(lines) >= 8
+    for line in lines:
+        words = line.split()
+        if words[0] == "train" and "--config" in words and "my.yaml" not in words:
+            words += [
+                "--episodes",
+                "4",
+                "--set",
+                "batch_size=4",
+                "--set",
+                "policy.hidden_dim=8",
+                "--set",
+                "interventions_per_episode=2",
+            ]
+        if words[0] in ("verify", "info"):
+            continue  # run in test_cli.py
+        code = run(words)
+        error = capsys.readouterr().err
+        assert code == 0 or "no checkpoint at" in error or "cannot read config" in error, (line, error)
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text()):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_the_list_of_keys_is_current(capsys):
+    run(["info", "--keys"])
+    assert capsys.readouterr().out == (ROOT / "docs" / "configuration.txt").read_text(), (
+        "acbo info --keys > docs/configuration.txt"
+    )
+
+
+def test_every_metric_has_its_line():
+    records = []
+    Trainer(small_config(total_episodes=6)).train(records.append)
+    glossary = (ROOT / "docs" / "metrics.md").read_text()
+    assert [key for key in records[0] if f"`{key}`" not in glossary] == []
+    json.dumps(records)
+
+
+def test_the_reading_order_names_every_module():
+    listed = set(re.findall(r"`(\w+)`", README.split("Read the reference in this order")[1].split("## Results")[0]))
+    modules = {p.stem for p in (ROOT / "acbo_ref").glob("*.py")} - {"__init__", "errors", "atomic", "randomness"}
+    assert modules <= listed, modules - listed
