@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import batch_of, bench_config
 from flops import rollout_flops, update_flops
 
 from acbo_fast import backend_maker
@@ -19,6 +18,7 @@ from acbo_ref.backend import Hyper
 from acbo_ref.evaluation import batch_task
 from acbo_ref.graphs import sample_scm
 from acbo_ref.train import Trainer, minibatch_order
+from conftest import batch_of, bench_config
 
 WIDTHS, VARIABLES, BATCHES = (64, 128, 256), (5, 10, 20, 50), (1, 8, 32)
 GRID = [(d, v, e) for d in WIDTHS for v in VARIABLES for e in BATCHES]

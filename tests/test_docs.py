@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-
 from acbo_cli.main import run
+
 from acbo_ref.train import Trainer
 from acbo_ref.verify import small_config
 
