@@ -29,24 +29,18 @@ def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ +acbo +(.*?)(?:\s{2,}#.*)?$", README, re.M)
     assert len(lines) >= 8
+    small = ["--episodes", "4", "--backend", "ref", "--set", "batch_size=4", "--set", "policy.hidden_dim=8"]
     for line in lines:
         words = line.split()
-        if words[0] == "train" and "--config" in words and "my.yaml" not in words:
-            words += [
-                "--episodes",
-                "4",
-                "--set",
-                "batch_size=4",
-                "--set",
-                "policy.hidden_dim=8",
-                "--set",
-                "interventions_per_episode=2",
-            ]
         if words[0] in ("verify", "info"):
             continue  # run in test_cli.py
+        if words[0] == "train" and "--config" in words:
+            words += small
+        if words[0] == "evaluate":
+            words += ["--quick", "--interventions", "2"]
         code = run(words)
         error = capsys.readouterr().err
-        assert code == 0 or "no checkpoint at" in error or "cannot read config" in error, (line, error)
+        assert code == 0 or "cannot read" in error, (line, error)
 
 
 @pytest.mark.parametrize(
