@@ -8,12 +8,16 @@ Contract: a method's randomness comes from the generator it is given.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
+from acbo_ref.errors import AcboError
 from acbo_ref.scm import Intervention
 
 Array = NDArray[Any]
@@ -34,6 +38,17 @@ class Problem:
     def levers(self) -> Array:
         """Indices of the variables that can be set."""
         return np.flatnonzero(self.manipulable)
+
+    @property
+    def target_spread(self) -> float:
+        """Standard deviation of the observed target; 1 if it does not vary."""
+        observed = self.observations[:, self.target]
+        return float(observed.std()) if varies(observed) else 1.0
+
+
+def varies(x: Array) -> bool:
+    """Whether numbers differ by more than rounding."""
+    return len(x) > 1 and bool(np.ptp(x) > 1e-12 * np.abs(x).max())
 
 
 class Method(Protocol):
@@ -79,9 +94,7 @@ class Endpoints:
         self._problem = problem
         arms = [(int(i), float(end[i])) for i in problem.levers for end in (problem.low, problem.high)]
         self._arms = [arms[k] for k in rng.permutation(len(arms))]
-        observed = problem.observations[:, problem.target]
-        spread = float(observed.std()) if len(observed) > 1 else 0.0
-        self._scale = spread if spread > 0 else 1.0
+        self._scale = problem.target_spread
         self._count = np.zeros(len(arms))
         self._sum = np.zeros(len(arms))
 
@@ -115,19 +128,17 @@ class Regress:
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         self._problem = problem
         y = problem.observations[:, problem.target]
-        self._data = {int(i): (list(problem.observations[:, i]), list(y)) for i in problem.levers}
+        # in random order, so that a tie is not decided by a variable's position
+        self._data = {int(i): (list(problem.observations[:, i]), list(y)) for i in rng.permutation(problem.levers)}
 
     def ask(self) -> Action:
-        problem, best = (
-            self._problem,
-            (-1.0, (int(self._problem.levers[0]), float(self._problem.low[self._problem.levers[0]]))),
-        )
-        for i, (x, y) in self._data.items():
-            if len(x) < 2:
-                continue
-            centred = np.array(x) - np.mean(x)
-            variance = centred @ centred
-            slope = centred @ np.array(y) / variance if variance > 0 else 0.0
+        problem = self._problem
+        first = next(iter(self._data))
+        best = -1.0, (first, float(problem.low[first]))
+        for i, (values, targets) in self._data.items():
+            x, y = np.array(values), np.array(targets)
+            centred = x - x.mean() if varies(x) else np.zeros(0)
+            slope = centred @ y / (centred @ centred) if centred.size else 0.0
             effect = abs(slope) * (problem.high[i] - problem.low[i]) / 2
             if effect > best[0]:
                 best = effect, (i, float(problem.low[i] if slope > 0 else problem.high[i]))
@@ -140,6 +151,181 @@ class Regress:
 
     def recommend(self) -> Action:
         return self.ask()
+
+
+class Thompson:
+    """Thompson sampling with Bayesian linear regression of the target on each variable alone.
+
+    Conjugate normal-inverse-gamma model (Gelman et al. 2013, sec. 14.2) y = a + b u + noise, u in [-1, 1] over the domain and
+    y in standard deviations of the observed target, on the observational rows and the rows in which the variable was set. A
+    draw of (a, b) for each variable; the end with the lowest drawn outcome is played. Recommends by posterior means.
+    """
+
+    # Weak prior: precision of (a, b), and shape and scale of the noise variance, in standard units.
+    _PRECISION, _SHAPE, _SCALE = 0.1, 1.0, 0.5
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        self._problem, self._rng = problem, rng
+        observed = problem.observations[:, problem.target]
+        self._location = float(observed.mean()) if len(observed) else 0.0
+        self._spread = problem.target_spread
+        # Sufficient statistics of each lever: X^T X (2, 2), X^T y (2,), y^T y, n
+        self._data: dict[int, tuple[Array, Array, float, int]] = {
+            int(i): (np.zeros((2, 2)), np.zeros(2), 0.0, 0) for i in problem.levers
+        }
+        for row in problem.observations:
+            for i in self._data:
+                self._add(i, float(row[i]), float(row[problem.target]))
+
+    def _add(self, i: int, value: float, target: float) -> None:
+        low, high = self._problem.low[i], self._problem.high[i]
+        x = np.array([1.0, 2.0 * (value - low) / (high - low) - 1.0])
+        y = (target - self._location) / self._spread
+        xx, xy, yy, n = self._data[i]
+        self._data[i] = (xx + np.outer(x, x), xy + x * y, yy + y * y, n + 1)
+
+    def _posterior(self, i: int) -> tuple[Array, Array, float, float]:
+        """Mean and covariance factor of (a, b), shape and scale of the noise variance."""
+        xx, xy, yy, n = self._data[i]
+        covariance = np.linalg.inv(xx + self._PRECISION * np.eye(2))
+        mean = covariance @ xy
+        scale = self._SCALE + 0.5 * max(0.0, float(yy - mean @ xy))
+        return mean, covariance, self._SHAPE + n / 2, scale
+
+    def _play(self, drawn: bool) -> Action:
+        best: tuple[float, Action] | None = None
+        for i in self._data:
+            coefficients, covariance, shape, scale = self._posterior(i)
+            if drawn:
+                variance = scale / self._rng.gamma(shape)
+                factor = np.linalg.cholesky(covariance * variance)
+                coefficients = coefficients + factor @ self._rng.standard_normal(2)
+            for end, value in ((-1.0, self._problem.low[i]), (1.0, self._problem.high[i])):
+                outcome = float(coefficients[0] + coefficients[1] * end)
+                if best is None or outcome < best[0]:
+                    best = outcome, (i, float(value))
+        assert best is not None
+        return best[1]
+
+    def ask(self) -> Action:
+        return self._play(drawn=True)
+
+    def tell(self, action: Action, row: Array) -> None:
+        self._add(action[0], action[1], float(row[self._problem.target]))
+
+    def recommend(self) -> Action:
+        return self._play(drawn=False)
+
+
+class GaussianProcess:
+    """One Gaussian process a variable, expected improvement (Jones et al. 1998, eq. 15); needs scikit-learn.
+
+    Each process models the target under do(X_i = v) from the rows in which X_i was set, around the observational mean, with a
+    squared-exponential kernel and noise, all hyperparameters by marginal likelihood once there are three rows. Improvement is
+    counted from the lowest posterior mean among the actions tried; a variable not tried yet has its prior. Recommends the
+    tried action of lowest posterior mean.
+    """
+
+    _GRID = 101
+    _MIN_ROWS = 3
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        import_extra("sklearn", "gp")
+        self._problem, self._rng = problem, rng
+        observed = problem.observations[:, problem.target]
+        self._location = float(observed.mean()) if len(observed) else 0.0
+        self._spread = problem.target_spread
+        self._rows: dict[int, tuple[list[float], list[float]]] = {int(i): ([], []) for i in problem.levers}
+        self._grid = np.linspace(-1.0, 1.0, self._GRID)
+        prior = (np.zeros(self._GRID), np.ones(self._GRID))
+        self._posterior = dict.fromkeys(self._rows, prior)
+        self._best: tuple[float, Action] | None = None
+
+    def ask(self) -> Action:
+        incumbent = 0.0 if self._best is None else self._best[0]
+        choices: list[tuple[float, float, Action]] = []
+        for i, (mean, std) in self._posterior.items():
+            z = (incumbent - mean) / std
+            improvement = std * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
+            best = self._rng.choice(np.flatnonzero(improvement >= improvement.max() * (1 - 1e-9)))
+            value = self._raw(i, self._grid[best])
+            choices.append((float(improvement[best]), self._rng.random(), (i, value)))
+        return max(choices)[2]
+
+    def _raw(self, i: int, u: float) -> float:
+        low, high = self._problem.low[i], self._problem.high[i]
+        return float(np.clip(low + (u + 1.0) / 2.0 * (high - low), low, high))
+
+    def tell(self, action: Action, row: Array) -> None:
+        i, value = action
+        low, high = self._problem.low[i], self._problem.high[i]
+        u, y = self._rows[i]
+        u.append(2.0 * (value - low) / (high - low) - 1.0)
+        y.append((float(row[self._problem.target]) - self._location) / self._spread)
+        self._posterior[i] = self._fit(np.array(u), np.array(y))
+        tried = [
+            (float(np.interp(point, self._grid, self._posterior[j][0])), (j, self._raw(j, point)))
+            for j, (points, _) in self._rows.items()
+            for point in points
+        ]
+        self._best = min(tried)
+
+    def _fit(self, u: Array, y: Array) -> tuple[Array, Array]:
+        """Posterior mean and standard deviation of the noise-free target on the grid, standard units."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+        kernel = ConstantKernel(1.0, (1e-2, 1e4)) * RBF(0.5, (0.02, 5.0)) + WhiteKernel(1.0, (1e-4, 1e2))
+        optimizer = "fmin_l_bfgs_b" if len(u) >= self._MIN_ROWS else None
+        model = GaussianProcessRegressor(kernel, optimizer=optimizer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is a legitimate optimum
+            model.fit(u[:, None], y)
+        mean, std = model.predict(self._grid[:, None], return_std=True)
+        noise = model.kernel_.k2.noise_level  # predictions include it; improvement is about the mean function
+        return mean, np.sqrt(np.maximum(std**2 - noise, 1e-12))
+
+    def recommend(self) -> Action:
+        return self.ask() if self._best is None else self._best[1]
+
+
+class Optuna:
+    """Tree-structured Parzen estimator (Bergstra et al. 2011) by ask and tell over a conditional space; needs optuna.
+
+    First which variable, then its value. It cannot use observational rows. Recommends its best trial.
+    """
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        optuna = import_extra("optuna", "optuna")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
+        self._problem, self._trial = problem, None
+        self._study = optuna.create_study(direction="minimize", sampler=sampler)
+        self._fallback = Random(problem, rng)
+
+    def ask(self) -> Action:
+        problem, trial = self._problem, self._study.ask()
+        self._trial = trial
+        i = int(trial.suggest_categorical("variable", [int(i) for i in problem.levers]))
+        return i, float(trial.suggest_float(f"value_{i}", float(problem.low[i]), float(problem.high[i])))
+
+    def tell(self, action: Action, row: Array) -> None:
+        self._study.tell(self._trial, float(row[self._problem.target]))
+
+    def recommend(self) -> Action:
+        if not self._study.trials:
+            return self._fallback.ask()
+        params = self._study.best_trial.params
+        return int(params["variable"]), float(params[f"value_{params['variable']}"])
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """An optional library, or an error that says in one line how to get it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise AcboError(f"method {extra!r} needs {module}: pip install 'acbo[{extra}]'") from error
 
 
 class Constant:
@@ -158,5 +344,12 @@ class Constant:
         return self._action
 
 
-# Methods that need nothing but the problem. "oracle" is added by the runner, which knows the system.
-BASELINES: dict[str, type] = {"random": Random, "endpoints": Endpoints, "regress": Regress}
+# Methods that need nothing but the problem. The oracles are added by the runner, which knows the system.
+BASELINES: dict[str, type] = {
+    "random": Random,
+    "endpoints": Endpoints,
+    "regress": Regress,
+    "thompson": Thompson,
+    "gp": GaussianProcess,
+    "optuna": Optuna,
+}

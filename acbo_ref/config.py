@@ -98,8 +98,8 @@ class PriorConfig:
     standardised: float = _key("share", 0.5, "share of SCMs rescaled to unit variances", 0.0, 1.0)
     nonlinear: float = _key("share", 0.0, "share of SCMs with sine terms", 0.0, 1.0)
     saturate: float = _key("share", 0.0, "share of SCMs whose variables cannot leave their domain", 0.0, 1.0)
-    weight: Range = _key("range", (0.5, 2.0), "absolute edge weights before any rescaling", 0.0, 1e6)
-    noise_std: Range = _key("range", (1.0, 1.0), "noise standard deviations before any rescaling", 0.0, 1e6)
+    weight: Range = _key("range", (0.5, 2.0), "absolute edge weights before any rescaling", 1e-6, 1e3)
+    noise_std: Range = _key("range", (1.0, 1.0), "noise standard deviations before any rescaling", 0.0, 1e3)
     intercept: Range = _key("range", (0.0, 0.0), "intercepts before any rescaling", -1e6, 1e6)
     sine_amplitude: Range = _key("range", (0.5, 1.5), "amplitude of a sine term, times |weight|", 0.0, 1e3)
     sine_frequency: Range = _key("range", (0.3, 1.5), "frequency of a sine term", 0.0, 1e3)
@@ -135,8 +135,10 @@ def _default_stages() -> tuple[StageConfig, ...]:
 class CurriculumConfig:
     stages: tuple[StageConfig, ...] = _key("stages", _default_stages, "in order; the last one has no end")
     rehearsal: float = _key("float", 0.2, "share of episodes drawn from earlier stages", 0.0, 0.95)
-    window: int = _key("int", 100, "episodes over which the recent score is averaged", 1, 10**6)
-    pools: Mapping[str, tuple[str, ...]] = _key("pools", dict, "named lists of SCM files, used in rotation")
+    window: int = _key("int", 100, "episodes of the stage over which the recent score is averaged", 1, 10_000)
+    pools: Mapping[str, tuple[str, ...]] = _key(
+        "pools", dict, "named lists of SCM files, used in rotation by episode number"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ class ExplorationConfig:
 
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
-    patience: int | None = _key("int", None, "stop after so many episodes without a better score", 1, 10**12, null=True)
+    patience: int | None = _key(
+        "int", None, "stop after so many episodes of the last stage without a better recent score", 1, 10**12, null=True
+    )
     score: float | None = _key(
         "float", None, "stop once the recent score reaches this in the last stage", -10.0, 10.0, null=True
     )
@@ -168,7 +172,7 @@ class Config:
     decision: str = _key(
         "choice",
         "policy",
-        "decide by the policy head, or by the outcome head on a grid",
+        "outside training: by the policy head, or by the outcome head on a grid",
         choices=("policy", "surrogate"),
     )
     dtype: str | None = _key(
@@ -344,7 +348,12 @@ def _cross_check(config: Config) -> None:
             if stage.until_episode <= last:
                 raise AcboError(f"{key}.until_episode is {stage.until_episode}, not above the stage before ({last})")
             last = stage.until_episode
-        elif stage.advance_score is None and n < len(curriculum.stages) - 1:
+        if n == len(curriculum.stages) - 1 and (stage.until_episode, stage.advance_score) != (None, None):
+            raise AcboError(
+                f"{key} ({stage.name}) is the last stage, and has until_episode or advance_score",
+                "leave them out there: the run ends by total_episodes or early_stopping",
+            )
+        if n < len(curriculum.stages) - 1 and (stage.until_episode, stage.advance_score) == (None, None):
             raise AcboError(
                 f"{key} ({stage.name}) never ends, so the stages after it are never reached",
                 "give it until_episode or advance_score",

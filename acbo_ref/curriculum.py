@@ -1,8 +1,9 @@
 """Which systems an iteration trains on: stages, rehearsal, and pools of the user's own models.
 
-A stage lasts until its last episode, or ends earlier once the recent score passes its threshold. Random families give a
-new model every time; a pool gives its models in rotation. A pool that no stage names is used in every stage, as one more
-entry of its `graphs`; so `curriculum.scm_pool["custom"] = [my_scm]` is enough.
+A stage lasts until its last episode, or ends earlier once the recent score passes its threshold; rehearsed episodes do not
+count towards it. Random families give a new model every time; a pool gives its models in rotation, by episode number. A
+pool that no stage names is used in every stage, as one more entry of its `graphs`, so
+`curriculum.scm_pool["custom"] = [my_scm]` is enough.
 
 Contract: the models of an iteration are a function of (seed, iteration) and the curriculum's small state, which is
 plain data and goes into checkpoints.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ from acbo_ref.scm import SCM, SCMBatch, stack
 from acbo_ref.scm_files import load_scm
 
 Array = NDArray[Any]
+
+
+class Sample(NamedTuple):
+    """What an iteration trains on: E models, (E, O) bool which observational rows an episode gets, (E,) bool which
+    episodes rehearse an earlier stage."""
+
+    problems: SCMBatch
+    observation_mask: Array
+    rehearsed: Array
 
 
 @dataclass
@@ -58,16 +68,17 @@ class Curriculum:
     def stage(self) -> StageConfig:
         return self.stages[self.state.stage]
 
-    def sample(self, iteration: int) -> tuple[SCMBatch, Array]:
-        """The E models of an iteration, padded to the stage's width, and the mask of observational rows (E, O)."""
+    def sample(self, iteration: int) -> Sample:
+        """The E models of an iteration, padded to the stage's width, and how many rows each gets."""
         config = self._config
         self._check_pools()
         rng = generator(config.seed, Role.PROBLEMS, iteration)
         scms = []
+        rehearsed = np.zeros(config.batch_size, bool)
         for e in range(config.batch_size):
             stage = self.stage
             if self.state.stage > 0 and rng.random() < config.curriculum.rehearsal:
-                stage = self.stages[rng.integers(self.state.stage)]
+                stage, rehearsed[e] = self.stages[int(rng.integers(self.state.stage))], True
             families = self._families(stage)
             family = families[rng.integers(len(families))]
             if family in self.scm_pool:
@@ -79,7 +90,7 @@ class Curriculum:
         low, high = config.observations_per_episode
         counts = rng.integers(low, high + 1, size=config.batch_size)
         width, sines = self._padding()
-        return stack(scms, width, sines), np.arange(high) < counts[:, None]
+        return Sample(stack(scms, width, sines), np.arange(high) < counts[:, None], rehearsed)
 
     def _families(self, stage: StageConfig) -> list[str]:
         named = {graph for s in self.stages for graph in s.graphs}
@@ -117,16 +128,32 @@ class Curriculum:
         gain, oracle_gain = np.sum(self.state.recent, axis=0)
         return float(gain / oracle_gain) if oracle_gain > 0 else 0.0
 
-    def record(self, gains: Array, oracle_gains: Array, episodes_done: int) -> bool:
-        """Note the outcome of an iteration, gains (E,) of episodes; returns whether a new stage begins."""
+    def record(self, gains: Array, oracle_gains: Array) -> None:
+        """Note the outcome of episodes of this stage (not of rehearsal), any number of them."""
         pairs = np.stack([gains, oracle_gains], axis=1).tolist()
         self.state.recent = (self.state.recent + pairs)[-self._config.curriculum.window :]
-        if self.state.stage == len(self.stages) - 1:
-            return False
-        stage, score = self.stage, self.recent_score()
-        full = len(self.state.recent) >= min(self._config.curriculum.window, 2 * self._config.batch_size)
-        passed = stage.advance_score is not None and full and score is not None and score >= stage.advance_score
-        if passed or (stage.until_episode is not None and episodes_done >= stage.until_episode):
+
+    def window_is_full(self) -> bool:
+        """Whether the recent score rests on enough episodes to act on: the window, or two batches if that is less."""
+        return len(self.state.recent) >= min(self._config.curriculum.window, 2 * self._config.batch_size)
+
+    def advance(self, episodes_done: int) -> bool:
+        """Go to the next stage if this one has passed its score, and over those whose last episode is behind."""
+        start, score = self.state.stage, self.recent_score()
+        last = len(self.stages) - 1
+        threshold = self.stage.advance_score
+        if (
+            start < last
+            and threshold is not None
+            and self.window_is_full()
+            and score is not None
+            and score >= threshold
+        ):
+            self.state = CurriculumState(stage=start + 1)
+        while (
+            self.state.stage < last
+            and self.stage.until_episode is not None
+            and episodes_done >= self.stage.until_episode
+        ):
             self.state = CurriculumState(stage=self.state.stage + 1)
-            return True
-        return False
+        return self.state.stage > start

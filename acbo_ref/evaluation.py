@@ -1,8 +1,8 @@
 """Evaluation: the policy and the baselines on the same systems, the same observations and the same noise.
 
 One intervention is one query, for every method. A method is judged by the true expected target of what it does and of
-what it recommends, never by a lucky row (metrics.py). `policy` decides deterministically, `policy_sampled` draws from the
-policy as in training, `surrogate` takes the lowest prediction of the outcome head.
+what it recommends, never by a lucky row (metrics.py). `policy` decides deterministically, as its config says; `policy_sampled`
+draws from the policy head with `policy.fixed_std`; `surrogate` takes the lowest prediction of the outcome head.
 
 Contract: `evaluate` returns the object that `acbo evaluate --format json` prints, format "acbo-evaluation/1".
 """
@@ -24,7 +24,7 @@ from acbo_ref.checkpoint import Checkpoint, load_checkpoint
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.history import HALF_WIDTH, Task, standard_units
-from acbo_ref.metrics import MethodResults, summarise
+from acbo_ref.metrics import MethodResults, gain_unit, summarise
 from acbo_ref.randomness import Role, generator
 from acbo_ref.scm import System
 from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
@@ -32,7 +32,8 @@ from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
 Array = NDArray[Any]
 FORMAT = "acbo-evaluation/1"
 POLICY_METHODS = ("policy", "policy_sampled", "surrogate")
-METHODS = (*POLICY_METHODS, *BASELINES, "oracle")
+ORACLES = ("oracle", "parent_oracle")
+METHODS = (*POLICY_METHODS, *BASELINES, *ORACLES)
 DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "oracle")
 DEFAULT_OBSERVATIONS, DEFAULT_INTERVENTIONS = 20, 20
 # Systems of a suite on which single decisions of the policy are timed, one system at a time as a user would.
@@ -135,7 +136,7 @@ def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str,
         for s, system in enumerate(systems):  # a system's draws do not depend on its batch-mates' sizes
             gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
         normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
-    kind = "surrogate" if method == "surrogate" else None
+    kind = {"surrogate": "surrogate", "policy_sampled": "policy"}.get(method)  # "policy" decides as its config says
     for k in range(steps):
         if sampled:
             drawn = {"gumbel": gumbel[k], "normal": normal[k]}
@@ -159,8 +160,9 @@ def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str,
 def _time_decisions(
     episodes: _Episodes, backend: Backend, state: Any, played: _Played, kind: str | None, steps: int
 ) -> list[float]:
-    """Seconds from a measured row to the next decision, for one system at a time, after a warm-up of two steps."""
+    """Seconds from a measured row to the next decision, for one system at a time, each after a warm-up of two steps."""
     seconds = []
+    warm_up = min(2, steps - 1)
     for s in range(min(TIMED_SYSTEMS, len(episodes.systems))):
         system = episodes.systems[s]
         session = backend.session(state, batch_task([system], [episodes.observations[s]]), steps)
@@ -170,9 +172,9 @@ def _time_decisions(
             began = time.perf_counter()
             session.observe(np.array([action[0]]), rows)
             session.decide(decision=kind)
-            seconds.append(time.perf_counter() - began)
-    warm = seconds[2:]
-    return warm if warm else seconds
+            if k >= warm_up:
+                seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def _results(episodes: _Episodes, played: _Played) -> MethodResults:
@@ -180,7 +182,8 @@ def _results(episodes: _Episodes, played: _Played) -> MethodResults:
     systems = episodes.systems
     shape = played.variable.shape
     moments = np.array([system.observational_moments for system in systems])
-    spread = np.where(moments[:, 1] > 0, moments[:, 1], 1.0)
+    best = np.array([system.oracle.expected for system in systems])
+    spread = gain_unit(moments[:, 0], moments[:, 1], best)
     expected, recommended = np.zeros(shape), np.zeros(shape[0])
     standard, is_parent, is_optimal = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
     parents = []
@@ -207,7 +210,7 @@ def _results(episodes: _Episodes, played: _Played) -> MethodResults:
         recommended=recommended,
         baseline=moments[:, 0],
         spread=spread,
-        best=np.array([system.oracle.expected for system in systems]),
+        best=best,
         is_parent=is_parent,
         is_optimal=is_optimal,
         parent_probability=played.parent_probability,
@@ -225,8 +228,10 @@ def run_method(
         if backend is None:
             raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
         return _results(episodes, _play_policy(episodes, backend, state, method, steps))
-    if method == "oracle":
-        return _results(episodes, _play_method(episodes, lambda s, _: Constant(episodes.systems[s].oracle), steps))
+    if method in ORACLES:
+        return _results(
+            episodes, _play_method(episodes, lambda s, _: Constant(getattr(episodes.systems[s], method)), steps)
+        )
     if method not in BASELINES:
         raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
     cls = BASELINES[method]
@@ -270,6 +275,8 @@ def evaluate(
         raise AcboError(
             f"observations {observations} and interventions {interventions}", "observations >= 0, interventions >= 1"
         )
+    if not 0 <= seed < 2**63:
+        raise AcboError(f"seed is {seed}", "0 <= seed < 2**63")
     loaded = load_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
     chosen = list(methods) or [m for m in DEFAULT_METHODS if loaded is not None or m not in POLICY_METHODS]
     for method in chosen:

@@ -1,7 +1,7 @@
 """The prior: random directed acyclic graphs and random SCMs on them.
 
 Contract: a function of the generator it is given and nothing else. Every model has a target with at least one
-manipulable ancestor, so that there is something to learn. Variables are in topological order, named X0, X1, ...
+manipulable ancestor, so that there is something to learn. Variables are named X0, X1, ... in the order they are listed in.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acbo_ref.scm import SCM, Sine, Variable
+from acbo_ref.scm import SCM, Sine, Variable, antithetic_noise
 
 if TYPE_CHECKING:
     from acbo_ref.config import PriorConfig
 
 Array = NDArray[Any]
+
+# Draws behind the variances to which a nonlinear model is rescaled; they are then known to 4 %.
+SCALING_DRAWS = 1024
 
 
 def chain(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
@@ -111,10 +114,12 @@ def sample_scm(
 ) -> SCM:
     """One model of the prior on a random graph of family `kind`.
 
-    Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"). A share `standardised` of models is
-    rescaled to unit variance of every variable, x_j -> x_j / sd_j, as measured data usually is after scaling; raw models
-    are recognised by variances that grow along the order ("varsortability", Reisach et al. 2021) and these are not.
-    A share `nonlinear` has sine terms in place of half of the linear weight; a share `saturate` clips to the domain.
+    Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"). In a share `nonlinear` of models every edge
+    gains a sine term and half of the edges lose their linear one; a share `saturate` clips to the domain. A share
+    `standardised` is then rescaled to unit variance of every variable, x_j -> x_j / sd_j, as measured data usually is after
+    scaling (exact for linear models, else by simulation): raw models are recognised by variances that grow along the order
+    ("varsortability", Reisach et al. 2021) and these are not. Variables are listed in random order, so that a position tells
+    nothing.
     """
     edges = sample_graph(kind, num_variables, rng, prior.edge_probability)
     sign = rng.choice([-1.0, 1.0], size=edges.shape)
@@ -122,19 +127,17 @@ def sample_scm(
     noise_std = rng.uniform(*prior.noise_std, size=num_variables)
     intercept = rng.uniform(*prior.intercept, size=num_variables)
     standardised, nonlinear, saturate = rng.random(3) < (prior.standardised, prior.nonlinear, prior.saturate)
-    if standardised:
-        paths = np.linalg.inv(np.eye(num_variables) - weights)
-        std = np.sqrt(((noise_std[:, None] * paths) ** 2).sum(axis=0))
-        weights, noise_std, intercept = weights * std[:, None] / std, noise_std / std, intercept / std
-    sines: list[Sine] = []
-    names = [f"X{i}" for i in range(num_variables)]
+    amplitude = np.zeros((num_variables, num_variables))
+    frequency, phase = amplitude.copy(), amplitude.copy()
     if nonlinear:
-        for i, j in np.argwhere(edges):
-            frequency, phase = rng.uniform(*prior.sine_frequency), rng.uniform(0, 2 * np.pi)
-            amplitude = rng.uniform(*prior.sine_amplitude) * abs(weights[i, j])
-            sines.append(Sine(names[j], float(amplitude), float(phase), {names[i]: float(frequency)}))
-            if rng.random() < 0.5:
-                weights[i, j] = 0.0
+        amplitude = np.where(edges, rng.uniform(*prior.sine_amplitude, size=edges.shape) * np.abs(weights), 0.0)
+        frequency = rng.uniform(*prior.sine_frequency, size=edges.shape)
+        phase = rng.uniform(0, 2 * np.pi, size=edges.shape)
+        weights = np.where(rng.random(edges.shape) < 0.5, weights, 0.0)
+    if standardised:
+        std = _standard_deviations(weights, noise_std, amplitude, frequency, phase)
+        weights, amplitude, frequency = weights * std[:, None] / std, amplitude / std, frequency * std[:, None]
+        noise_std, intercept = noise_std / std, intercept / std
     target = _choose_target(edges, prior.target, rng)
     manipulable = rng.random(num_variables) < prior.manipulable
     manipulable[target] = False
@@ -143,6 +146,8 @@ def sample_scm(
         manipulable[rng.choice(np.flatnonzero(causes))] = True
     center = rng.uniform(*prior.domain_center, size=num_variables)
     half_width = rng.uniform(*prior.domain_half_width, size=num_variables)
+    place = rng.permutation(num_variables)
+    names = [f"X{p}" for p in place]
     variables = tuple(
         Variable(
             names[i],
@@ -152,10 +157,30 @@ def sample_scm(
             float(center[i] + half_width[i]),
             bool(manipulable[i]),
         )
-        for i in range(num_variables)
+        for i in np.argsort(place)
     )
-    edge_list = {(names[i], names[j]): float(weights[i, j]) for i, j in np.argwhere(edges) if weights[i, j] != 0}
-    return SCM(name, names[target], variables, edge_list, tuple(sines), bool(saturate))
+    edge_list = {(names[i], names[j]): float(weights[i, j]) for i, j in np.argwhere(weights != 0)}
+    sines = tuple(
+        Sine(names[j], float(amplitude[i, j]), float(phase[i, j]), {names[i]: float(frequency[i, j])})
+        for i, j in np.argwhere(amplitude != 0)
+    )
+    return SCM(name, names[target], variables, edge_list, sines, bool(saturate))
+
+
+def _standard_deviations(weights: Array, noise_std: Array, amplitude: Array, frequency: Array, phase: Array) -> Array:
+    """(V,) of every variable of a model in topological order; 1 where nothing varies (no noise anywhere above)."""
+    n = len(weights)
+    if not amplitude.any():
+        paths = np.linalg.inv(np.eye(n) - weights)
+        std = np.sqrt(((noise_std[:, None] * paths) ** 2).sum(axis=0))
+    else:
+        rows = antithetic_noise(SCALING_DRAWS, n) * noise_std
+        for j in range(n):
+            past = rows[:, :j]
+            waves = amplitude[:j, j] * np.sin(frequency[:j, j] * past + phase[:j, j])
+            rows[:, j] += past @ weights[:j, j] + waves.sum(axis=1)
+        std = rows.std(axis=0)
+    return np.where(std > 0, std, 1.0)
 
 
 def _choose_target(edges: Array, rule: str, rng: np.random.Generator) -> int:

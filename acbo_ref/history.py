@@ -28,8 +28,9 @@ Array = NDArray[Any]
 CHANNELS = 4
 # Half the width of a domain in standard units, and the number that standard values are divided by.
 HALF_WIDTH = 5.0
-# A location-scale map needs a positive scale. Fewer than two rows, or rows that do not vary, give scale 1.
-MIN_STD = 1e-6
+# A location-scale map needs a positive scale: a column that does not vary gets scale 1. Its computed standard deviation is
+# then rounding, a few units in the last place of its largest entry.
+ROUNDING_UNITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +72,22 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     mean = (task.observations * weight).sum(axis=1) / count
     variance = (((task.observations - mean[:, None]) * weight) ** 2).sum(axis=1) / count
     std = np.sqrt(variance)
-    std = np.where(std > MIN_STD * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    largest = np.abs(task.observations * weight).max(axis=1, initial=0.0)
+    std = np.where(std > ROUNDING_UNITS * np.finfo(std.dtype).eps * largest, std, 1.0)
     location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
     scale = np.where(task.manipulable, (task.high - task.low) / (2 * HALF_WIDTH), std)
     return location, scale
+
+
+def to_domain(task: Task, location: Array, scale: Array, variable: Array, standard: Array) -> Array:
+    """Raw values (E,) of standard ones in [-5, 5] of the manipulable variables named by `variable` (E,).
+
+    The ends are the domain's own to the last bit: location + 5 scale can miss them by rounding.
+    """
+    each = np.arange(len(variable))
+    low, high = task.low[each, variable], task.high[each, variable]
+    raw = np.clip(location[each, variable] + scale[each, variable] * standard, low, high)
+    return np.asarray(np.where(standard <= -HALF_WIDTH, low, np.where(standard >= HALF_WIDTH, high, raw)))
 
 
 def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Array:

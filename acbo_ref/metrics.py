@@ -74,10 +74,16 @@ class MethodResults:
         return np.asarray((self.baseline - self.best) / self.spread)
 
 
+def gain_unit(baseline: Array, std: Array, best: Array) -> Array:
+    """(S,) the unit of gains: the observed target's standard deviation, or 1 where it is nothing but rounding."""
+    size = np.maximum(np.abs(baseline), np.abs(baseline - best))
+    return np.where(std > 1e-9 * size, std, 1.0)
+
+
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """(B, S) sums over systems, then the ratio (B,); nan where there is nothing to divide by."""
+    """(B, S) sums over systems, then the ratio (B,); nan where nothing could be gained."""
     bottom = denominator.sum(axis=-1)
-    return np.where(bottom != 0, numerator.sum(axis=-1) / np.where(bottom != 0, bottom, 1.0), np.nan)
+    return np.where(bottom > 0, numerator.sum(axis=-1) / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
 def _score(results: MethodResults, steps: slice) -> Callable[[Array], Array]:

@@ -50,8 +50,9 @@ from acbo_ref.layers import (
 )
 from acbo_ref.randomness import Role, generator
 
-# Standard deviations stay within exp(+-3) of their start: wide enough for any outcome in standard units, narrow enough
-# that one surprising row cannot blow up a likelihood.
+# Standard deviations stay within exp(+-3), a factor of 20, of their start. It keeps the likelihood finite; it does not tame
+# outcomes far outside: their loss grows as (y / 20)^2 / 2, which matters with 2 or 3 observational rows, whose spread can be
+# far too small. The clipped gradient norm is what bounds their effect.
 LOG_STD_BOUND = 3.0
 # The last layer of a head starts so small that the first policy is close to uniform over variables and centred.
 HEAD_INIT_SCALE = 0.01

@@ -26,6 +26,7 @@ from acbo_ref.history import (
     row_channels,
     standard_units,
     start_channels,
+    to_domain,
 )
 from acbo_ref.layers import Params
 from acbo_ref.policy import Decoder, PolicyInputs, PolicyOutputs, heads_forward, outcome_forward
@@ -275,6 +276,7 @@ class Session:
 
     def __init__(self, params: Params, config: Config, task: Task, capacity: int) -> None:
         self._params, self._config, self._task = params, config, task
+        self._capacity, self._observed = capacity, 0
         self._dtype = params["embed.weight"].dtype
         self._location, self._scale = standard_units(task)
         observations = observation_channels(task, self._location, self._scale).astype(self._dtype)
@@ -282,7 +284,14 @@ class Session:
         self._h = self._decoder.append(start_channels(task.is_target, self._dtype))
 
     def observe(self, variable: Array, rows: Array) -> None:
-        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,).
+
+        Raises:
+            ValueError: more rows than the session's capacity.
+        """
+        if self._observed == self._capacity:
+            raise ValueError(f"the session was opened for {self._capacity} interventions")
+        self._observed += 1
         standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
         intervened = np.arange(rows.shape[1]) == variable[:, None]
         channels = row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0]
@@ -314,7 +323,7 @@ class Session:
         location, scale = self._location[each, task.target], self._scale[each, task.target]
         return Decision(
             variable=variable,
-            value=to_raw(self._location, self._scale, variable, standard),
+            value=to_domain(task, self._location, self._scale, variable, standard),
             probability=np.exp(grpo.log_softmax(logits)),
             parent_probability=grpo.sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
             outcome_mean=location + scale * mean,

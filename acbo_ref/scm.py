@@ -105,6 +105,8 @@ class System(Protocol):
     def observational_moments(self) -> tuple[float, float]: ...
     @property
     def oracle(self) -> Intervention: ...
+    @property
+    def parent_oracle(self) -> Intervention: ...
     def minimised(self) -> System: ...
 
 
@@ -250,7 +252,17 @@ class SCM:
     @cached_property
     def oracle(self) -> Intervention:
         """The best single-variable intervention by expected target, over all manipulable variables."""
-        variable, value, expected = oracle(self._batch)
+        return self._best(self._batch)
+
+    @cached_property
+    def parent_oracle(self) -> Intervention:
+        """The best among the direct causes of the target; where none can be set, the best of all."""
+        batch = self._batch
+        levers = batch.manipulable & batch.parents
+        return self._best(replace(batch, manipulable=levers)) if levers.any() else self.oracle
+
+    def _best(self, batch: SCMBatch) -> Intervention:
+        variable, value, expected = oracle(batch)
         return Intervention(self.order[int(variable[0])], float(value[0]), float(expected[0]))
 
     def minimised(self) -> SCM:
@@ -648,7 +660,16 @@ class FunctionalSCM:
     @cached_property
     def oracle(self) -> Intervention:
         """The best single-variable intervention, on a grid four times finer than that of `oracle` above."""
-        levers = np.flatnonzero(self.manipulable)
+        return self._best(self.manipulable)
+
+    @cached_property
+    def parent_oracle(self) -> Intervention:
+        """The best among the direct causes of the target; where none can be set, the best of all."""
+        levers = self.manipulable & self.parent_mask
+        return self._best(levers) if levers.any() else self.oracle
+
+    def _best(self, candidates: Array) -> Intervention:
+        levers = np.flatnonzero(candidates)
         points = 4 * (GRID_POINTS - 1) + 1
         variable = np.repeat(levers, points)
         value = np.concatenate([np.linspace(self.low[i], self.high[i], points) for i in levers])

@@ -37,8 +37,9 @@ class SuiteSpec:
 def _seed_chain(saturate: bool) -> Callable[[np.random.Generator, int], SCM]:
     def sample(rng: np.random.Generator, index: int) -> SCM:
         first, second = 1.5 * rng.choice([-1.0, 1.0], size=2)
-        variables = tuple(Variable(name) for name in ("X0", "X1", "Y"))
         edges = {("X0", "X1"): float(first), ("X1", "Y"): float(second)}
+        order = rng.permutation(3)  # a position must tell nothing
+        variables = tuple(Variable(("X0", "X1", "Y")[i]) for i in order)
         return SCM(f"chain-{index}", "Y", variables, edges, saturate=saturate)
 
     return sample

@@ -17,7 +17,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from acbo_ref.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, sa
 from acbo_ref.config import Config, apply_overrides, config_from_dict
 from acbo_ref.curriculum import Curriculum, CurriculumState
 from acbo_ref.errors import AcboError, RunError
+from acbo_ref.metrics import gain_unit
 from acbo_ref.randomness import Role, generator
 from acbo_ref.rollout import draw_noise
 from acbo_ref.scm import SCMBatch, expected_target, observational_moments, oracle
@@ -64,14 +65,13 @@ class TrainResult:
 class _Progress:
     """State of the loop besides the network: plain data, saved in every checkpoint."""
 
+    backend: str
+    dtype: str
     episodes: int = 0
-    best: list[list[Any]] = None  # type: ignore[assignment]  # [score, file name], best first
+    best: list[list[Any]] = field(default_factory=list)  # [stage number, score, file name], best first
     best_score: float | None = None
     best_episode: int = 0
     bad_iterations: int = 0
-
-    def __post_init__(self) -> None:
-        self.best = [] if self.best is None else self.best
 
 
 class Trainer:
@@ -97,17 +97,15 @@ class Trainer:
         self.backend: Backend = backend if backend is not None else ReferenceBackend(config)
         self.output = Path(output) if output is not None else None
         if self.output is not None:
-            if (self.output / "latest.npz").exists():
-                raise AcboError(
-                    f"{self.output} already holds a run", "continue it with --resume, or choose another --output"
-                )
+            _refuse_another_run(self.output)
             # Metrics without a checkpoint are of a run that died before its first: nothing to continue, so begin again.
             (self.output / "metrics.jsonl").unlink(missing_ok=True)
         self.curriculum = Curriculum(config)
         self.state = self.backend.init_state()
         self.iteration = 0
         self.stop_requested = False
-        self._progress = _Progress()
+        self._progress = _Progress(self.backend.name, self.backend.dtype)
+        self._pools: list[str] | None = None  # names that the resumed run had; it must have them again
         self._records: list[Record] = []  # the last WARNING_WINDOW, for warnings
         self._warned: dict[str, int] = {}
 
@@ -118,17 +116,39 @@ class Trainer:
         make_backend: Callable[[Config], Backend] = ReferenceBackend,
         output: str | Path | None = None,
         overrides: Sequence[str] = (),
+        config: Config | None = None,
     ) -> Trainer:
         """Continue from a checkpoint file or run folder, in the same folder unless `output` names another.
 
+        Args:
+            path: FILE, or DIR for its latest.npz.
+            make_backend: gets the config with the dtype of the run; another backend than before continues to rounding,
+                the same one bit for bit. Pools added from Python must be added again before `train`.
+            output: another run folder, which gets the metrics so far.
+            overrides: KEY=VALUE, as for load_config.
+            config: in place of the checkpoint's own.
         Raises:
-            AcboError: no usable checkpoint; an override that changes the policy's shape or the seed.
+            AcboError: no usable checkpoint; a change of the policy section, the seed or the batch size; an older
+                checkpoint in its own folder, whose later results would be lost; an output that holds another run.
         """
         source = checkpoint_path(path)
         checkpoint = load_checkpoint(source)
-        config = config_from_dict(apply_overrides(checkpoint.config.to_dict(), overrides))
-        if config.policy != checkpoint.config.policy or config.seed != checkpoint.config.seed:
-            raise AcboError("--resume cannot change the policy section or the seed", "start a new run for that")
+        saved = dict(checkpoint.progress)
+        document = (checkpoint.config if config is None else config).to_dict()
+        config = config_from_dict(apply_overrides(document, overrides))
+        for name in ("policy", "seed", "batch_size"):
+            if getattr(config, name) != getattr(checkpoint.config, name):
+                raise AcboError(f"--resume cannot change {name}", "start a new run for that")
+        config = replace(config, dtype=config.dtype or saved["dtype"])
+        folder = source.parent if output is None else Path(output)
+        same_folder = folder.resolve() == source.parent.resolve()
+        if not same_folder:
+            _refuse_another_run(folder)
+        elif source.name != "latest.npz" and (folder / "latest.npz").exists():
+            raise AcboError(
+                f"{source} is not the latest checkpoint of {folder}; continuing there would lose what came after",
+                "give another --output, or resume the folder itself",
+            )
         if checkpoint.state.step and not any(v.any() for v in checkpoint.state.second_moment.values()):
             raise AcboError(
                 f"{source} has weights only, no optimiser state", "resume from a checkpoint of a run folder"
@@ -136,17 +156,19 @@ class Trainer:
         trainer = cls.__new__(cls)
         trainer.config = config
         trainer.backend = make_backend(config)
-        trainer.output = Path(output) if output is not None else source.parent
+        trainer.output = folder
         trainer.curriculum = Curriculum(config)
         trainer.state = trainer.backend.from_host(checkpoint.state)
         trainer.iteration = checkpoint.iteration
         trainer.stop_requested = False
-        saved = dict(checkpoint.progress)
         trainer.curriculum.state = CurriculumState(**saved.pop("curriculum"))
         if trainer.curriculum.state.stage >= len(config.curriculum.stages):
             raise AcboError("the checkpoint's stage does not exist in this curriculum", "keep the stages when resuming")
         trainer._warned = saved.pop("warned")
-        trainer._progress = _Progress(**saved)
+        trainer._pools = saved.pop("pools")
+        trainer._progress = _Progress(**saved | {"backend": trainer.backend.name, "dtype": trainer.backend.dtype})
+        if not same_folder:
+            trainer._progress.best = []  # those files stay where they are
         trainer._records = trainer._take_over_metrics(source.parent)
         return trainer
 
@@ -161,6 +183,11 @@ class Trainer:
             RunError: the loss stays non-finite, or nothing can be written; the last good checkpoint is named.
         """
         began = time.perf_counter()
+        if self._pools is not None and self._pools != sorted(self.curriculum.scm_pool):
+            raise AcboError(
+                f"the run had the pools {self._pools}, now there are {sorted(self.curriculum.scm_pool)}",
+                "add the same models to curriculum.scm_pool before train()",
+            )
         self._write_config()
         stopped = "finished"
         while self.iteration < self.config.num_iterations:
@@ -195,7 +222,7 @@ class Trainer:
         """One iteration: sample systems, roll out, update, measure."""
         config, i = self.config, self.iteration
         stage = self.curriculum.stage.name
-        problems, observation_mask = self.curriculum.sample(i)
+        problems, observation_mask, rehearsed = self.curriculum.sample(i)
         noise = draw_noise(config, i, observation_mask.shape[1], problems.shape[1])
         fixed_std = self._fixed_std()
         hyper = Hyper(
@@ -204,7 +231,7 @@ class Trainer:
         )
         began = time.perf_counter()
         trajectories = self.backend.rollout(self.state, problems, observation_mask, noise, fixed_std)
-        seen = episode_statistics(trajectories)
+        seen = episode_statistics(trajectories, noise.normal[:, :, 0] if config.policy.use_fixed_std else None)
         rolled_out = time.perf_counter()
         self.state, diagnostics = self.backend.update(self.state, trajectories, minibatch_order(config, i), hyper)
         updated = time.perf_counter()
@@ -212,23 +239,24 @@ class Trainer:
         self.iteration += 1
         self._progress.episodes += config.batch_size
         self._progress.bad_iterations = self._progress.bad_iterations + 1 if diagnostics["skipped_steps"] else 0
-        new_stage = self.curriculum.record(gains, oracle_gains, self._progress.episodes)
+        self.curriculum.record(gains[~rehearsed], oracle_gains[~rehearsed])
         recent = self.curriculum.recent_score()
+        stage_number = self.curriculum.state.stage
+        new_stage = self.curriculum.advance(self._progress.episodes)
         record: Record = {
             "iteration": self.iteration,
             "episodes": self._progress.episodes,
             "stage": stage,
             "next_stage": self.curriculum.stage.name if new_stage else None,
+            "stage_number": stage_number,
             "score": float(gains.sum() / oracle_gains.sum()) if oracle_gains.sum() > 0 else 0.0,
-            "recent_score": self._records[-1]["recent_score"] if recent is None and self._records else recent,
+            "recent_score": recent,
             **seen,
             **diagnostics,
             "learning_rate": hyper.learning_rate,
             "entropy_coefficient": hyper.entropy_coefficient,
             "fixed_std": fixed_std,
         }
-        if record["recent_score"] is None:
-            record["recent_score"] = record["score"]
         record = {key: _finite(value) for key, value in record.items()}
         self._records = [*self._records, record][-WARNING_WINDOW:]
         record["warnings"] = self._warnings(record)
@@ -237,14 +265,11 @@ class Trainer:
             "update": updated - rolled_out,
             "measure": time.perf_counter() - updated,
         }
-        if not (recent is None or new_stage) and self._is_better(recent):
-            self._progress.best_score, self._progress.best_episode = recent, self._progress.episodes
-        elif new_stage:  # another stage, another scale: what was best before says nothing
+        if new_stage:  # another stage, another scale: what was best before says nothing
             self._progress.best_score, self._progress.best_episode = None, self._progress.episodes
+        elif recent is not None and (self._progress.best_score is None or recent > self._progress.best_score):
+            self._progress.best_score, self._progress.best_episode = recent, self._progress.episodes
         return record
-
-    def _is_better(self, score: float) -> bool:
-        return self._progress.best_score is None or score > self._progress.best_score
 
     def _fixed_std(self) -> float:
         exploration, score = self.config.exploration, self.curriculum.recent_score()
@@ -257,7 +282,7 @@ class Trainer:
         if self.stop_requested:
             return "interrupted"
         if self.curriculum.state.stage == last_stage:
-            score = self.curriculum.recent_score()
+            score = self.curriculum.recent_score() if self.curriculum.window_is_full() else None
             if early.score is not None and score is not None and score >= early.score:
                 return f"score {score:.3f} reached {early.score}"
             since = self._progress.episodes - self._progress.best_episode
@@ -276,12 +301,12 @@ class Trainer:
         if len(self._records) == WARNING_WINDOW:
             mean = {
                 key: sum(r[key] or 0.0 for r in self._records) / WARNING_WINDOW
-                for key in ("range_utilization", "first3_target", "last3_target", "score")
+                for key in ("mean_range_utilization", "first3_target", "last3_target", "score")
             }
-            if mean["range_utilization"] < 0.3:
+            if mean["mean_range_utilization"] < 0.3:
                 found["range"] = (
-                    f"interventions use {mean['range_utilization']:.0%} of the domain; raise policy.fixed_std to 2.0 and "
-                    "grpo.entropy_coefficient to 0.02: the policy may be converging early"
+                    f"without exploration, interventions use {mean['mean_range_utilization']:.0%} of the domain; "
+                    "raise policy.fixed_std to 2.0 and grpo.entropy_coefficient to 0.02: the policy may be converging early"
                 )
             long_enough = self.config.interventions_per_episode >= 6
             if long_enough and mean["last3_target"] >= mean["first3_target"] and mean["score"] < 0.8:
@@ -299,7 +324,12 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The present state as a Checkpoint."""
-        progress = {**asdict(self._progress), "curriculum": asdict(self.curriculum.state), "warned": self._warned}
+        progress = {
+            **asdict(self._progress),
+            "curriculum": asdict(self.curriculum.state),
+            "warned": self._warned,
+            "pools": sorted(self.curriculum.scm_pool),
+        }
         return Checkpoint(self.config, self.backend.to_host(self.state), self.iteration, progress)
 
     def _latest(self) -> str | None:
@@ -313,10 +343,13 @@ class Trainer:
         dropped: list[str] = []
         if numbered:
             name = f"episode_{self._progress.episodes:08d}.npz"
-            ranked = [entry for entry in self._progress.best if entry[1] != name] + [[record["recent_score"], name]]
-            ranked.sort(key=lambda entry: (-entry[0], entry[1]))
+            score = record["recent_score"] if record["recent_score"] is not None else -1.0
+            ranked = [entry for entry in self._progress.best if entry[2] != name]
+            ranked.append([record["stage_number"], score, name])
+            # A later stage beats an earlier one: scores of different stages are about different systems.
+            ranked.sort(key=lambda entry: (-entry[0], -entry[1], entry[2]))
             keep = self.config.keep_best_n
-            self._progress.best, dropped = ranked[:keep], [entry[1] for entry in ranked[keep:]]
+            self._progress.best, dropped = ranked[:keep], [entry[2] for entry in ranked[keep:]]
             if name not in dropped:
                 save_checkpoint(self.checkpoint(), self.output / name)
         save_checkpoint(self.checkpoint(), self.output / "latest.npz")
@@ -353,6 +386,11 @@ class Trainer:
         return records[-WARNING_WINDOW:]
 
 
+def _refuse_another_run(folder: Path) -> None:
+    if (folder / "latest.npz").exists():
+        raise AcboError(f"{folder} already holds a run", "continue it with --resume, or choose another --output")
+
+
 def read_metrics(path: str | Path) -> list[Record]:
     """Whole lines of a metrics file; a torn last line is ignored, a missing file is empty."""
     path = Path(path)
@@ -384,14 +422,19 @@ def minibatch_order(config: Config, iteration: int) -> Array:
     return np.stack([rng.permutation(config.batch_size) for _ in range(config.grpo.ppo_epochs)])
 
 
-def episode_statistics(trajectories: Any) -> Record:
+def episode_statistics(trajectories: Any, normal: Array | None) -> Record:
     """Numbers of a batch of episodes, as played: candidate 0 is what was committed.
 
-    Targets are in standard units here, so that systems can be averaged; `target_mean` is raw.
+    Targets are in standard units here, so that systems can be averaged; `target_mean` is raw. `normal` (E, K) is the noise
+    of the committed values, to be taken off again for `mean_range_utilization`; None with a learned standard deviation.
     """
     rewards = np.asarray(trajectories.rewards, float)
     variable = np.asarray(trajectories.variable)[:, :, 0]
     value = np.clip(np.asarray(trajectories.value, float)[:, :, 0], -5.0, 5.0)
+    mean = value
+    if normal is not None:
+        mean = np.asarray(trajectories.value, float)[:, :, 0] - float(trajectories.fixed_std) * normal
+        mean = np.clip(mean, -5.0, 5.0)
     target = np.asarray(trajectories.draw_outcome, float)[:, :, 0]
     outcome = np.asarray(trajectories.outcome, float)
     parents = np.take_along_axis(np.asarray(trajectories.parents), variable, axis=1)
@@ -405,17 +448,19 @@ def episode_statistics(trajectories: Any) -> Record:
         "last3_target": float(target[:, -3:].mean()),
         "parent_accuracy": float(parents.mean()),
         "range_utilization": float((value.max() - value.min()) / 10.0),
+        "mean_range_utilization": float((mean.max() - mean.min()) / 10.0),
         "frac_reward_zero_std": float(grpo.zero_std_groups(rewards).mean()),
     }
 
 
 def episode_gains(problems: SCMBatch, variable: Array, value: Array) -> tuple[Array, Array]:
     """Expected drop of the target below the observational mean, summed over an episode's interventions (E,), and the
-    same for the oracle, both in standard deviations of the observed target (0 std counts as 1)."""
-    settings = (TRAINING_DRAWS, TRAINING_DRAWS, TRAINING_GRID)
+    same for the oracle, both in standard deviations of the observed target. A system whose numbers are not finite counts
+    as 0 of 0."""
     mean, std = observational_moments(problems, TRAINING_DRAWS)
-    std = np.where(std > 0, std, 1.0)
     expected = expected_target(problems, variable, value, TRAINING_DRAWS)
-    _, _, best = oracle(problems, *settings)
-    steps = variable.shape[1]
-    return (mean[:, None] - expected).sum(axis=1) / std, steps * (mean - best) / std
+    _, _, best = oracle(problems, TRAINING_DRAWS, TRAINING_DRAWS, TRAINING_GRID)
+    spread = gain_unit(mean, std, best)
+    gains, oracle_gains = (mean[:, None] - expected).sum(axis=1) / spread, variable.shape[1] * (mean - best) / spread
+    finite = np.isfinite(gains) & np.isfinite(oracle_gains)
+    return np.where(finite, gains, 0.0), np.where(finite, oracle_gains, 0.0)

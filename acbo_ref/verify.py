@@ -27,6 +27,7 @@ from acbo_ref import backend as backends
 from acbo_ref import grpo, layers, policy
 from acbo_ref.config import Config, config_from_dict
 from acbo_ref.curriculum import Curriculum
+from acbo_ref.errors import AcboError
 from acbo_ref.layers import Params
 from acbo_ref.randomness import Role, generator
 from acbo_ref.rollout import EpisodeNoise, Trajectories, draw_noise, observe
@@ -55,9 +56,9 @@ class Check:
 
 
 def relative_error(value: Array, reference: Array) -> float:
-    """max |value - reference| / max |reference|; 0 where both are 0, inf where the shapes differ."""
+    """max |value - reference| / max |reference|; 0 where both are 0, inf for other shapes and for what is not finite."""
     value, reference = np.asarray(value, float), np.asarray(reference, float)
-    if value.shape != reference.shape:
+    if value.shape != reference.shape or not np.isfinite(value).all():
         return float("inf")
     if value.size == 0:
         return 0.0
@@ -66,6 +67,13 @@ def relative_error(value: Array, reference: Array) -> float:
     if difference == 0.0:
         return 0.0
     return difference / scale if scale > 0 else float("inf")
+
+
+def scalar_error(value: float | None, reference: float) -> float:
+    """|value - reference| / max(1, |reference|), for numbers that may be differences of larger ones; inf if not finite."""
+    if value is None or not np.isfinite(value):
+        return float("inf")
+    return abs(value - reference) / max(1.0, abs(reference))
 
 
 def numeric_gradient(function: Callable[[], float], array: Array, entries: Array) -> Array:
@@ -179,7 +187,7 @@ def small_config(**changes: Any) -> Config:
 def iteration_data(config: Config, iteration: int = 0) -> tuple[Any, Array, EpisodeNoise]:
     """Problems, observation mask and noise that training would use in an iteration."""
     curriculum = Curriculum(config)
-    problems, observation_mask = curriculum.sample(iteration)
+    problems, observation_mask, _ = curriculum.sample(iteration)
     noise = draw_noise(config, iteration, observation_mask.shape[1], problems.shape[1])
     return problems, observation_mask, noise
 
@@ -333,6 +341,8 @@ def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:
         checks += training_checks(make(config), config, label)
     single = small_config(dtype="float32")
     checks += network_checks(make(single), single, "float32", FORWARD_TOLERANCE_32, BACKWARD_TOLERANCE_32)
+    checks += rollout_checks(make(single), single, "float32", BACKWARD_TOLERANCE_32)
+    checks += decision_checks(make(single), single, "float32", BACKWARD_TOLERANCE_32)
     return checks
 
 
@@ -405,16 +415,17 @@ def network_checks(
     loss, terms, grads = backends.loss_and_gradient(state.params, reference.config, inputs, batch, weights)
     found_loss, found_terms, found_grads = backend.piece("loss_and_gradient", state.params, inputs, batch, weights)
     for name, term in {"loss": loss, **terms}.items():
-        # A term near 0 is a difference of numbers near 1, so its error is counted against 1.
-        error = abs({"loss": found_loss, **found_terms}[name] - term) / max(1.0, abs(term))
+        error = scalar_error({"loss": found_loss, **found_terms}[name], term)
         yield Check(group, f"term {name}", error, forward_tolerance)
     for name, gradient in grads.items():
         yield Check(group, f"gradient of {name}", relative_error(found_grads[name], gradient), backward_tolerance)
 
 
-def rollout_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
+def rollout_checks(
+    backend: backends.Backend, config: Config, label: str, tolerance: float = BACKWARD_TOLERANCE
+) -> Iterator[Check]:
     """Whole rollouts by incremental decoding, number by number, and the one-pass forward on them."""
-    reference = backends.ReferenceBackend(config)
+    reference = backends.ReferenceBackend(replace(config, dtype="float64"))
     state = perturbed_state(reference)
     problems, observation_mask, noise = iteration_data(config)
     expected = reference.rollout(state, problems, observation_mask, noise, 1.5)
@@ -432,8 +443,8 @@ def rollout_checks(backend: backends.Backend, config: Config, label: str) -> Ite
         "outcome",
     )
     for name in names:
-        yield Check(group, name, relative_error(getattr(found, name), getattr(expected, name)), BACKWARD_TOLERANCE)
-    yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), FORWARD_TOLERANCE)
+        yield Check(group, name, relative_error(getattr(found, name), getattr(expected, name)), tolerance)
+    yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), tolerance)
     inputs = policy.PolicyInputs(
         *(
             np.asarray(a)
@@ -443,12 +454,14 @@ def rollout_checks(backend: backends.Backend, config: Config, label: str) -> Ite
     steps = noise.intervention.shape[1]
     outputs = backend.piece("forward", state.params, inputs, steps)
     log_prob, _ = grpo.log_prob_forward(outputs, np.asarray(found.variable), np.asarray(found.value), 1.5)
-    yield Check(group, "one pass = step by step", relative_error(log_prob, found.log_prob), BACKWARD_TOLERANCE)
+    yield Check(group, "one pass = step by step", relative_error(log_prob, found.log_prob), tolerance)
 
 
-def decision_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
+def decision_checks(
+    backend: backends.Backend, config: Config, label: str, tolerance: float = BACKWARD_TOLERANCE
+) -> Iterator[Check]:
     """Sessions: deterministic, sampled and by the surrogate, after each of a few rows."""
-    reference = backends.ReferenceBackend(config)
+    reference = backends.ReferenceBackend(replace(config, dtype="float64"))
     state = perturbed_state(reference)
     problems, observation_mask, noise = iteration_data(config)
     task = observe(problems, noise.observation, observation_mask)
@@ -466,22 +479,25 @@ def decision_checks(backend: backends.Backend, config: Config, label: str) -> It
         for session in sessions:
             session.observe(a.variable, rows)
     for name, error in worst.items():
-        yield Check(f"{backend.name} decision, {label}", name, error, BACKWARD_TOLERANCE)
+        yield Check(f"{backend.name} decision, {label}", name, error, tolerance)
 
 
 def training_checks(backend: backends.Backend, config: Config, label: str) -> Iterator[Check]:
     """Ten whole iterations of training: metrics of each and the parameters at the end."""
     trainers = [Trainer(config), Trainer(config, backend)]
     records: list[list[dict[str, Any]]] = [[], []]
-    for trainer, kept in zip(trainers, records, strict=True):
-        trainer.train(kept.append)
     group = f"{backend.name} training, {label}"
+    for trainer, kept in zip(trainers, records, strict=True):
+        try:
+            trainer.train(kept.append)
+        except AcboError:  # it says that the loss stays non-finite: that is a failed check, not an error of ours
+            yield Check(group, "it runs to the end", float("inf"), TRAINING_TOLERANCE)
+            return
     worst: dict[str, float] = {}
     for expected, found in zip(*records, strict=True):
         for name, value in expected.items():
             if isinstance(value, float) and not name.startswith("clip_ratio"):
-                error = abs(found[name] - value) / max(1.0, abs(value))
-                worst[name] = max(worst.get(name, 0.0), error)
+                worst[name] = max(worst.get(name, 0.0), scalar_error(found[name], value))
     yield Check(group, f"metrics of {len(records[0])} iterations", max(worst.values()), TRAINING_TOLERANCE)
     states = [trainer.backend.to_host(trainer.state) for trainer in trainers]
     errors = [relative_error(states[1].params[name], value) for name, value in states[0].params.items()]

@@ -32,7 +32,7 @@ def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes
 
 def batch_of(config: Config) -> tuple[Any, Any, Any]:
     """Problems, observation mask and noise of iteration 0."""
-    problems, observation_mask = Curriculum(config).sample(0)
+    problems, observation_mask, _ = Curriculum(config).sample(0)
     return problems, observation_mask, draw_noise(config, 0, observation_mask.shape[1], problems.shape[1])
 
 

@@ -32,7 +32,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 )
 @click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
-@backend_option
+@backend_option("ref: small networks decide fastest without compilation")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for evaluation.json.")
 @format_option
 def evaluate(

@@ -18,8 +18,8 @@ def format_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
-def backend_option(function: F) -> F:
-    return click.option("--backend", help="ref or jax; default the fastest one installed.")(function)
+def backend_option(default: str) -> Callable[[F], F]:
+    return click.option("--backend", help=f"ref or jax; default {default}.")
 
 
 def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable[..., Any]]:

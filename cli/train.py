@@ -17,11 +17,15 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 @click.option(
     "--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file."
 )
-@backend_option
+@backend_option("the fastest one installed, or the resumed run's own")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Run folder; default runs/<config name>, numbered if taken."
 )
-@click.option("--resume", type=click.Path(path_type=Path), help="Continue from a checkpoint or run folder.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Continue a run: its folder or a checkpoint; with --config, under that config.",
+)
 @click.option("--episodes", type=int, help="Shortcut for --set total_episodes=N.")
 @click.option("--seed", type=int, help="Shortcut for --set seed=N.")
 @click.option(
@@ -39,18 +43,25 @@ def train(
     output_format: str,
 ) -> int:
     """Train a policy; writes config.yaml, metrics.jsonl and checkpoints to the run folder."""
+    from acbo_ref.checkpoint import load_checkpoint
     from acbo_ref.config import load_config
     from acbo_ref.train import Trainer
 
-    if (config_source is None) == (resume is None):
-        raise click.UsageError("give either --config or --resume", click.get_current_context())
+    if config_source is None and resume is None:
+        raise click.UsageError("give --config, or --resume", click.get_current_context())
     if episodes is not None:
         overrides += (f"total_episodes={episodes}",)
     if seed is not None:
         overrides += (f"seed={seed}",)
     if resume is not None:
-        name, maker = make_backend(backend)
-        trainer = Trainer.resume(resume, maker, output, overrides)
+        before = load_checkpoint(resume).progress["backend"]
+        name, maker = make_backend(backend or before)
+        if name != before:
+            click.echo(
+                f"warning: the run was on {before!r}; on {name!r} it continues to rounding, not bit for bit", err=True
+            )
+        config = load_config(config_source) if config_source is not None else None
+        trainer = Trainer.resume(resume, maker, output, overrides, config)
     else:
         assert config_source is not None
         config = load_config(config_source, overrides)

@@ -154,6 +154,80 @@ def test_decisions_do_not_depend_on_the_users_units(make_backend):
     np.testing.assert_allclose(b.outcome_std, a.outcome_std * scale[each, task.target], rtol=1e-9)
 
 
+def test_units_may_be_tiny_huge_and_far_from_zero(make_backend):
+    """A target in 1e-9 units, a lever around 1e8: the same decisions as in friendly units, also in float32."""
+    config = small_config()
+    for dtype in ("float64", "float32"):
+        backend = make_backend(small_config(dtype=dtype))
+        state = backend.from_host(perturbed_state(ReferenceBackend(config)))
+        problems, observation_mask, noise = iteration_data(config)
+        task = observe(problems, noise.observation, observation_mask)
+        scale = np.where(task.is_target, 1e-9, 1.0)
+        shift = np.where(task.is_target, 0.0, 1e8)
+        other = dataclasses.replace(
+            task,
+            observations=task.observations * scale[:, None] + shift[:, None],
+            low=task.low * scale + shift,
+            high=task.high * scale + shift,
+        )
+        a, b = (backend.session(state, t, 1).decide() for t in (task, other))
+        each = np.arange(len(a.variable))
+        assert (a.variable == b.variable).all()
+        # 1e8 leaves 1e-8 of a float64's digits
+        np.testing.assert_allclose(b.value - shift[each, b.variable], a.value, atol=1e-4)
+
+
+def test_values_lie_inside_the_domain_to_the_last_bit(make_backend):
+    config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    rng = np.random.default_rng(0)
+    low = np.round(rng.uniform(-3, 3, task.low.shape), 2)
+    task = dataclasses.replace(task, low=low, high=np.round(low + rng.uniform(0.1, 9, low.shape), 2))
+    session = backend.session(state, task, 1)
+    for push in (1e6, -1e6):
+        decision = session.decide(np.zeros(low.shape), np.full(config.batch_size, push))
+        bounds = [np.take_along_axis(x, decision.variable[:, None], axis=1)[:, 0] for x in (task.low, task.high)]
+        assert (decision.value == bounds[push > 0]).all()
+
+
+def test_a_session_says_when_it_is_full(make_backend):
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    session = backend.session(state, task, 1)
+    row, variable = np.zeros(task.valid.shape), np.argmax(task.manipulable, axis=1)
+    session.observe(variable, row)
+    with pytest.raises(ValueError, match="opened for 1"):
+        session.observe(variable, row)
+
+
+def test_a_wrong_backend_does_not_verify():
+    """One that gives NaN now and then, and one that is off by a little."""
+    from acbo_ref import verify
+
+    class Sloppy(ReferenceBackend):
+        def session(self, state, task, capacity):
+            session = super().session(state, task, capacity)
+            plain, count = session.decide, iter(range(100))
+
+            def decide(**settings):
+                decision = plain(**settings)
+                return dataclasses.replace(decision, value=decision.value * np.nan) if next(count) < 3 else decision
+
+            session.decide = decide
+            return session
+
+        def update(self, *args):
+            state, diagnostics = super().update(*args)
+            state.params["final_norm.bias"] = state.params["final_norm.bias"] + 1e-7
+            return state, diagnostics
+
+    config = small_config(dtype="float64")
+    decisions = [c for c in verify.decision_checks(Sloppy(config), config, "x") if not c.okay]
+    assert {c.name for c in decisions} >= {"greedy value", "sampled value", "surrogate value"}
+    training = [c.name for c in verify.training_checks(Sloppy(config), config, "x") if not c.okay]
+    assert "parameters at the end" in training
+
+
 def test_the_surrogate_takes_its_lowest_prediction(make_backend):
     from acbo_ref import policy as reference_policy
     from acbo_ref.rollout import SURROGATE_GRID

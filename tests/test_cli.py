@@ -70,6 +70,26 @@ def test_resuming_from_the_command_line(cli, trained, tmp_path):
     assert [r["iteration"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
+def test_resuming_keeps_the_backend_and_warns_of_another(cli, trained, tmp_path):
+    code, _, err = cli("train", "--resume", trained, "--output", tmp_path / "a", "--episodes", 12)
+    assert code == 0 and "warning" not in err
+    from acbo_fast import available
+
+    if "jax" in available():
+        code, _, err = cli(
+            "train", "--resume", trained, "--output", tmp_path / "b", "--episodes", 12, "--backend", "jax"
+        )
+        assert code == 0 and "not bit for bit" in err
+
+
+def test_resuming_under_another_config(cli, trained, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((trained / "config.yaml").read_text().replace("learning_rate: 0.002", "learning_rate: 0.001"))
+    args = ["train", "--config", mine, "--resume", trained, "--output", tmp_path / "r", "--episodes", 12]
+    assert cli(*args)[0] == 0
+    assert "learning_rate: 0.001" in (tmp_path / "r" / "config.yaml").read_text()
+
+
 def test_a_second_run_does_not_touch_the_first(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/quick_test", "runs/quick_test-2"):
@@ -120,8 +140,8 @@ def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
 
 MISTAKES = [
     (["trian"], "no command named 'trian'", "did you mean 'train'"),
-    (["train"], "give either --config or --resume", "acbo train --help"),
-    (["train", "--config", "quick_test", "--resume", "x"], "give either", ""),
+    (["train"], "give --config, or --resume", "acbo train --help"),
+    (["train", "--config", "quick_test", "--resume", "x"], "no checkpoint at x", ""),
     (["train", "--config", "produktion"], "no config named 'produktion'", "did you mean 'production'"),
     (["train", "--config", "none.yaml"], "cannot read config none.yaml", "shipped configs"),
     (["train", "--config", "quick_test", "--backend", "jxa"], "no backend named 'jxa'", ""),

@@ -26,36 +26,47 @@ def sizes(batch):
     return batch.valid.sum(axis=1)
 
 
+def play(c, gains, episodes_done):
+    """Six episodes of the stage with these gains of 1 each; whether a new stage begins."""
+    c.record(np.full(6, gains), np.ones(6))
+    return c.advance(episodes_done)
+
+
 def test_a_stage_ends_at_its_last_episode():
     c = curriculum()
-    for done in (6, 54):
-        assert not c.record(np.zeros(6), np.ones(6), done)
-    assert c.record(np.zeros(6), np.ones(6), 60) and c.stage.name == "b"
-    assert not c.record(np.ones(6), np.ones(6), 114)  # b has no threshold: a perfect score changes nothing
-    assert c.record(np.zeros(6), np.ones(6), 120) and c.stage.name == "c"
-    assert not c.record(np.ones(6), np.ones(6), 10**9)
+    assert not play(c, 0.0, 6) and not play(c, 0.0, 54)
+    assert play(c, 0.0, 60) and c.stage.name == "b"
+    assert not play(c, 1.0, 114)  # b has no threshold: a perfect score changes nothing
+    assert play(c, 0.0, 120) and c.stage.name == "c"
+    assert not play(c, 1.0, 10**9)
+
+
+def test_stages_whose_end_is_behind_are_passed_over():
+    c = curriculum()
+    assert play(c, 0.0, 120) and c.stage.name == "c"
 
 
 def test_a_stage_ends_early_on_a_good_recent_score():
     c = curriculum()
-    assert not c.record(np.full(6, 0.9), np.ones(6), 6)  # too few episodes to trust
-    assert c.record(np.full(6, 0.9), np.ones(6), 12) and c.recent_score() is None
+    assert not play(c, 0.9, 6)  # too few episodes to trust
+    assert play(c, 0.9, 12) and c.recent_score() is None
     poor = curriculum()
-    assert not any(poor.record(np.full(6, 0.79), np.ones(6), 6 * i) for i in range(1, 9))
+    assert not any(play(poor, 0.79, 6 * i) for i in range(1, 9))
 
 
 def test_the_recent_score_is_a_ratio_of_sums_over_the_window():
     c = curriculum(window=3)
-    c.state.stage = 1  # which has no threshold
-    c.record(np.array([100.0, 1, 2]), np.array([100.0, 2, 2]), 3)
-    c.record(np.array([0.0]), np.array([4.0]), 4)
+    assert c.recent_score() is None
+    c.record(np.array([100.0, 1, 2]), np.array([100.0, 2, 2]))
+    c.record(np.array([0.0]), np.array([4.0]))
     assert c.recent_score() == pytest.approx((1 + 2 + 0) / (2 + 2 + 4))
 
 
 def test_models_fit_the_stage_and_shapes_do_not_change_within_it():
     c = curriculum()
     for iteration in range(5):
-        batch, mask = c.sample(iteration)
+        batch, mask, rehearsed = c.sample(iteration)
+        assert not rehearsed.any()
         assert batch.shape == (6, 4) and set(sizes(batch)) <= {3, 4}
         assert mask.shape == (6, 5) and set(mask.sum(axis=1)) <= {3, 4, 5}
     a, b = c.sample(3), c.sample(3)
@@ -66,8 +77,11 @@ def test_models_fit_the_stage_and_shapes_do_not_change_within_it():
 def test_rehearsal_brings_back_earlier_stages():
     c = curriculum(rehearsal=0.5)
     c.state.stage = 2
-    seen = np.concatenate([sizes(c.sample(i)[0]) for i in range(40)])
-    share = np.isin(seen, [3, 4, 6]).mean()
+    samples = [c.sample(i) for i in range(40)]
+    seen = np.concatenate([sizes(s.problems) for s in samples])
+    rehearsed = np.concatenate([s.rehearsed for s in samples])
+    assert (rehearsed == np.isin(seen, [3, 4, 6])).all()
+    share = rehearsed.mean()
     # 240 draws at 0.5: standard error 0.032
     assert abs(share - 0.5) < 5 * 0.032
     assert {3, 4, 6, 8, 9} == set(seen)
@@ -91,7 +105,7 @@ def test_a_named_pool_is_used_where_it_is_named_only(tmp_path):
     c = curriculum(stages=stages, pools={"plant": files})
     assert (sizes(c.sample(0)[0]) == 3).all()
     c.state.stage = 1
-    batch, _ = c.sample(1)
+    batch = c.sample(1).problems
     assert (sizes(batch) == 4).all()
     # in rotation: 6 episodes are three of each; the maximised one arrives negated
     intercepts = batch.intercept[np.arange(6), batch.target]

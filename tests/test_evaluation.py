@@ -132,6 +132,78 @@ def test_regress_finds_the_oracle_of_a_linear_system_with_many_rows():
     assert Regress(p, np.random.default_rng(0)).ask() == (scm.oracle.variable, scm.oracle.value)
 
 
+def test_a_constant_column_is_no_lever():
+    rows = np.stack([np.arange(6.0), np.full(6, 0.1), np.arange(6.0)], axis=1)  # the mean of 0.1s is not 0.1
+    p = Problem(rows, 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
+    assert Regress(p, np.random.default_rng(0)).ask() == (2, -1.0)
+    flat = Problem(np.full((6, 3), 0.1), 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
+    assert flat.target_spread == 1.0
+
+
+def test_without_data_no_position_is_favoured():
+    p = Problem(np.zeros((0, 5)), 4, np.array([True] * 4 + [False]), np.full(5, -1.0), np.ones(5))
+    first = [Regress(p, np.random.default_rng(seed)).ask()[0] for seed in range(200)]
+    assert min(np.bincount(first, minlength=4)) > 20  # 50 each: 5 standard errors are 31
+
+
+def test_thompson_settles_on_the_oracle_and_explores_before():
+    scm, p = problem(3, seed=5)
+    rng = np.random.default_rng(1)
+    method = BASELINES["thompson"](p, np.random.default_rng(0))
+    asked = []
+    for _ in range(60):
+        action = method.ask()
+        asked.append(action)
+        method.tell(action, scm.simulate(rng.standard_normal((1, 4)), *action)[0])
+    assert method.recommend() == (scm.oracle.variable, scm.oracle.value)
+    assert len(set(asked)) > 1 and asked[-10:].count(method.recommend()) >= 8
+
+
+def test_thompsons_posterior_is_the_conjugate_one():
+    """Against the textbook's formulas on a design small enough to write out: two rows at u = -1 and u = 1."""
+    rows = np.array([[-1.0, 2.0], [1.0, 6.0]])
+    p = Problem(rows, 1, np.array([True, False]), np.array([-1.0, 0.0]), np.array([1.0, 1.0]))
+    mean, covariance, shape, scale = BASELINES["thompson"](p, np.random.default_rng(0))._posterior(0)
+    # y in standard units (mean 4, std 2) is -1, 1; X'X = diag(2, 2), prior precision 0.1: mean = (0, 2 / 2.1)
+    assert mean == pytest.approx([0.0, 2 / 2.1]) and covariance == pytest.approx(np.eye(2) / 2.1)
+    # shape 1 + 2 / 2, scale 0.5 + (y'y - mean' X'y) / 2 = 0.5 + (2 - 4 / 2.1) / 2
+    assert (shape, scale) == (2.0, pytest.approx(0.5 + (2 - 4 / 2.1) / 2))
+
+
+def test_the_gaussian_process_finds_an_interior_optimum():
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    p = Problem(rng.standard_normal((10, 2)), 1, np.array([True, False]), np.array([-5.0, 0]), np.array([5.0, 1]))
+    method = BASELINES["gp"](p, np.random.default_rng(1))
+    for _ in range(25):
+        i, value = method.ask()
+        method.tell((i, value), np.array([value, 0.3 * (value - 1.5) ** 2 + 0.2 * rng.standard_normal()]))
+    assert abs(method.recommend()[1] - 1.5) < 0.7
+
+
+def test_optional_methods_explain_what_they_need(monkeypatch):
+    import acbo_ref.baselines as baselines
+
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(baselines, "import_module", absent)
+    _, p = problem()
+    for method, library in (("gp", "sklearn"), ("optuna", "optuna")):
+        with pytest.raises(AcboError) as caught:
+            BASELINES[method](p, np.random.default_rng(0))
+        assert caught.value.message == f"method '{method}' needs {library}: pip install 'acbo[{method}]'"
+
+
+def test_the_parent_oracle_is_the_best_parent():
+    scm = diamond()
+    # parents B and C: B at -1 gives 1 - 3 - 1 = -3 (A would give -29.5)
+    assert scm.names[scm.parent_oracle.variable] == "B" and scm.parent_oracle.expected == pytest.approx(-3.0)
+    assert functional().parent_oracle.expected == pytest.approx(-3.0, abs=1e-9)
+    variables = tuple(Variable(v.name, v.intercept, v.noise_std, v.low, v.high, v.name == "A") for v in scm.variables)
+    assert diamond(variables=variables).parent_oracle.variable == scm.index("A")  # no parent can be set
+
+
 def test_regress_without_data_still_asks():
     _, p = problem(0)
     variable, value = Regress(p, np.random.default_rng(0)).ask()
@@ -161,9 +233,15 @@ def test_random_recommends_its_best_row():
     assert method.recommend() == (2, 1.0)
 
 
+NEEDS = {"gp": "sklearn", "optuna": "optuna"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the optional libraries' own making
 @pytest.mark.parametrize("name", sorted(BASELINES))
 @pytest.mark.parametrize("num_obs", [0, 1, 20])
 def test_every_baseline_stays_inside(name, num_obs):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     scm, p = problem(num_obs)
     method = BASELINES[name](p, np.random.default_rng(2))
     rng = np.random.default_rng(3)
@@ -185,9 +263,12 @@ def checkpoint():
     return trainer.checkpoint()
 
 
+QUICK_METHODS = tuple(m for m in METHODS if m not in NEEDS)
+
+
 @pytest.fixture(scope="module")
 def report(checkpoint):
-    return evaluate(checkpoint, quick=True, interventions=4, methods=METHODS)
+    return evaluate(checkpoint, quick=True, interventions=4, methods=QUICK_METHODS)
 
 
 def test_the_report_has_the_promised_shape(report):
@@ -208,7 +289,7 @@ def test_the_report_has_the_promised_shape(report):
         "regret_reduction", "structure_f1", "decision_seconds",
     }  # fmt: skip
     for suite in report["suites"]:
-        assert suite["scms"] == 16 and list(suite["methods"]) == list(METHODS)
+        assert suite["scms"] == 16 and list(suite["methods"]) == list(QUICK_METHODS)
         for metrics in suite["methods"].values():
             assert promised <= set(metrics)
             for name, value in metrics.items():
@@ -263,7 +344,7 @@ def test_functional_systems_can_be_evaluated(checkpoint):
 
     suite = Suite("f", (functional(), functional("maximize")), 0)
     backend = ReferenceBackend(checkpoint.config)
-    for method in METHODS:
+    for method in QUICK_METHODS:
         r = run_method(suite, method, 0, 10, 3, backend, backend.from_host(checkpoint.state))
         assert np.isfinite(r.expected).all() and (r.gain <= r.oracle_gain[:, None] + 1e-9).all()
 
@@ -295,6 +376,37 @@ def test_mistakes_are_explained(checkpoint):
         evaluate(interventions=0)
     with pytest.raises(AcboError, match="observations -1"):
         evaluate(observations=-1)
+    with pytest.raises(AcboError, match="seed is -1"):
+        evaluate(seed=-1)
+
+
+def test_a_sampled_policy_is_sampled_whatever_decides(checkpoint):
+    from dataclasses import replace
+
+    by_surrogate = replace(checkpoint, config=replace(checkpoint.config, decision="surrogate"))
+    given = {
+        "suites": ["simple"],
+        "quick": True,
+        "interventions": 4,
+        "methods": ["policy", "policy_sampled", "surrogate"],
+    }
+    a, b = (evaluate(c, **given)["suites"][0]["methods"] for c in (checkpoint, by_surrogate))
+    assert a["policy_sampled"]["avg_target"] == b["policy_sampled"]["avg_target"]
+    assert b["policy"]["avg_target"] == b["surrogate"]["avg_target"] != a["policy"]["avg_target"]
+
+
+def test_nothing_to_gain_is_no_score():
+    """A lever that can only do harm: the oracle itself loses, and a ratio of losses would reward the worse."""
+    scm = SCM("harm", "y", (Variable("x", low=2.0, high=5.0), Variable("y")), {("x", "y"): 1.0})
+    summary = summarise(run_method(Suite("s", (scm,), 0), "random", 0, 20, 4, None, None))
+    assert summary["score"] == {"mean": None, "low": None, "high": None}
+
+
+def test_a_target_that_does_not_vary_has_gains_in_its_own_units():
+    variables = (Variable("x", noise_std=0.0), Variable("y", noise_std=0.0))
+    scm = SCM("silent", "y", variables, {("x", "y"): 1.0}, saturate=True)
+    r = run_method(Suite("s", (scm,), 0), "oracle", 0, 20, 2, None, None)
+    assert r.spread.tolist() == [1.0] and r.gain.tolist() == [[5.0, 5.0]]
 
 
 def test_without_a_checkpoint_the_baselines_run():

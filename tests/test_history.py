@@ -36,6 +36,13 @@ def test_without_spread_the_scale_is_one(rows):
     assert location[0, 1:] == pytest.approx([7.0, 7.0] if len(rows) else [0.0, 0.0])
 
 
+def test_a_tiny_spread_far_from_zero_is_still_a_spread():
+    location, scale = standard_units(task([[0.0, 1e-9, 2e6], [0.0, 3e-9, 2e6 + 1.0]]))
+    assert scale[0, 1:] == pytest.approx([1e-9, 0.5]) and location[0, 1] == pytest.approx(2e-9)
+    constant = standard_units(task([[0.0, 0.1, 1e7 + 0.1]] * 7))[1]  # the mean of seven 0.1s is not 0.1
+    assert constant[0, 1:] == pytest.approx([1.0, 1.0])
+
+
 def test_rows_beyond_the_mask_do_not_count():
     rows = [[0.0, 1.0, 10.0], [0.0, 3.0, 30.0], [9e9, 9e9, 9e9]]
     masked = task(rows, [True, True, False])

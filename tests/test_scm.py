@@ -310,6 +310,23 @@ def test_standardised_models_have_unit_variance():
     np.testing.assert_allclose(rows.var(axis=0), 1.0, atol=5 * np.sqrt(2 / 200_000))
 
 
+def test_standardised_nonlinear_models_have_unit_variance_too():
+    rng = np.random.default_rng(8)
+    prior = PriorConfig(standardised=1.0, nonlinear=1.0)
+    scm = sample_scm(prior, "layered", 7, rng)
+    assert scm.sines
+    variances = scm.simulate(rng.standard_normal((100_000, 7))).var(axis=0)
+    # rescaled by 1,024 draws: their variance is known to sqrt(2 / 1024) = 4 % where it is normal
+    np.testing.assert_allclose(variances, 1.0, atol=5 * 0.044)
+
+
+def test_listed_order_tells_nothing_of_the_causal_order():
+    """Over many chains, the first variable listed is the root no more often than any other."""
+    rng = np.random.default_rng(9)
+    places = [sample_scm(PriorConfig(), "chain", 4, rng).order[0] for _ in range(400)]
+    assert abs(np.bincount(places, minlength=4) - 100).max() < 5 * np.sqrt(400 * 0.25 * 0.75)
+
+
 def test_expected_target_is_the_mean_of_simulations():
     rng = np.random.default_rng(7)
     scms = [sample_scm(PriorConfig(saturate=share), "scale_free", 6, rng) for share in (0.0, 1.0)]

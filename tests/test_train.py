@@ -64,9 +64,14 @@ def test_a_run_leaves_what_it_promises(whole):
     numbered = sorted(p.name for p in folder.glob("episode_*.npz"))
     assert len(numbered) == 2  # keep_best_n
     kept = load_checkpoint(folder).progress["best"]
-    assert sorted(name for _, name in kept) == numbered
-    scores = {f"episode_{r['episodes']:08d}.npz": r["recent_score"] for r in records if r["episodes"] % 18 == 0}
-    assert sorted(scores, key=scores.get, reverse=True)[:2] == [name for _, name in kept]
+    assert sorted(name for *_, name in kept) == numbered
+    # by stage, then by recent score: those of an easy stage say nothing about a hard one
+    scores = {
+        f"episode_{r['episodes']:08d}.npz": (r["stage_number"], r["recent_score"])
+        for r in records
+        if r["episodes"] % 18 == 0
+    }
+    assert sorted(scores, key=scores.get, reverse=True)[:2] == [name for *_, name in kept]
     assert not list(folder.glob(".*"))
 
 
@@ -188,16 +193,37 @@ def test_two_fresh_processes_give_identical_metrics(tmp_path, backend):
 
 
 def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
-    with pytest.raises(AcboError, match="policy section or the seed"):
-        Trainer.resume(whole[0], overrides=["policy.hidden_dim=16"])
-    with pytest.raises(AcboError, match="policy section or the seed"):
-        Trainer.resume(whole[0], overrides=["seed=8"])
+    for override in ("policy.hidden_dim=16", "seed=8", "batch_size=12"):
+        with pytest.raises(AcboError, match="cannot change " + override.split("=")[0].split(".")[0]):
+            Trainer.resume(whole[0], overrides=[override])
     with pytest.raises(AcboError, match="stage does not exist"):
         Trainer.resume(whole[0], overrides=["curriculum.stages=[{name: a}]"])
     with pytest.raises(AcboError, match="no checkpoint"):
         Trainer.resume(tmp_path)
     with pytest.raises(AcboError, match="already holds a run"):
         Trainer(config(), output=whole[0])
+    older = min(whole[0].glob("episode_*.npz"))
+    before = (whole[0] / "metrics.jsonl").read_bytes()
+    with pytest.raises(AcboError, match="would lose what came after"):
+        Trainer.resume(older)
+    Trainer(config(total_episodes=6), output=tmp_path / "other").train()
+    with pytest.raises(AcboError, match="already holds a run"):
+        Trainer.resume(whole[0], output=tmp_path / "other")
+    assert (whole[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_resume_keeps_the_dtype_and_asks_for_the_same_pools(tmp_path):
+    from test_scm import diamond
+
+    first = Trainer(config(total_episodes=12, dtype="float32"), output=tmp_path)
+    first.curriculum.scm_pool["custom"] = [diamond()]
+    first.train()
+    again = Trainer.resume(tmp_path, overrides=["total_episodes=18", "dtype="])
+    assert again.backend.dtype == "float32" and again.state.params["embed.weight"].dtype == np.float32
+    with pytest.raises(AcboError, match=r"had the pools \['custom'\]"):
+        again.train()
+    again.curriculum.scm_pool["custom"] = [diamond()]
+    assert again.train().episodes == 18
 
 
 def test_resume_with_more_episodes(whole, tmp_path):
@@ -207,8 +233,10 @@ def test_resume_with_more_episodes(whole, tmp_path):
 
 def test_early_stopping_by_score_and_by_patience():
     one = [{"name": "a", "variables": [3, 3], "graphs": ["chain"]}]
-    by_score = Trainer(config(curriculum={"stages": one, "window": 12}, early_stopping={"score": -9.0}))
+    by_score = Trainer(config(curriculum={"stages": one, "window": 6}, early_stopping={"score": -9.0}))
     assert "reached" in by_score.train().stopped and by_score.iteration == 1
+    early = Trainer(config(curriculum={"stages": one, "window": 12}, early_stopping={"score": -9.0}))
+    assert early.train().iterations == 2  # not before the window is full
     still = config(
         curriculum={"stages": one, "window": 6},
         early_stopping={"patience": 24},
@@ -256,13 +284,33 @@ def test_training_stops_when_it_stays_bad_and_names_the_last_good_checkpoint(tmp
     assert all(np.isfinite(v).all() for v in load_checkpoint(tmp_path).state.params.values())
 
 
+def test_a_system_that_overflows_counts_as_nothing():
+    """Weights of 1000 along a chain of 40: numbers beyond 1e100; the run goes on and its checkpoints are JSON."""
+    wild = config(
+        total_episodes=12,
+        scm={"weight": [1000.0, 1000.0], "standardised": 0.0, "nonlinear": 0.0, "saturate": 0.0},
+        curriculum={"stages": [{"name": "a", "variables": [120, 120], "graphs": ["chain"]}]},
+        policy={"num_layers": 2},
+    )
+    trainer = Trainer(wild)
+    records = []
+    trainer.train(records.append)
+    assert len(records) == 2 and np.isfinite(trainer.checkpoint().progress["curriculum"]["recent"]).all()
+
+
+def test_noise_free_models_train():
+    silent = config(total_episodes=12, scm={"noise_std": 0.0, "standardised": 0.5, "intercept": [-1.0, 1.0]})
+    records = []
+    Trainer(silent).train(records.append)
+    assert all(r["skipped_steps"] == 0 and abs(r["score"]) < 10 for r in records)
+
+
 def test_warnings_come_with_advice():
-    """A policy that never moves off the centre with a tiny spread: too little range, no improvement."""
+    """A policy that never moves off the centre, whatever its exploration: too little range, no improvement."""
     quiet = config(
         total_episodes=6 * (2 * WARNING_WINDOW + 1),
         interventions_per_episode=6,
         grpo={"learning_rate": 1e-9, "ppo_epochs": 1},
-        policy={"fixed_std": 0.05},
         exploration={"adaptive": False},
     )
     warned = [(r["iteration"], w) for r in _records(quiet) for w in r["warnings"]]

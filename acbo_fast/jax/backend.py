@@ -8,7 +8,8 @@ the user has not chosen one.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ from acbo_ref import policy as reference_policy
 from acbo_ref.backend import History, Hyper
 from acbo_ref.backend import decide as decide_by_replay
 from acbo_ref.config import Config
-from acbo_ref.history import Task
-from acbo_ref.history import standard_units as reference_units
+from acbo_ref.history import Task, standard_units
 from acbo_ref.optim import OptimiserState, init_state
 from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise
 from acbo_ref.scm import SCMBatch
@@ -61,10 +61,11 @@ class JaxBackend:
         self._rollout = jax.jit(partial(_rollout, config))
         self._update = jax.jit(partial(_update, config), donate_argnums=0)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        """64-bit mode for this backend's own calls; products at full precision on every device."""
-        context: AbstractContextManager[Any] = jax.enable_x64(self.dtype == "float64")
-        return context
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """64-bit mode for this backend's own calls only; products at full precision on every device."""
+        with jax.enable_x64(self.dtype == "float64"), jax.default_matmul_precision("highest"):
+            yield
 
     def init_state(self) -> optim.State:
         params = reference_policy.init_params(self.config.policy, self.config.seed)
@@ -123,7 +124,7 @@ class JaxBackend:
         return decide_by_replay(self, state, history)
 
     def piece(self, name: str, *arguments: Any) -> Any:
-        with self._precision(), jax.default_matmul_precision("highest"):
+        with self._precision():
             return PIECES[name](self, *arguments)
 
     def _put(self, value: Any) -> Any:
@@ -138,8 +139,7 @@ class JaxBackend:
 def _rollout(config: Config, *arguments: Any) -> episodes.Trajectories:
     _traced("rollout")
     params, problems, observation_mask, noise, fixed_std = arguments
-    with jax.default_matmul_precision("highest"):
-        return episodes.rollout(params, config, problems, observation_mask, noise, fixed_std)
+    return episodes.rollout(params, config, problems, observation_mask, noise, fixed_std)
 
 
 def _update(
@@ -181,8 +181,7 @@ def _update(
         state, norm, skipped = optim.guarded_step(state, grads, value, learning_rate, settings.gradient_clip)
         return state, {"loss": value, **terms, "gradient_norm": norm, "skipped_steps": skipped}
 
-    with jax.default_matmul_precision("highest"):
-        final, records = jax.lax.scan(step, state, order.reshape(-1, order.shape[1] // settings.minibatches))
+    final, records = jax.lax.scan(step, state, order.reshape(-1, order.shape[1] // settings.minibatches))
     diagnostics = {key: values.mean() for key, values in records.items() if key != "skipped_steps"}
     change = jax.tree.map(lambda after, before: after - before, final.params, state.params)
     diagnostics["parameter_change"] = optim.global_norm(change)
@@ -191,62 +190,75 @@ def _update(
 
 
 class Session:
-    """See acbo_ref.rollout.Session. Rows are padded to fixed sizes, so nothing is recompiled as they arrive."""
+    """See acbo_ref.rollout.Session. Rows are padded to fixed sizes, so nothing is recompiled as they arrive.
+
+    Raw numbers meet float32 only after they were mapped to standard units, in float64 on the host by the reference's own
+    `standard_units`: the user's units may be far from 1.
+    """
 
     def __init__(self, backend: JaxBackend, state: optim.State, task: Task, capacity: int) -> None:
-        self._backend, self._params, self._config = backend, state.params, backend.config
-        dtype = backend.dtype
-        location, scale = reference_units(task)
-        num_obs = task.observations.shape[1]
+        self._backend, self._params, self._network = backend, state.params, backend.config.policy
+        self._task, self._capacity, self._step = task, capacity, 0
+        self._location, self._scale = standard_units(task)
+        count, num_obs, width = task.observations.shape
         extra = -num_obs % ROW_BUCKET or (ROW_BUCKET if num_obs == 0 else 0)
-        observations = np.pad(task.observations, ((0, 0), (0, extra), (0, 0)))
         mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
-        self._zeros = np.zeros(task.valid.shape)
+        standard = (task.observations - self._location[:, None]) / self._scale[:, None]
+        standard = np.where(task.valid[:, None] & task.observation_mask[:, :, None], standard, 0.0)
+        standard = np.pad(standard, ((0, 0), (0, extra), (0, 0)))
+        rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
         with backend._precision():
-            self._known = episodes.Known(
-                jnp.asarray(mask),
-                jnp.asarray(task.is_target),
-                jnp.asarray(task.valid),
-                jnp.asarray(task.manipulable),
-                jnp.asarray(location, dtype),
-                jnp.asarray(scale, dtype),
-            )
-            self._grid = jnp.asarray(SURROGATE_GRID, dtype)
-            rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
+            self._known = episodes.Known(*map(jnp.asarray, (mask, task.is_target, task.valid, task.manipulable)))
+            self._grid = jnp.asarray(SURROGATE_GRID, backend.dtype)
+            self._no_gumbel = jnp.zeros((count, width), backend.dtype)
+            self._no_normal = jnp.zeros(count, backend.dtype)
             self._cache, self._h = episodes.open_session(
-                self._params, self._config.policy, jnp.asarray(observations, dtype), self._known, rounded
+                self._params, self._network, standard.astype(backend.dtype), self._known, rounded
             )
-        self._step = 0
 
     def observe(self, variable: Any, rows: Any) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        if self._step == self._capacity:
+            raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._step += 1
+        standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
         with self._backend._precision():
             self._cache, self._h = episodes.observe(
                 self._params,
-                self._config.policy,
+                self._network,
                 self._known,
                 self._cache,
-                jnp.asarray(self._step, jnp.int32),
-                jnp.asarray(variable, jnp.int32),
-                jnp.asarray(rows, self._backend.dtype),
+                np.int32(self._step),
+                np.asarray(variable, np.int32),
+                standard.astype(self._backend.dtype),
             )
 
     def decide(self, gumbel: Any = None, normal: Any = None, decision: str | None = None) -> Decision:
         """The next action of each system; see acbo_ref.rollout.Session.decide."""
-        dtype, count = self._backend.dtype, len(self._zeros)
+        dtype = self._backend.dtype
         with self._backend._precision():
             decided = episodes.decide(
                 self._params,
-                self._config.policy,
+                self._network,
                 self._known,
                 self._h,
-                jnp.asarray(self._zeros if gumbel is None else gumbel, dtype),
-                jnp.asarray(np.zeros(count) if normal is None else normal, dtype),
+                self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
+                self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,
-                (decision or self._config.decision) == "surrogate",
+                (decision or self._backend.config.decision) == "surrogate",
             )
-            return Decision(*(np.asarray(a) for a in decided))
+            variable, standard, probability, parent_probability, mean, std = jax.device_get(tuple(decided))
+        each, task = np.arange(len(variable)), self._task
+        raw = self._location[each, variable] + self._scale[each, variable] * standard.astype(float)
+        location, scale = self._location[each, task.target], self._scale[each, task.target]
+        return Decision(
+            variable=variable,
+            value=np.clip(raw, task.low[each, variable], task.high[each, variable]),
+            probability=probability,
+            parent_probability=parent_probability,
+            outcome_mean=location + scale * mean,
+            outcome_std=scale * std,
+        )
 
 
 # ------------------------------------------------------------------------------------- single functions, to compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_ref.history import CHANNELS, HALF_WIDTH, MIN_STD
+from acbo_ref.history import CHANNELS, HALF_WIDTH, ROUNDING_UNITS
 
 
 def standard_units(
@@ -17,7 +17,8 @@ def standard_units(
     mean = jnp.where(present, observations, 0).sum(1) / count
     deviation = jnp.where(present, observations - mean[:, None], 0)
     std = jnp.sqrt(jnp.square(deviation).sum(1) / count)
-    std = jnp.where(std > MIN_STD * jnp.maximum(1, abs(mean)), std, 1)
+    largest = jnp.where(present, abs(observations), 0).max(1, initial=0)
+    std = jnp.where(std > ROUNDING_UNITS * jnp.finfo(std.dtype).eps * largest, std, 1)
     return (
         jnp.where(manipulable, (low + high) / 2, mean),
         jnp.where(manipulable, (high - low) / (2 * HALF_WIDTH), std),

@@ -1,4 +1,5 @@
-"""Twin of acbo_ref/policy.py. Gradients are JAX's; so agreement with the reference checks the hand derivation.
+"""Twin of acbo_ref/policy.py. Gradients are JAX's, but for three lines in `_linear`; so agreement with the reference checks
+the hand derivation.
 
 What is done for speed, and changes no number but for rounding:
 * the last block computes queries and the feed-forward part for the K decision rows only, since nothing reads the others;

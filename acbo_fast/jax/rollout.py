@@ -163,18 +163,14 @@ class Known(NamedTuple):
     is_target: Array
     valid: Array
     choosable: Array
-    location: Array
-    scale: Array
 
 
 @partial(jax.jit, static_argnames=("network", "capacity"))
 def open_session(
     params: policy.Params, network: PolicyConfig, observations: Array, known: Known, capacity: int
 ) -> tuple[policy.Cache, Array]:
-    """Caches and h after the observational rows (raw, padded to a fixed number) and the start row."""
-    standard = (observations - known.location[:, None]) / known.scale[:, None]
-    standard = jnp.where(known.valid[:, None] & known.observation_mask[:, :, None], standard, 0)
-    channels = row_channels(standard, known.is_target, jnp.zeros_like(standard, bool))
+    """Caches and h after the observational rows (standard units, padded to a fixed number) and the start row."""
+    channels = row_channels(observations, known.is_target, jnp.zeros_like(observations, bool))
     cache = policy.read_observations(params, network, channels, known.observation_mask, known.valid, capacity + 1)
     h, cache = _append(params, network, known, cache, 0, start_channels(known.is_target, observations.dtype))
     return cache, h
@@ -201,15 +197,14 @@ def observe(
     variable: Array,
     rows: Array,
 ) -> tuple[policy.Cache, Array]:
-    """Caches and h after the rows (E, V), raw, of intervention number `step` (from 1)."""
-    standard = jnp.where(known.valid, (rows - known.location) / known.scale, 0)
+    """Caches and h after the rows (E, V), standard units, of intervention number `step` (from 1)."""
     intervened = jnp.arange(rows.shape[1]) == variable[:, None]
-    h, cache = _append(params, network, known, cache, step, row_channels(standard, known.is_target, intervened))
+    h, cache = _append(params, network, known, cache, step, row_channels(rows, known.is_target, intervened))
     return cache, h
 
 
 class Decided(NamedTuple):
-    """See acbo_ref.rollout.Decision."""
+    """See acbo_ref.rollout.Decision; value, outcome_mean and outcome_std in standard units."""
 
     variable: Array
     value: Array
@@ -248,13 +243,11 @@ def decide(
     standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
     chosen = variable[:, None]
     mean, log_std = policy.outcome(params, jnp.take_along_axis(hidden, chosen[..., None], axis=1)[:, 0], standard)
-    target_location = (known.location * known.is_target).sum(1)
-    target_scale = (known.scale * known.is_target).sum(1)
     return Decided(
         variable=variable,
-        value=at_variable(known.location, chosen)[:, 0] + at_variable(known.scale, chosen)[:, 0] * standard,
+        value=standard,
         probability=jax.nn.softmax(logits),
         parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * (known.valid & ~known.is_target),
-        outcome_mean=target_location + target_scale * mean,
-        outcome_std=target_scale * jnp.exp(log_std),
+        outcome_mean=mean,
+        outcome_std=jnp.exp(log_std),
     )
