@@ -191,7 +191,9 @@ class Trainer:
         self._write_config()
         stopped = "finished"
         while self.iteration < self.config.num_iterations:
-            record = self._iterate()
+            # Numbers that overflow are counted and reported (skipped_steps); NumPy need not say it line by line as well.
+            with np.errstate(over="ignore", invalid="ignore"):
+                record = self._iterate()
             self._append_metrics(record)
             every = self.config.checkpoint_every
             crossed = self._progress.episodes // every > (self._progress.episodes - self.config.batch_size) // every

@@ -25,7 +25,7 @@ from acbo_ref import policy as reference_policy
 from acbo_ref.backend import History, Hyper
 from acbo_ref.backend import decide as decide_by_replay
 from acbo_ref.config import Config
-from acbo_ref.history import Task, standard_units
+from acbo_ref.history import Task, standard_units, to_domain
 from acbo_ref.optim import OptimiserState, init_state
 from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise
 from acbo_ref.scm import SCMBatch
@@ -249,11 +249,10 @@ class Session:
             )
             variable, standard, probability, parent_probability, mean, std = jax.device_get(tuple(decided))
         each, task = np.arange(len(variable)), self._task
-        raw = self._location[each, variable] + self._scale[each, variable] * standard.astype(float)
         location, scale = self._location[each, task.target], self._scale[each, task.target]
         return Decision(
             variable=variable,
-            value=np.clip(raw, task.low[each, variable], task.high[each, variable]),
+            value=to_domain(task, self._location, self._scale, variable, standard.astype(float)),
             probability=probability,
             parent_probability=parent_probability,
             outcome_mean=location + scale * mean,
