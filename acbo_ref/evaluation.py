@@ -35,7 +35,7 @@ POLICY_METHODS = ("policy", "policy_sampled", "surrogate")
 ORACLES = ("oracle", "parent_oracle")
 METHODS = (*POLICY_METHODS, *BASELINES, *ORACLES)
 DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "oracle")
-DEFAULT_OBSERVATIONS, DEFAULT_INTERVENTIONS = 20, 20
+DEFAULT_INTERVENTIONS = 20
 # Systems of a suite on which single decisions of the policy are timed, one system at a time as a user would.
 TIMED_SYSTEMS = 2
 
@@ -248,7 +248,7 @@ def evaluate(
     suites: Sequence[str] = (),
     scm_files: Sequence[str | Path] = (),
     methods: Sequence[str] = (),
-    observations: int = DEFAULT_OBSERVATIONS,
+    observations: int | None = None,
     interventions: int = DEFAULT_INTERVENTIONS,
     seed: int = 0,
     quick: bool = False,
@@ -262,7 +262,7 @@ def evaluate(
         suites: names, default all of them unless `scm_files` are given.
         scm_files: these form the suite "files".
         methods: names, default DEFAULT_METHODS (without the policy's if there is no checkpoint).
-        observations: rows O before the first intervention.
+        observations: rows O before the first intervention; default the suite's own (20, and 3 for "cold").
         interventions: K.
         seed: of systems and noise.
         quick: 16 systems a suite in place of 64.
@@ -271,7 +271,7 @@ def evaluate(
     Raises:
         AcboError: unknown names, unreadable files, numbers out of range.
     """
-    if observations < 0 or interventions < 1:
+    if (observations is not None and observations < 0) or interventions < 1:
         raise AcboError(
             f"observations {observations} and interventions {interventions}", "observations >= 0, interventions >= 1"
         )
@@ -296,8 +296,9 @@ def evaluate(
         for method in chosen:
             if on_cell is not None:
                 on_cell(suite.name, method)
-            summaries[method] = summarise(run_method(suite, method, seed, observations, interventions, backend, state))
-        report.append({"name": suite.name, "scms": len(suite.systems), "methods": summaries})
+            rows = suite.observations if observations is None else observations
+            summaries[method] = summarise(run_method(suite, method, seed, rows, interventions, backend, state))
+        report.append({"name": suite.name, "scms": len(suite.systems), "observations": rows, "methods": summaries})
     settings = {
         "checkpoint_sha256": loaded.sha256 if loaded is not None else None,
         "backend": backend.name if backend is not None else None,

@@ -680,8 +680,10 @@ class FunctionalSCM:
 
     def minimised(self) -> FunctionalSCM:
         """The same system with the target negated if it was to be maximised."""
-        if self.direction == "minimize":
-            return self
+        return self if self.direction == "minimize" else self._negated
+
+    @cached_property
+    def _negated(self) -> FunctionalSCM:
         y = self.target
 
         def negated(name: str, mechanism: Mechanism) -> Mechanism:

@@ -6,7 +6,9 @@ Their models come from streams of random numbers that training never uses (Role.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,49 +16,84 @@ import numpy as np
 from acbo_ref.config import PriorConfig
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.graphs import sample_scm
+from acbo_ref.problems import PROBLEMS
 from acbo_ref.randomness import Role, generator
 from acbo_ref.scm import SCM, System, Variable
 from acbo_ref.scm_files import load_scm
 
-# Models in a suite, and in its quick version.
+# Systems in a suite of random models, and in its quick version.
 FULL_SIZE, QUICK_SIZE = 64, 16
+DEFAULT_OBSERVATIONS = 20
 # Streams of two suites must not meet: suite number * this + model number.
 _STRIDE = 2**20
 
 
 @dataclass(frozen=True)
 class SuiteSpec:
-    """One suite: what it holds, in a line, and how model `index` of it is made from a generator."""
+    """One suite: what it holds, in a line, and how system `index` of it is made from a generator.
+
+    `full` and `quick` are its numbers of systems, `observations` the rows before the first intervention.
+    """
 
     name: str
     number: int
     description: str
     sample: Callable[[np.random.Generator, int], System]
+    full: int = FULL_SIZE
+    quick: int = QUICK_SIZE
+    observations: int = DEFAULT_OBSERVATIONS
+
+
+def _shuffled(scm: SCM, rng: np.random.Generator) -> SCM:
+    """The same model with its variables listed in random order: a position must tell nothing."""
+    return replace(scm, variables=tuple(scm.variables[i] for i in rng.permutation(len(scm.variables))))
 
 
 def _seed_chain(saturate: bool) -> Callable[[np.random.Generator, int], SCM]:
     def sample(rng: np.random.Generator, index: int) -> SCM:
         first, second = 1.5 * rng.choice([-1.0, 1.0], size=2)
+        variables = tuple(Variable(name) for name in ("X0", "X1", "Y"))
         edges = {("X0", "X1"): float(first), ("X1", "Y"): float(second)}
-        order = rng.permutation(3)  # a position must tell nothing
-        variables = tuple(Variable(("X0", "X1", "Y")[i]) for i in order)
-        return SCM(f"chain-{index}", "Y", variables, edges, saturate=saturate)
+        return _shuffled(SCM(f"chain-{index}", "Y", variables, edges, saturate=saturate), rng)
 
     return sample
 
 
 def _random(
-    prior: PriorConfig, graphs: Sequence[str], variables: tuple[int, int]
+    prior: PriorConfig, graphs: Sequence[str], *variables: tuple[int, int]
 ) -> Callable[[np.random.Generator, int], SCM]:
+    """Models of random size in a range; of several ranges in turn."""
+
     def sample(rng: np.random.Generator, index: int) -> SCM:
-        size = int(rng.integers(variables[0], variables[1] + 1))
+        low, high = variables[index % len(variables)]
+        size = int(rng.integers(low, high + 1))
         kind = graphs[int(rng.integers(len(graphs)))]
         return sample_scm(prior, kind, size, rng, name=f"{kind}-{size}-{index}")
 
     return sample
 
 
+def network_files() -> list[str]:
+    """Names of the shipped real networks (networks/ATTRIBUTION.md), in order."""
+    return sorted(p.name for p in (resources.files("acbo_ref") / "networks").iterdir() if p.name.endswith(".json"))
+
+
+def _real(rng: np.random.Generator, index: int) -> SCM:
+    with resources.as_file(resources.files("acbo_ref") / "networks" / network_files()[index]) as path:
+        return _shuffled(load_scm(path), rng)
+
+
+@cache
+def _problem(name: str) -> System:
+    return PROBLEMS[name]()
+
+
+def _cbo(rng: np.random.Generator, index: int) -> System:
+    return _problem(list(PROBLEMS)[index % len(PROBLEMS)])
+
+
 _RAW, _STANDARDISED = PriorConfig(standardised=0.0), PriorConfig(standardised=1.0)
+_MIXED, _NONLINEAR = PriorConfig(standardised=0.5), PriorConfig(standardised=0.5, nonlinear=1.0)
 _ALL_GRAPHS = ("chain", "fork", "collider", "tree", "layered", "erdos_renyi", "scale_free")
 
 SUITES: dict[str, SuiteSpec] = {
@@ -71,6 +108,14 @@ SUITES: dict[str, SuiteSpec] = {
                   _random(_RAW, ("erdos_renyi", "scale_free"), (8, 10))),
         SuiteSpec("standardised", 6, "unit-variance models of 3-12 variables on all graph families",
                   _random(_STANDARDISED, _ALL_GRAPHS, (3, 12))),
+        SuiteSpec("cold", 7, "raw and unit-variance models of 3-8 variables, with 3 observational rows only",
+                  _random(_MIXED, _ALL_GRAPHS, (3, 8)), observations=3),
+        SuiteSpec("nonlinear", 8, "models of 3-8 variables with sine mechanisms, raw and unit-variance",
+                  _random(_NONLINEAR, _ALL_GRAPHS, (3, 8)), full=32, quick=8),
+        SuiteSpec("wide", 9, "unit-variance trees, layered and scale-free graphs of 20, 50 and 100 variables",
+                  _random(_STANDARDISED, ("tree", "layered", "scale_free"), (20, 20), (50, 50), (100, 100)), full=18, quick=3),
+        SuiteSpec("real", 10, "networks fitted to real data (bnRep), 4-35 variables", _real, full=26, quick=13),
+        SuiteSpec("cbo", 11, "eight published problems of causal Bayesian optimisation, in turn", _cbo, full=32, quick=8),
     )
 }  # fmt: skip
 
@@ -82,6 +127,7 @@ class Suite:
     name: str
     systems: tuple[System, ...]
     first_stream: int
+    observations: int = DEFAULT_OBSERVATIONS
 
 
 def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
@@ -96,9 +142,9 @@ def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
     first = spec.number * _STRIDE
     systems = [
         spec.sample(generator(seed, Role.SUITE_PROBLEMS, first + i), i)
-        for i in range(QUICK_SIZE if quick else FULL_SIZE)
+        for i in range(spec.quick if quick else spec.full)
     ]
-    return Suite(name, tuple(systems), first)
+    return Suite(name, tuple(systems), first, spec.observations)
 
 
 def files_suite(paths: Sequence[str | Path]) -> Suite:

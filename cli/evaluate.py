@@ -28,7 +28,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
     "--methods", help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, oracle."
 )
 @click.option(
-    "--observations", type=int, default=20, show_default=True, help="Observational rows before the first intervention."
+    "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."
 )
 @click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
@@ -41,7 +41,7 @@ def evaluate(
     suites: tuple[str, ...],
     scm_files: tuple[Path, ...],
     methods: str | None,
-    observations: int,
+    observations: int | None,
     interventions: int,
     seed: int,
     backend: str | None,
@@ -96,10 +96,7 @@ _COLUMNS = (
 def as_text(report: dict[str, Any]) -> str:
     """The tables of a report, one a suite."""
     settings = report["settings"]
-    parts = [
-        f"{settings['observations']} observational rows, {settings['interventions']} interventions, "
-        "one query each. score: 1 = oracle, 0 = doing nothing."
-    ]
+    parts = [f"{settings['interventions']} interventions, one query each. score: 1 = oracle, 0 = doing nothing."]
     for suite in report["suites"]:
         rows = []
         for method, metrics in suite["methods"].items():
@@ -109,7 +106,8 @@ def as_text(report: dict[str, Any]) -> str:
             milliseconds = 1000 * metrics["decision_seconds"]["median"]
             rows.append([method, interval, *cells, f"{milliseconds:.2g}"])
         header = ["method", "score [95 %]", *(name for name, _ in _COLUMNS), "ms/decision"]
-        parts.append(f"{suite['name']} ({suite['scms']} systems)\n" + table(header, rows))
+        title = f"{suite['name']} ({suite['scms']} systems, {suite['observations']} observational rows)"
+        parts.append(f"{title}\n" + table(header, rows))
     return "\n\n".join(parts)
 
 

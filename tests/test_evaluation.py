@@ -263,24 +263,18 @@ def checkpoint():
     return trainer.checkpoint()
 
 
+SMALL_SUITES = ["seed", "seed-linear", "simple", "medium", "complex", "standardised"]
 QUICK_METHODS = tuple(m for m in METHODS if m not in NEEDS)
 
 
 @pytest.fixture(scope="module")
 def report(checkpoint):
-    return evaluate(checkpoint, quick=True, interventions=4, methods=QUICK_METHODS)
+    return evaluate(checkpoint, suites=SMALL_SUITES, quick=True, interventions=4, methods=QUICK_METHODS)
 
 
 def test_the_report_has_the_promised_shape(report):
     assert report["format"] == "acbo-evaluation/1"
-    assert [s["name"] for s in report["suites"]] == [
-        "seed",
-        "seed-linear",
-        "simple",
-        "medium",
-        "complex",
-        "standardised",
-    ]
+    assert [s["name"] for s in report["suites"]] == SMALL_SUITES
     text = json.dumps(report, allow_nan=False)
     assert json.loads(text) == report
     promised = {
@@ -417,8 +411,10 @@ def test_without_a_checkpoint_the_baselines_run():
 def test_suites_are_as_described():
     for name, spec in SUITES.items():
         suite = load_suite(name, 0)
-        assert len(suite.systems) == 64 and spec.description
-        assert len({s.name for s in suite.systems}) == 64
+        assert len(suite.systems) == spec.full and len(load_suite(name, 0, quick=True).systems) == spec.quick
+        assert suite.observations == (3 if name == "cold" else 20) and spec.description
+        if name != "cbo":
+            assert len({s.name for s in suite.systems}) == spec.full
     numbers = [spec.number for spec in SUITES.values()]
     assert len(set(numbers)) == len(numbers)
     seeds = load_suite("seed", 0).systems
@@ -428,3 +424,31 @@ def test_suites_are_as_described():
     )
     # neither the prior of training nor another seed gives the same systems
     assert load_suite("simple", 1).systems[0].edges != load_suite("simple", 0).systems[0].edges
+
+
+def test_wide_and_nonlinear_systems_are_what_they_say():
+    assert [len(s.names) for s in load_suite("wide", 0, quick=True).systems] == [20, 50, 100]
+    assert all(s.sines for s in load_suite("nonlinear", 0, quick=True).systems)
+
+
+def test_the_real_networks_are_shipped_with_their_attribution():
+    systems = load_suite("real", 0).systems
+    assert all(s.name.startswith("bnrep_") for s in systems) and max(len(s.names) for s in systems) == 35
+    assert all(s.oracle.expected < s.observational_moments[0] for s in systems)
+    from importlib import resources
+
+    text = (resources.files("acbo_ref") / "networks" / "ATTRIBUTION.md").read_text()
+    assert "bnRep" in text and "MIT" in text
+
+
+def test_cold_means_three_rows_unless_told_otherwise(checkpoint):
+    given = {"suites": ["cold", "simple"], "quick": True, "interventions": 2, "methods": ["regress"]}
+    assert [s["observations"] for s in evaluate(checkpoint, **given)["suites"]] == [3, 20]
+    assert [s["observations"] for s in evaluate(checkpoint, **given, observations=5)["suites"]] == [5, 5]
+
+
+def test_the_published_problems_can_be_evaluated(checkpoint):
+    report = evaluate(checkpoint, suites=["cbo"], quick=True, interventions=3, methods=["policy", "regress", "oracle"])
+    methods = report["suites"][0]["methods"]
+    assert methods["oracle"]["score"]["mean"] == pytest.approx(1.0)
+    json.dumps(report, allow_nan=False)
