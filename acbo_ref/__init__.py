@@ -1,7 +1,7 @@
 """acbo_ref: the reference implementation of amortised causal Bayesian optimisation. NumPy only; this is the specification.
 
 Reading order: config, scm, graphs, curriculum, history, layers, policy, grpo, optim, rollout, backend, train, suites,
-baselines, metrics, evaluation, checkpoint, verify.
+baselines, metrics, evaluation, arena, checkpoint, verify.
 
 Names are loaded on first use, so that `import acbo_ref` and `acbo --help` stay quick.
 """
@@ -22,7 +22,7 @@ _EXPORTS = {
     "Sine": "scm",
     "Trainer": "train",
     "Variable": "scm",
-    "evaluate": "evaluation",
+    "evaluate": "arena",
     "load_checkpoint": "checkpoint",
     "load_config": "config",
     "load_scm": "scm_files",
@@ -30,12 +30,12 @@ _EXPORTS = {
 }
 
 if TYPE_CHECKING:
+    from acbo_ref.arena import evaluate as evaluate
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend
     from acbo_ref.checkpoint import load_checkpoint as load_checkpoint
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config
     from acbo_ref.errors import AcboError as AcboError
-    from acbo_ref.evaluation import evaluate as evaluate
     from acbo_ref.scm import SCM as SCM
     from acbo_ref.scm import FunctionalSCM as FunctionalSCM
     from acbo_ref.scm import Sine as Sine

@@ -1,10 +1,11 @@
-"""Evaluation: the policy and the baselines on the same systems, the same observations and the same noise.
+"""Evaluation of one method on one suite: the same systems, the same observations and the same noise for every method.
 
 One intervention is one query, for every method. A method is judged by the true expected target of what it does and of
 what it recommends, never by a lucky row (metrics.py). `policy` decides deterministically, as its config says; `policy_sampled`
 draws from the policy head with `policy.fixed_std`; `surrogate` takes the lowest prediction of the outcome head.
 
-Contract: `evaluate` returns the object that `acbo evaluate --format json` prints, format "acbo-evaluation/1".
+Contract: `run_method` is a function of (suite, method, seed, sizes, policy) but for the clock. The comparison of many
+methods on many suites is arena.py.
 """
 
 from __future__ import annotations
@@ -12,30 +13,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acbo_ref.backend import Backend, ReferenceBackend
+from acbo_ref.backend import Backend
 from acbo_ref.baselines import BASELINES, Constant, Method, Problem
-from acbo_ref.checkpoint import Checkpoint, load_checkpoint
-from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.history import HALF_WIDTH, Task, standard_units
-from acbo_ref.metrics import MethodResults, gain_unit, summarise
+from acbo_ref.metrics import MethodResults, gain_unit
 from acbo_ref.randomness import Role, generator
 from acbo_ref.scm import System
-from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
+from acbo_ref.suites import Suite
 
 Array = NDArray[Any]
-FORMAT = "acbo-evaluation/1"
 POLICY_METHODS = ("policy", "policy_sampled", "surrogate")
 ORACLES = ("oracle", "parent_oracle")
 METHODS = (*POLICY_METHODS, *BASELINES, *ORACLES)
-DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "oracle")
-DEFAULT_INTERVENTIONS = 20
 # Systems of a suite on which single decisions of the policy are timed, one system at a time as a user would.
 TIMED_SYSTEMS = 2
 
@@ -241,72 +236,3 @@ def run_method(
             episodes, lambda s, problem: cls(problem, generator(seed, Role.BASELINE, episodes.streams[s])), steps
         ),
     )
-
-
-def evaluate(
-    checkpoint: Checkpoint | str | Path | None = None,
-    suites: Sequence[str] = (),
-    scm_files: Sequence[str | Path] = (),
-    methods: Sequence[str] = (),
-    observations: int | None = None,
-    interventions: int = DEFAULT_INTERVENTIONS,
-    seed: int = 0,
-    quick: bool = False,
-    make_backend: Callable[[Config], Backend] = ReferenceBackend,
-    on_cell: Callable[[str, str], None] | None = None,
-) -> dict[str, Any]:
-    """Compare methods on suites.
-
-    Args:
-        checkpoint: the policy; may be None if no method needs it.
-        suites: names, default all of them unless `scm_files` are given.
-        scm_files: these form the suite "files".
-        methods: names, default DEFAULT_METHODS (without the policy's if there is no checkpoint).
-        observations: rows O before the first intervention; default the suite's own (20, and 3 for "cold").
-        interventions: K.
-        seed: of systems and noise.
-        quick: 16 systems a suite in place of 64.
-        make_backend: builds the backend that runs the policy.
-        on_cell: called with (suite, method) before each.
-    Raises:
-        AcboError: unknown names, unreadable files, numbers out of range.
-    """
-    if (observations is not None and observations < 0) or interventions < 1:
-        raise AcboError(
-            f"observations {observations} and interventions {interventions}", "observations >= 0, interventions >= 1"
-        )
-    if not 0 <= seed < 2**63:
-        raise AcboError(f"seed is {seed}", "0 <= seed < 2**63")
-    loaded = load_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
-    chosen = list(methods) or [m for m in DEFAULT_METHODS if loaded is not None or m not in POLICY_METHODS]
-    for method in chosen:
-        if method not in METHODS:
-            raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
-        if method in POLICY_METHODS and loaded is None:
-            raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
-    names = list(suites) or ([] if scm_files else list(SUITES))
-    to_run = [load_suite(name, seed, quick) for name in names]
-    if scm_files:
-        to_run.append(files_suite(scm_files))
-    backend = make_backend(loaded.config) if loaded is not None else None
-    state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
-    report = []
-    for suite in to_run:
-        summaries = {}
-        for method in chosen:
-            if on_cell is not None:
-                on_cell(suite.name, method)
-            rows = suite.observations if observations is None else observations
-            summaries[method] = summarise(run_method(suite, method, seed, rows, interventions, backend, state))
-        report.append({"name": suite.name, "scms": len(suite.systems), "observations": rows, "methods": summaries})
-    settings = {
-        "checkpoint_sha256": loaded.sha256 if loaded is not None else None,
-        "backend": backend.name if backend is not None else None,
-        "observations": observations,
-        "interventions": interventions,
-        "seed": seed,
-        "quick": quick,
-        "methods": chosen,
-        "suites": [suite.name for suite in to_run],
-    }
-    return {"format": FORMAT, "settings": settings, "suites": report}

@@ -92,6 +92,33 @@ def _score(results: MethodResults, steps: slice) -> Callable[[Array], Array]:
     return lambda index: _ratio(gain[index], oracle_gain[index])
 
 
+def score_difference(a: MethodResults, b: MethodResults, steps: slice = slice(None)) -> Interval:
+    """Score of a minus score of b over the same systems, with a paired bootstrap interval: both see the same resamples."""
+    first, second = _score(a, steps), _score(b, steps)
+    return bootstrap(lambda index: first(index) - second(index), len(a.variable))
+
+
+def per_step(results: MethodResults) -> tuple[Array, Array]:
+    """Score and mean regret of each step with 95 % bands, (3, K) each: value, low, high over resampled systems.
+
+    The regret is that of what is done at the step, in standard deviations of the observed target.
+    """
+    gain, best = results.gain, results.oracle_gain
+    count = len(gain)
+    index = generator(0, Role.BOOTSTRAP).integers(count, size=(BOOTSTRAP_RESAMPLES, count))
+    weight = np.stack([np.bincount(row, minlength=count) for row in index]).astype(float)  # (B, S) how often drawn
+    total = (weight @ best)[:, None]
+    scores = (weight @ gain) / np.where(total > 0, total, np.nan)
+    regrets = (total - weight @ gain) / count
+    value = gain.sum(axis=0) / best.sum() if best.sum() > 0 else np.full(gain.shape[1], np.nan)
+
+    def band(values: Array, middle: Array) -> Array:
+        low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
+        return np.stack([middle, low, high])
+
+    return band(scores, value), band(regrets, (best[:, None] - gain).mean(axis=0))
+
+
 def _mean(per_system: Array) -> Callable[[Array], Array]:
     return lambda index: per_system[index].mean(axis=-1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
     help="SCM file, repeatable; together the suite 'files'.",
 )
 @click.option(
-    "--methods", help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, oracle."
+    "--methods",
+    help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, thompson, gp, optuna, "
+    "oracle, parent_oracle.",
 )
 @click.option(
     "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."
@@ -33,7 +35,14 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 @click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
 @backend_option("ref: small networks decide fastest without compilation")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for evaluation.json.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for results.csv and summary.json; interrupted, the same command goes on.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Processes for the baselines; default the number of cores."
+)
 @format_option
 def evaluate(
     checkpoint: Path | None,
@@ -46,18 +55,19 @@ def evaluate(
     seed: int,
     backend: str | None,
     output: Path | None,
+    workers: int | None,
     output_format: str,
 ) -> None:
     """Compare a policy with baselines on systems it has never seen; every intervention is one query."""
-    from acbo_ref.atomic import write_atomically
-    from acbo_ref.evaluation import evaluate as run
+    from acbo_ref.arena import evaluate as run
 
     _, maker = make_backend(backend or "ref")
     live = sys.stderr.isatty()
 
-    def progress(suite: str, method: str) -> None:
-        text = f"evaluating {suite}: {method}"
-        click.echo("\r" + text.ljust(60) if live else text, nl=not live, err=True)
+    def progress(suite: str, method: str, done: int, total: int) -> None:
+        bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
+        text = f"[{bar}] {done}/{total} {suite}: {method}"
+        click.echo("\r" + text.ljust(70) if live else text, nl=not live or done == total, err=True)
 
     report = run(
         checkpoint,
@@ -69,13 +79,12 @@ def evaluate(
         seed,
         quick,
         maker,
+        output,
+        workers if workers is not None else os.cpu_count() or 1,
         progress,
     )
-    if live:
-        click.echo("\r" + " " * 60 + "\r", nl=False, err=True)
     if output is not None:
-        write_atomically(output / "evaluation.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-        click.echo(f"written: {output / 'evaluation.json'}", err=True)
+        click.echo(f"written: {output / 'results.csv'}, {output / 'summary.json'}", err=True)
     if output_format == "json":
         echo_json(report)
     else:

@@ -1,0 +1,197 @@
+"""report.html: one file, readable without a network and without scripts."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from acbo_cli import plots
+from acbo_cli.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences, interval
+
+from acbo_ref.atomic import write_atomically
+from acbo_ref.checkpoint import versions
+from acbo_ref.suites import SUITES
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 1080px; padding: 1rem; }
+h1 { font-size: 1.7rem; margin: .5rem 0; } h2 { font-size: 1.3rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
+img { max-width: 100%; height: auto; display: block; margin: .4rem 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eee; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+tr.best td { font-weight: 600; } tr.bound td { color: #777; }
+td.better { color: #00684a; } td.worse { color: #a33c00; }
+.note { color: #555; font-size: .9rem; margin: .3rem 0; } .side { display: flex; flex-wrap: wrap; gap: 1rem; }
+.side > * { flex: 1 1 320px; min-width: 0; } pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; font-size: .8rem; }
+"""
+
+_METRICS = (
+    ("score_first", "first step"), ("score_last3", "last 3"), ("simple_regret", "regret"), ("avg_target", "target"),
+    ("parent_accuracy", "parents"), ("optimal_variable_accuracy", "best variable"), ("improvement_rate", "improved"),
+)  # fmt: skip
+
+
+def _image(svg: str, alt: str) -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def write_report(folders: list[Folder], path: Path) -> None:
+    """One page about all folders."""
+    body = [f"<h1>{html.escape(', '.join(f.name for f in folders))}</h1>", _contents(folders)]
+    trained = [f for f in folders if f.records]
+    if trained:
+        body += _training(trained)
+    for folder in folders:
+        if folder.report is not None:
+            body += _evaluation(folder)
+    body += _appendix(folders)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>acbo report</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+    write_atomically(path, page.encode())
+
+
+def _contents(folders: list[Folder]) -> str:
+    words = []
+    for f in folders:
+        if f.records:
+            r = f.records[-1]
+            words.append(
+                f"<b>{html.escape(f.name)}</b> trained for {r['episodes']} episodes; recent score {r['recent_score']:.3f}."
+            )
+        if f.report is not None:
+            s = f.report["settings"]
+            words.append(
+                f"<b>{html.escape(f.name)}</b> evaluated on {len(f.report['suites'])} suites, "
+                f"{s['interventions']} interventions, seed {s['seed']}."
+            )
+    return "<p>" + " ".join(words) + "</p>"
+
+
+def _training(folders: list[Folder]) -> list[str]:
+    parts = ["<h2>Training</h2>", _image(plots.training_curves(folders), "training curves over episodes")]
+    parts.append(
+        '<p class="note">Faint: score of each iteration. Dotted: range utilisation without exploration noise. Dashed: '
+        "a new stage begins; scores of different stages are about different systems.</p>"
+    )
+    for f in folders:
+        items = "".join(
+            f"<li>{html.escape(finding)} <i>{html.escape(advice)}</i></li>" for finding, advice in diagnosis(f)
+        )
+        parts.append(f"<h3>Diagnosis of {html.escape(f.name)}</h3><ul>{items}</ul>")
+    return parts
+
+
+def _cell(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(folder: Folder, suite: dict[str, Any]) -> str:
+    best, apart, base = best_methods(suite), differences(folder, suite), compared_with(list(suite["methods"]))
+    header = ["method", "score [95 %]", f"minus {base} [95 %]", *(label for _, label in _METRICS), "ms / decision"]
+    rows = []
+    for method, metrics in suite["methods"].items():
+        kind = "best" if method in best else "bound" if method in BOUNDS else ""
+        difference, css = "", ""
+        if method in apart:
+            d = apart[method]
+            difference = interval(d)
+            if d["low"] is not None and d["high"] is not None:
+                css = "better" if d["low"] > 0 else "worse" if d["high"] < 0 else ""
+        cells = [
+            f"<td>{html.escape(method)}</td>",
+            f"<td>{interval(metrics['score'])}</td>",
+            f'<td class="{css}">{difference}</td>',
+        ]
+        cells += [f"<td>{_cell(metrics[key]['mean'])}</td>" for key, _ in _METRICS]
+        cells.append(f"<td>{1000 * metrics['decision_seconds']['median']:.2g}</td>")
+        rows.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
+    head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _evaluation(folder: Folder) -> list[str]:
+    assert folder.report is not None
+    parts = [
+        f"<h2>Evaluation of {html.escape(folder.name)}</h2>",
+        '<p class="note">Score: expected drop of the target below doing nothing, as a share of the best single '
+        "intervention’s, summed over systems and interventions. One intervention is one query, for every method; same "
+        "systems, observations and noise. Bold: the highest score. Green or orange: the paired bootstrap interval of the "
+        "difference lies above or below zero. Regret: of the recommended intervention, in standard deviations of the "
+        "observed target.</p>",
+    ]
+    policies = {}
+    for suite in folder.report["suites"]:
+        name = suite["name"]
+        about = SUITES[name].description if name in SUITES else "SCM files"
+        results = {m: folder.results[name, m] for m in suite["methods"]}
+        parts.append(f"<h3>{html.escape(name)}</h3>")
+        parts.append(
+            f'<p class="note">{html.escape(about)}. {suite["scms"]} systems, {suite["observations"]} observational rows.</p>'
+        )
+        parts.append(_table(folder, suite))
+        parts.append(_image(plots.per_step_curves(results), f"score and regret of each intervention on {name}"))
+        if "policy" in results:
+            policies[name] = results["policy"]
+    if policies:
+        parts += _policy_pictures(folder, policies)
+    return parts
+
+
+def _policy_pictures(folder: Folder, policies: dict[str, Any]) -> list[str]:
+    parts = ["<h2>The policy at work</h2>"]
+    name = next((n for n in ("standardised", "complex", "medium") if n in policies), next(iter(policies)))
+    suite = folder.suite(name)
+    if suite is not None:
+        # the system whose score is the median one: neither the best nor the worst picture
+        r = policies[name]
+        share = r.gain.mean(axis=1) / np.where(r.oracle_gain > 0, r.oracle_gain, np.inf)
+        index = int(np.argsort(share)[len(share) // 2])
+        system = suite.systems[index]
+        parts.append(
+            f"<h3>One episode: {html.escape(system.name)} of {html.escape(name)}</h3>"
+            f'<p class="note">The system with the median score, {share[index]:.2f}.</p>'
+        )
+        parts.append(
+            _image(plots.episode(system, r, index), "causal graph, interventions over time, and measured target")
+        )
+    parts.append(f'<div class="side"><div><h3>Values and outcomes, {html.escape(name)}</h3>')
+    parts.append(_image(plots.value_outcome(policies[name]), "value set against measured target") + "</div>")
+    with_opinion = {n: r for n, r in policies.items() if r.parent_probability}
+    parts.append("<div><h3>Which variables are parents?</h3>")
+    parts.append(
+        _image(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head")
+        + "</div></div>"
+    )
+    return parts
+
+
+def _appendix(folders: list[Folder]) -> list[str]:
+    facts = {**versions(), "platform": platform.platform(), "cores": os.cpu_count()}
+    parts = ["<h2>Settings</h2>"]
+    for f in folders:
+        if f.config:
+            text = yaml.safe_dump(f.config, sort_keys=False)
+            parts.append(
+                f"<details><summary>Config of {html.escape(f.name)}</summary><pre>{html.escape(text)}</pre></details>"
+            )
+        if f.report is not None:
+            text = yaml.safe_dump(f.report["settings"], sort_keys=False)
+            parts.append(
+                f"<details><summary>Evaluation of {html.escape(f.name)}</summary><pre>{html.escape(text)}</pre></details>"
+            )
+    words = ", ".join(f"{key} {value}" for key, value in facts.items())
+    parts.append(f'<p class="note">Report written with {html.escape(words)}.</p>')
+    return parts

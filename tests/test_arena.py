@@ -1,0 +1,129 @@
+"""The arena: resumable, the same for any number of workers, and written down tidily."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from test_evaluation import results
+from test_scm import diamond
+
+from acbo_ref import AcboError, Trainer, arena, evaluate, save_scm
+from acbo_ref.metrics import per_step, score_difference, summarise
+from acbo_ref.verify import small_config
+
+GIVEN = {
+    "suites": ["seed", "simple"],
+    "methods": ["policy", "random", "regress", "oracle"],
+    "quick": True,
+    "interventions": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    trainer = Trainer(small_config(total_episodes=12))
+    trainer.train()
+    return trainer.checkpoint()
+
+
+def without_clock(report):
+    return json.loads(json.dumps(report), object_hook=lambda d: {k: v for k, v in d.items() if k != "decision_seconds"})
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arena")
+    return folder, evaluate(checkpoint, output=folder, **GIVEN)
+
+
+def test_workers_change_nothing(checkpoint, finished, tmp_path):
+    parallel = evaluate(checkpoint, output=tmp_path, workers=2, **GIVEN)
+    assert without_clock(parallel) == without_clock(finished[1])
+    assert (tmp_path / "results.csv").read_bytes() == (finished[0] / "results.csv").read_bytes()
+    assert without_clock(evaluate(checkpoint, **GIVEN)) == without_clock(finished[1])
+
+
+def test_the_folder_holds_what_it_promises(finished):
+    folder, report = finished
+    assert json.loads((folder / "summary.json").read_text()) == report
+    assert sorted(p.name for p in folder.iterdir()) == ["cells", "results.csv", "settings.json", "summary.json"]
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == arena.CSV_COLUMNS and len(rows) == 2 * 16 * 4 * 3
+    # the score follows from the table
+    for suite in report["suites"]:
+        for method, metrics in suite["methods"].items():
+            own = [r for r in rows if (r["suite"], r["method"]) == (suite["name"], method)]
+            score = sum(float(r["gain"]) for r in own) / sum(float(r["oracle_gain"]) for r in own)
+            assert score == pytest.approx(metrics["score"]["mean"])
+    assert {r["step"] for r in rows} == {"1", "2", "3"} and {r["variable"] for r in rows if r["suite"] == "seed"} <= {
+        "X0",
+        "X1",
+    }
+
+
+def test_an_interrupted_evaluation_goes_on(checkpoint, finished, tmp_path, monkeypatch):
+    def stop(suite, method, done, total):
+        assert total == 8
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(checkpoint, output=tmp_path, on_cell=stop, **GIVEN)
+    kept = sorted(p.name for p in (tmp_path / "cells").iterdir())
+    assert len(kept) == 3 and not (tmp_path / "summary.json").exists()
+    (tmp_path / "cells" / kept[0]).write_text("{")  # a damaged cell is done again
+    ran = []
+    plain = arena.Cell.run
+    monkeypatch.setattr(arena.Cell, "run", lambda self, *a: (ran.append((self.suite, self.method)), plain(self, *a))[1])
+    report = evaluate(checkpoint, output=tmp_path, **GIVEN)
+    assert len(ran) == 6 and without_clock(report) == without_clock(finished[1])
+
+
+def test_a_folder_answers_one_question(checkpoint, finished, tmp_path):
+    for other in ({"seed": 1}, {"interventions": 4}, {"quick": False}):
+        with pytest.raises(AcboError, match="other settings: " + next(iter(other))):
+            evaluate(checkpoint, output=finished[0], **(GIVEN | other))
+    more = evaluate(checkpoint, output=finished[0], **(GIVEN | {"methods": ["oracle", "parent_oracle"]}))
+    assert list(more["suites"][0]["methods"]) == ["oracle", "parent_oracle"]
+
+
+def test_changed_files_are_another_question(tmp_path):
+    path, folder = tmp_path / "d.json", tmp_path / "out"
+    given = {"scm_files": [path], "methods": ["regress"], "interventions": 2, "output": folder}
+    save_scm(diamond(), path)
+    evaluate(**given)
+    save_scm(diamond(saturate=True), path)
+    with pytest.raises(AcboError, match="scm_files"):
+        evaluate(**given)
+
+
+def test_names_are_checked_before_any_work(tmp_path):
+    with pytest.raises(AcboError, match="no suite"):
+        evaluate(suites=["seed", "simpel"], output=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_results_survive_json_exactly():
+    before = results()
+    after = arena.results_from_dict(json.loads(json.dumps(arena.results_to_dict(before))))
+    assert summarise(after) == summarise(before)
+    assert after.is_parent.dtype == bool and after.variable.dtype == int
+
+
+def test_per_step_by_hand():
+    score, regret = per_step(results())
+    # gains (0, 2, 4, 4) and (0, 0, 2, 4) of 4 and 4
+    assert score[0] == pytest.approx([0, 2 / 8, 6 / 8, 1]) and regret[0] == pytest.approx([4, 3, 1, 0])
+    assert (score[1] <= score[0]).all() and (score[0] <= score[2]).all()
+
+
+def test_a_paired_difference_knows_that_systems_are_shared():
+    """Two methods that differ by 0.1 on every system: the interval is a point, though scores vary widely."""
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(-4, 0, (2, 4))
+    a, b = results(expected=expected), results(expected=expected + np.array([[0.4], [0.8]]))
+    difference = score_difference(a, b)
+    assert (difference["low"], difference["mean"], difference["high"]) == pytest.approx((0.1, 0.1, 0.1))
