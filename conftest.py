@@ -14,8 +14,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--benchmark"):
         config.args[:] = [str(config.rootpath / "benchmarks")]
-        if config.option.benchmark_json is None:  # pytest-benchmark closes it
-            config.option.benchmark_json = open(config.rootpath / "benchmarks" / "results.json", "wb")  # noqa: SIM115
+        if config.option.benchmark_json is None:
+            config.option.benchmark_json = str(config.rootpath / "benchmarks" / "results.json")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,13 +18,13 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 9
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
-    """production's shapes (20 observations, 30 interventions, group 10) at another size, one pass an update."""
+    """production's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at another size."""
     stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
     document: dict[str, Any] = {
         "name": "bench",
         "batch_size": batch_size,
         "policy": {"hidden_dim": hidden_dim},
-        "grpo": {"ppo_epochs": 1, "minibatches": 2 if batch_size > 1 else 1},
+        "grpo": {"ppo_epochs": 4, "minibatches": 2 if batch_size > 1 else 1},
         "curriculum": {"stages": [stage]},
     }
     return config_from_dict(document | changes)
