@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -130,8 +130,9 @@ class Suite:
     observations: int = DEFAULT_OBSERVATIONS
 
 
+@lru_cache(maxsize=8)
 def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
-    """The systems of a named suite.
+    """The systems of a named suite; kept, since the oracle of a system without a closed form takes a while to find.
 
     Raises:
         AcboError: no such suite.

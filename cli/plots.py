@@ -201,6 +201,7 @@ def episode(system: System, r: MethodResults, index: int) -> str:
         time.set_yticks(range(len(used)), [names[i][:14] for i in used])
         time.set_ylim(-0.7, len(used) - 0.3)
         time.set_xlabel("intervention")
+        time.xaxis.get_major_locator().set_params(integer=True)
         figure.colorbar(marks, ax=time, label="value, standard units", pad=0.11)
         beside = time.twinx()
         beside.grid(False)

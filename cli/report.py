@@ -24,6 +24,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
 h1 { font-size: 1.7rem; margin: .5rem 0; } h2 { font-size: 1.3rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
 img { max-width: 100%; height: auto; display: block; margin: .4rem 0; }
+@media (max-width: 700px) { img.broad { max-width: none; width: 760px; } }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eee; }
@@ -40,9 +41,11 @@ _METRICS = (
 )  # fmt: skip
 
 
-def _image(svg: str, alt: str) -> str:
+def _image(svg: str, alt: str, broad: bool = True) -> str:
+    """A figure; a broad one keeps a readable width on a phone and scrolls sideways."""
     data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    image = f'<img class="{"broad" if broad else ""}" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<div class="wide">{image}</div>'
 
 
 def write_report(folders: list[Folder], path: Path) -> None:
@@ -168,11 +171,13 @@ def _policy_pictures(folder: Folder, policies: dict[str, Any]) -> list[str]:
             _image(plots.episode(system, r, index), "causal graph, interventions over time, and measured target")
         )
     parts.append(f'<div class="side"><div><h3>Values and outcomes, {html.escape(name)}</h3>')
-    parts.append(_image(plots.value_outcome(policies[name]), "value set against measured target") + "</div>")
+    parts.append(
+        _image(plots.value_outcome(policies[name]), "value set against measured target", broad=False) + "</div>"
+    )
     with_opinion = {n: r for n, r in policies.items() if r.parent_probability}
     parts.append("<div><h3>Which variables are parents?</h3>")
     parts.append(
-        _image(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head")
+        _image(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head", broad=False)
         + "</div></div>"
     )
     return parts

@@ -107,7 +107,7 @@ def test_evaluation_as_a_table_and_as_json(cli, trained, tmp_path):
     assert code == 0
     report = json.loads(out)
     assert list(report["suites"][0]["methods"]) == ["policy", "oracle"]
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == report and "evaluation.json" in err
+    assert json.loads((tmp_path / "summary.json").read_text()) == report and "summary.json" in err
 
 
 def test_info_is_something_to_paste(cli):
