@@ -164,7 +164,7 @@ def layer_checks() -> Iterator[Check]:
 SMALL = {
     "name": "verify",
     "seed": 7,
-    "total_episodes": 60,
+    "total_episodes": 60,  # ten iterations
     "batch_size": 6,
     "observations_per_episode": [3, 5],
     "interventions_per_episode": 3,
@@ -317,7 +317,6 @@ def verify_reference() -> list[Check]:
 FORWARD_TOLERANCE, BACKWARD_TOLERANCE, TRAINING_TOLERANCE = 1e-12, 1e-10, 1e-9
 # Float32 has 24 bits, 6e-8; a forward pass of a few hundred operations loses two digits, a backward pass one more.
 FORWARD_TOLERANCE_32, BACKWARD_TOLERANCE_32 = 1e-5, 1e-4
-TRAINING_ITERATIONS = 10
 
 
 def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:

@@ -23,7 +23,7 @@ from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
 from acbo_ref.policy import LOG_STD_BOUND
 
 Params = dict[str, Array]
-# Keys and values of every block over rows: (E, V, H, capacity, d) each.
+# Keys and values of every block over rows: (E, V, capacity, H, d) each.
 Cache = dict[str, Array]
 # Key under which `with_buffers` puts an int that is always 0.
 NEVER = "never"
@@ -219,6 +219,13 @@ def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array]:
 # ------------------------------------------------------------------------------------------------- one row at a time
 
 
+def _new_heads(params: Params, name: str, x: Array, num_heads: int) -> tuple[Array, Array, Array]:
+    """Queries, keys and values of N new rows (E, N, V, D) along the rows of each variable: (E, V, N, H, d) each."""
+    qkv = linear(params, f"{name}.attention.qkv", layer_norm(params, f"{name}.norm1", x))
+    q, k, v = (_heads(part, num_heads).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))
+    return q, k, v
+
+
 def read_observations(
     params: Params, config: PolicyConfig, channels: Array, observation_mask: Array, valid: Array, capacity: int
 ) -> Cache:
@@ -233,9 +240,7 @@ def read_observations(
         if i % 2 == 0:
             x = variable_block(params, name, x, valid, config.num_heads)
             continue
-        normed = layer_norm(params, f"{name}.norm1", x)
-        qkv = jnp.split(linear(params, f"{name}.attention.qkv", normed), 3, axis=-1)
-        q, k, v = (_heads(p, config.num_heads).swapaxes(1, 2) for p in qkv)
+        q, k, v = _new_heads(params, name, x, config.num_heads)
         room = ((0, 0), (0, 0), (0, capacity), (0, 0), (0, 0))
         cache[f"{i}.k"], cache[f"{i}.v"] = jnp.pad(k, room), jnp.pad(v, room)
         attended = _merge(attend(q, k, v, row_mask[:, None])).swapaxes(1, 2)
@@ -258,9 +263,7 @@ def read_row(
         if i % 2 == 0:
             x = variable_block(params, name, x, valid, config.num_heads)
             continue
-        normed = layer_norm(params, f"{name}.norm1", x)
-        qkv = jnp.split(linear(params, f"{name}.attention.qkv", normed), 3, axis=-1)
-        q, k, v = (_heads(p, config.num_heads).swapaxes(1, 2) for p in qkv)  # (E, V, 1, H, d)
+        q, k, v = _new_heads(params, name, x, config.num_heads)
         for key, new in ((f"{i}.k", k), (f"{i}.v", v)):
             cache[key] = jax.lax.dynamic_update_slice_in_dim(cache[key], new, position, axis=2)
         attended = _merge(attend(q, cache[f"{i}.k"], cache[f"{i}.v"], readable[:, None, None, :])).swapaxes(1, 2)
