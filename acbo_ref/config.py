@@ -47,6 +47,12 @@ class PolicyConfig:
     num_heads: int = _key("int", 4, "attention heads H; must divide hidden_dim", 1, 64)
     use_fixed_std: bool = _key("bool", True, "false: the policy learns a standard deviation per variable")
     fixed_std: float = _key("float", 1.5, "standard deviation of the proposed value, standard units", 1e-3, 10.0)
+    evidence: str = _key(
+        "choice",
+        "regression",
+        "further input channels: what least squares says of every variable so far, or nothing",
+        choices=("regression", "none"),
+    )
 
 
 @dataclass(frozen=True)

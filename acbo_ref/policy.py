@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.config import PolicyConfig
+from acbo_ref.evidence import EVIDENCE_CHANNELS
 from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import (
     MASKED,
@@ -54,6 +55,9 @@ from acbo_ref.randomness import Role, generator
 # outcomes far outside: their loss grows as (y / 20)^2 / 2, which matters with 2 or 3 observational rows, whose spread can be
 # far too small. The clipped gradient norm is what bounds their effect.
 LOG_STD_BOUND = 3.0
+# Value means stay within +-6, one standard unit beyond the ends of the domain: near enough that some draws of a group still
+# fall inside and differ, far enough that the ends themselves are played exactly.
+VALUE_MEAN_BOUND = 6.0
 # The last layer of a head starts so small that the first policy is close to uniform over variables and centred.
 HEAD_INIT_SCALE = 0.01
 VALUE_FEATURES = 6
@@ -92,6 +96,11 @@ class PolicyOutputs:
     outcome_hidden: Array
 
 
+def num_channels(config: PolicyConfig) -> int:
+    """C: the channels of history.py, and those of evidence.py where the config wants them."""
+    return CHANNELS + (EVIDENCE_CHANNELS if config.evidence == "regression" else 0)
+
+
 def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     """{name: shape} of every parameter, in a fixed order."""
     width, half = config.hidden_dim, config.hidden_dim // 2
@@ -105,7 +114,7 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
         shapes[name + ".scale"] = (width,)
         shapes[name + ".bias"] = (width,)
 
-    linear("embed", CHANNELS, width)
+    linear("embed", num_channels(config), width)
     for i in range(config.num_layers):
         norm(f"blocks.{i}.norm1")
         linear(f"blocks.{i}.attention.qkv", width, 3 * width)
@@ -214,6 +223,7 @@ def backward(params: Params, config: PolicyConfig, d_outputs: PolicyOutputs, cac
 def heads_forward(params: Params, config: PolicyConfig, h: Array, choosable: Array) -> tuple[PolicyOutputs, Any]:
     """Heads on h (E, K, V, D)."""
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
+    value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
     outcome_hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
     log_stds, bound_cache = None, None
@@ -222,18 +232,19 @@ def heads_forward(params: Params, config: PolicyConfig, h: Array, choosable: Arr
         log_stds = math.log(config.fixed_std) + bounded
     outputs = PolicyOutputs(
         logits=np.where(choosable[:, None], policy[..., 0], MASKED),
-        means=HALF_WIDTH * policy[..., 1],
+        means=value_mean,
         log_stds=log_stds,
         parent_logits=parent[..., 0],
         outcome_hidden=outcome_hidden,
     )
-    return outputs, (policy_cache, parent_cache, outcome_cache, bound_cache, choosable)
+    return outputs, (policy_cache, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
 
 
 def heads_backward(params: Params, d_outputs: PolicyOutputs, cache: Any, grads: Params) -> Array:
     """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
-    policy_cache, parent_cache, outcome_cache, bound_cache, choosable = cache
-    d_policy = [np.where(choosable[:, None], d_outputs.logits, 0.0), HALF_WIDTH * d_outputs.means]
+    policy_cache, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
+    d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, mean_cache)
+    d_policy = [np.where(choosable[:, None], d_outputs.logits, 0.0), d_mean]
     if d_outputs.log_stds is not None:
         d_policy.append(soft_bound_backward(d_outputs.log_stds, bound_cache))
     d_h = mlp_backward(

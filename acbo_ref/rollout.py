@@ -18,19 +18,11 @@ from numpy.typing import NDArray
 
 from acbo_ref import grpo
 from acbo_ref.config import Config
-from acbo_ref.history import (
-    HALF_WIDTH,
-    Task,
-    attention_mask,
-    observation_channels,
-    row_channels,
-    standard_units,
-    start_channels,
-    to_domain,
-)
+from acbo_ref.history import HALF_WIDTH, Task, attention_mask, to_domain
 from acbo_ref.layers import Params
 from acbo_ref.policy import Decoder, PolicyInputs, PolicyOutputs, heads_forward, outcome_forward
 from acbo_ref.randomness import Role, generator
+from acbo_ref.reading import Reading
 from acbo_ref.scm import SCMBatch, simulate
 
 Array = NDArray[Any]
@@ -144,19 +136,13 @@ def rollout(
     steps = noise.intervention.shape[1]
     each = np.arange(problems.shape[0])
     task = observe(problems, noise.observation, observation_mask)
-    location, scale = standard_units(task)
-    observations = observation_channels(task, location, scale).astype(dtype)
+    reading = Reading(task, config.policy.evidence, dtype)
+    location, scale = reading.location, reading.scale
+    observations = reading.observations()
     decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
     parent_mask = task.valid & ~task.is_target
     target_location, target_scale = location[each, task.target], scale[each, task.target]
-
-    def channels_of(rows: Array, variable: Array) -> Array:
-        """Rows (E, N, V) under interventions on `variable` (E, N) -> (E, N, V, C)."""
-        standard = np.where(task.valid[:, None], (rows - location[:, None]) / scale[:, None], 0.0)
-        intervened = np.arange(rows.shape[2]) == variable[..., None]
-        return row_channels(standard, task.is_target, intervened).astype(dtype)
-
-    later = [start_channels(task.is_target, dtype)]
+    later = [reading.start()]
     collected: dict[str, list[Array]] = {key: [] for key in _COLLECTED}
     for k in range(steps):
         h = decoder.append(later[-1])
@@ -170,14 +156,14 @@ def rollout(
         rows = simulate(problems, same_noise, draw_variable, raw_value)
         outcome = rows[each, :, task.target]
         draw_outcome = (outcome - target_location[:, None]) / target_scale[:, None]
-        candidates = channels_of(rows[:, :num_groups], variable)
         info_gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
+            candidates = np.stack([reading.peek(variable[:, g], rows[:, g]) for g in range(num_groups)], axis=1)
             info_gain = information_gain(params, config, decoder, outputs, candidates, task, parent_mask)
         is_parent = np.take_along_axis(problems.parents, variable, axis=1)
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
         rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
-        later.append(candidates[:, 0])
+        later.append(reading.append(variable[:, 0], rows[:, 0]))
         step = (
             variable,
             value,
@@ -278,10 +264,11 @@ class Session:
         self._params, self._config, self._task = params, config, task
         self._capacity, self._observed = capacity, 0
         self._dtype = params["embed.weight"].dtype
-        self._location, self._scale = standard_units(task)
-        observations = observation_channels(task, self._location, self._scale).astype(self._dtype)
+        self._reading = Reading(task, config.policy.evidence, self._dtype)
+        self._location, self._scale = self._reading.location, self._reading.scale
+        observations = self._reading.observations()
         self._decoder = Decoder(params, config.policy, observations, task.observation_mask, task.valid, capacity + 1)
-        self._h = self._decoder.append(start_channels(task.is_target, self._dtype))
+        self._h = self._decoder.append(self._reading.start())
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,).
@@ -292,10 +279,7 @@ class Session:
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._observed += 1
-        standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
-        intervened = np.arange(rows.shape[1]) == variable[:, None]
-        channels = row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0]
-        self._h = self._decoder.append(channels.astype(self._dtype))
+        self._h = self._decoder.append(self._reading.append(variable, rows))
 
     def decide(self, gumbel: Array | None = None, normal: Array | None = None, decision: str | None = None) -> Decision:
         """The next action of each system.

@@ -212,7 +212,7 @@ class Session:
             self._grid = jnp.asarray(SURROGATE_GRID, backend.dtype)
             self._no_gumbel = jnp.zeros((count, width), backend.dtype)
             self._no_normal = jnp.zeros(count, backend.dtype)
-            self._cache, self._h = episodes.open_session(
+            self._read = episodes.open_session(
                 self._params, self._network, standard.astype(backend.dtype), self._known, rounded
             )
 
@@ -223,11 +223,11 @@ class Session:
         self._step += 1
         standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
         with self._backend._precision():
-            self._cache, self._h = episodes.observe(
+            self._read = episodes.observe(
                 self._params,
                 self._network,
                 self._known,
-                self._cache,
+                self._read,
                 np.int32(self._step),
                 np.asarray(variable, np.int32),
                 standard.astype(self._backend.dtype),
@@ -241,7 +241,7 @@ class Session:
                 self._params,
                 self._network,
                 self._known,
-                self._h,
+                self._read.h,
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,

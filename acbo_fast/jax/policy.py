@@ -20,7 +20,7 @@ from jax import Array
 from acbo_ref.config import PolicyConfig
 from acbo_ref.history import HALF_WIDTH
 from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
-from acbo_ref.policy import LOG_STD_BOUND
+from acbo_ref.policy import LOG_STD_BOUND, VALUE_MEAN_BOUND
 
 Params = dict[str, Array]
 # Keys and values of every block over rows: (E, V, capacity, H, d) each.
@@ -195,15 +195,15 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array) -> O
         log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2])
     return Outputs(
         logits=jnp.where(choosable[:, None], policy[..., 0], MASKED),
-        means=HALF_WIDTH * policy[..., 1],
+        means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
         log_stds=log_stds,
         parent_logits=parent[..., 0],
         outcome_hidden=linear(params, "outcome_head.hidden", h),
     )
 
 
-def soft_bound(x: Array) -> Array:
-    return LOG_STD_BOUND * jnp.tanh(x / LOG_STD_BOUND)
+def soft_bound(x: Array, bound: float = LOG_STD_BOUND) -> Array:
+    return bound * jnp.tanh(x / bound)
 
 
 def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array]:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax import grpo, policy
-from acbo_fast.jax.history import attention_mask, row_channels, standard_units, start_channels
+from acbo_fast.jax import evidence, grpo, policy
+from acbo_fast.jax.history import attention_mask, standard_units
 from acbo_fast.jax.scm import Problems, simulate
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.history import HALF_WIDTH
@@ -83,15 +83,13 @@ def rollout(
     observed = simulate(problems, noise.observation, nothing, jnp.zeros((num_models, num_obs), dtype))
     location, scale = standard_units(observed, observation_mask, choosable, problems.low, problems.high)
 
-    def channels_of(rows: Array, intervened: Array) -> Array:
-        standard = jnp.where(valid[:, None], (rows - location[:, None]) / scale[:, None], 0)
-        return row_channels(standard, is_target, intervened)
+    columns = evidence.Columns(is_target, valid)
 
-    observations = jnp.where(
-        observation_mask[:, :, None, None],
-        channels_of(observed, jnp.zeros_like(observed, bool)),
-        row_channels(jnp.zeros_like(observed), is_target, jnp.zeros_like(observed, bool)),
-    )
+    def in_standard_units(rows: Array) -> Array:
+        return jnp.where(valid[:, None], (rows - location[:, None]) / scale[:, None], 0)
+
+    standard_observations = jnp.where(observation_mask[:, :, None], in_standard_units(observed), 0)
+    observations = evidence.observation_row_channels(network, standard_observations, columns)
     cache = policy.read_observations(params, network, observations, observation_mask, valid, steps + 1)
     row_index = jnp.arange(num_obs + steps + 1)
     seen = jnp.pad(observation_mask, ((0, 0), (0, steps + 1)))
@@ -103,8 +101,8 @@ def rollout(
         h, cache = policy.read_row(params, network, cache, position, readable, valid, channels)
         return policy.heads(params, network, h[:, None], choosable), cache
 
-    def play(carry: tuple[policy.Cache, Array], x: tuple[Any, ...]) -> tuple[Any, Any]:
-        cache, channels = carry
+    def play(carry: tuple[policy.Cache, evidence.Past, Array], x: tuple[Any, ...]) -> tuple[Any, Any]:
+        cache, past, channels = carry
         step, e, gumbel, normal, uniform = x
         outputs, cache = read(cache, step, channels)
         variable = (outputs.logits + gumbel).argmax(-1)
@@ -120,7 +118,7 @@ def rollout(
         outcome = jnp.take_along_axis(rows, problems.target[:, None, None], axis=2)[..., 0]
         target = problems.target[:, None]
         draw_outcome = (outcome - at_variable(location, target)) / at_variable(scale, target)
-        candidates = channels_of(rows[:, :group], jnp.arange(width) == variable[..., None])
+        candidates = in_standard_units(rows[:, :group])
         weights = config.reward
         rewards = weights.target * -draw_outcome[:, :group] / 5 + weights.parent * at_variable(
             problems.parents, variable
@@ -128,20 +126,24 @@ def rollout(
         if weights.info_gain > 0:
             before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
 
-            def after(candidate: Array) -> Array:
-                peeked, _ = read(cache, step + 1, candidate)
+            def after(candidate: tuple[Array, Array]) -> Array:
+                extended = evidence.append(past, num_obs + step, *candidate)
+                row = evidence.newest_row_channels(network, extended, num_obs + step, columns)
+                peeked, _ = read(cache, step + 1, row)
                 return grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask)
 
-            gain = before[:, None] - jax.lax.map(after, candidates.swapaxes(0, 1)).T
+            gain = before[:, None] - jax.lax.map(after, (variable.T, candidates.swapaxes(0, 1))).T
             rewards = rewards + weights.info_gain * gain
         record = (
             channels, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, raw[:, 0], outcome[:, 0]
         )  # fmt: skip
-        return (cache, candidates[:, 0]), record
+        past = evidence.append(past, num_obs + step, variable[:, 0], candidates[:, 0])
+        return (cache, past, evidence.newest_row_channels(network, past, num_obs + step, columns)), record
 
     by_step = tuple(jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.gumbel, noise.normal, noise.probe))
-    start = start_channels(is_target, dtype)
-    _, records = jax.lax.scan(play, (cache, start), (jnp.arange(steps), *by_step))
+    past = evidence.open_past(standard_observations, observation_mask, steps)
+    start = evidence.start_row_channels(network, past, columns)
+    _, records = jax.lax.scan(play, (cache, past, start), (jnp.arange(steps), *by_step))
     later, *rest = (jnp.swapaxes(a, 0, 1) for a in records)
     variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, applied, outcome = rest
     inputs = policy.Inputs(
@@ -165,15 +167,26 @@ class Known(NamedTuple):
     choosable: Array
 
 
+class Read(NamedTuple):
+    """Where a session stands: caches, the rows read, and h (E, V, D) of the newest."""
+
+    cache: policy.Cache
+    past: evidence.Past
+    h: Array
+
+
 @partial(jax.jit, static_argnames=("network", "capacity"))
 def open_session(
     params: policy.Params, network: PolicyConfig, observations: Array, known: Known, capacity: int
-) -> tuple[policy.Cache, Array]:
-    """Caches and h after the observational rows (standard units, padded to a fixed number) and the start row."""
-    channels = row_channels(observations, known.is_target, jnp.zeros_like(observations, bool))
+) -> Read:
+    """State after the observational rows (standard units, padded to a fixed number) and the start row."""
+    columns = evidence.Columns(known.is_target, known.valid)
+    channels = evidence.observation_row_channels(network, observations, columns)
     cache = policy.read_observations(params, network, channels, known.observation_mask, known.valid, capacity + 1)
-    h, cache = _append(params, network, known, cache, 0, start_channels(known.is_target, observations.dtype))
-    return cache, h
+    past = evidence.open_past(observations, known.observation_mask, capacity)
+    start = evidence.start_row_channels(network, past, columns)
+    h, cache = _append(params, network, known, cache, 0, start)
+    return Read(cache, past, h)
 
 
 def _append(
@@ -187,20 +200,23 @@ def _append(
     return policy.read_row(params, network, cache, num_obs + step, readable, known.valid, channels)
 
 
-@partial(jax.jit, static_argnames=("network",), donate_argnames=("cache",))
+@partial(jax.jit, static_argnames=("network",), donate_argnames=("read",))
 def observe(
     params: policy.Params,
     network: PolicyConfig,
     known: Known,
-    cache: policy.Cache,
+    read: Read,
     step: Array,
     variable: Array,
     rows: Array,
-) -> tuple[policy.Cache, Array]:
-    """Caches and h after the rows (E, V), standard units, of intervention number `step` (from 1)."""
-    intervened = jnp.arange(rows.shape[1]) == variable[:, None]
-    h, cache = _append(params, network, known, cache, step, row_channels(rows, known.is_target, intervened))
-    return cache, h
+) -> Read:
+    """State after the rows (E, V), standard units, of intervention number `step` (from 1)."""
+    position = known.observation_mask.shape[1] + step - 1
+    past = evidence.append(read.past, position, variable, rows)
+    columns = evidence.Columns(known.is_target, known.valid)
+    channels = evidence.newest_row_channels(network, past, position, columns)
+    h, cache = _append(params, network, known, read.cache, step, channels)
+    return Read(cache, past, h)
 
 
 class Decided(NamedTuple):

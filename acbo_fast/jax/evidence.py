@@ -1,0 +1,112 @@
+"""Twin of acbo_ref/evidence.py: the regressions of the rows read so far, as traced functions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_fast.jax.history import row_channels, start_channels
+from acbo_ref.config import PolicyConfig
+from acbo_ref.evidence import EVIDENCE_CHANNELS, INTERVENTIONAL_PENALTY, JOINT_PENALTY, MARGINAL_PENALTY, VARIANCE_ROWS
+from acbo_ref.history import HALF_WIDTH
+
+
+class Past(NamedTuple):
+    """Rows read so far, in arrays of fixed capacity N: standard (E, N, V), which variable was set (E, N), -1 for none,
+    and which rows count (E, N)."""
+
+    standard: Array
+    variable: Array
+    seen: Array
+
+
+class Columns(NamedTuple):
+    """What is known of the variables: is_target (E, V), valid (E, V)."""
+
+    is_target: Array
+    valid: Array
+
+
+def open_past(standard: Array, observation_mask: Array, capacity: int) -> Past:
+    """The observational rows (E, O, V), zero where they do not count, and room for `capacity` more."""
+    room = ((0, 0), (0, capacity))
+    nothing = jnp.full((standard.shape[0], standard.shape[1] + capacity), -1)
+    return Past(jnp.pad(standard, (*room, (0, 0))), nothing, jnp.pad(observation_mask, room))
+
+
+def append(past: Past, position: Any, variable: Array, standard: Array) -> Past:
+    """The past with one more row (E, V), in which `variable` (E,) was set, at `position`."""
+    return Past(
+        past.standard.at[:, position].set(standard),
+        past.variable.at[:, position].set(variable.astype(past.variable.dtype)),
+        past.seen.at[:, position].set(True),
+    )
+
+
+def observation_row_channels(network: PolicyConfig, standard: Array, columns: Columns) -> Array:
+    """(E, O, V, C) of observational rows, standard units, zero where they do not count; they carry no evidence."""
+    channels = row_channels(standard, columns.is_target, jnp.zeros_like(standard, bool))
+    if network.evidence == "none":
+        return channels
+    return jnp.pad(channels, ((0, 0), (0, 0), (0, 0), (0, EVIDENCE_CHANNELS)))
+
+
+def start_row_channels(network: PolicyConfig, past: Past, columns: Columns) -> Array:
+    """(E, V, C) of the start row."""
+    return _with_evidence(network, start_channels(columns.is_target, past.standard.dtype), past, columns)
+
+
+def newest_row_channels(network: PolicyConfig, past: Past, position: Any, columns: Columns) -> Array:
+    """(E, V, C) of the intervention row at `position`, the last that counts."""
+    intervened = past.variable[:, position, None] == jnp.arange(columns.valid.shape[1])
+    channels = row_channels(past.standard[:, position], columns.is_target, intervened)
+    return _with_evidence(network, channels, past, columns)
+
+
+def _with_evidence(network: PolicyConfig, channels: Array, past: Past, columns: Columns) -> Array:
+    if network.evidence == "none":
+        return channels
+    return jnp.concatenate([channels, evidence_channels(past, columns)], -1)
+
+
+def evidence_channels(past: Past, columns: Columns) -> Array:
+    """(E, V, F); see acbo_ref.evidence.evidence_channels."""
+    standard, dtype = past.standard, past.standard.dtype
+    width = standard.shape[2]
+    u = standard / HALF_WIDTH
+    y = jnp.where(columns.is_target[:, None], standard, 0).sum(2, keepdims=True)
+    observed = (past.seen & (past.variable < 0))[..., None].astype(dtype)
+    own = (past.seen[..., None] & (past.variable[..., None] == jnp.arange(width))).astype(dtype)
+
+    def centred(x: Array, weight: Array) -> Array:
+        total = jnp.maximum(weight.sum(1), 1)
+        return x - ((weight * x).sum(1) / total)[:, None]
+
+    weight = observed + own
+    du, dy = centred(u, weight), centred(y, weight)
+    precision = (weight * jnp.square(du)).sum(1) + MARGINAL_PENALTY
+    marginal = (weight * du * dy).sum(1) / precision
+    residual = (weight * jnp.square(dy - marginal[:, None] * du)).sum(1)
+    variance = (residual + VARIANCE_ROWS) / (jnp.maximum(weight.sum(1), 1) + VARIANCE_ROWS)
+
+    du, dy = centred(u, observed), centred(y, observed)
+    own_precision = (own * jnp.square(du)).sum(1) + INTERVENTIONAL_PENALTY
+    interventional = (own * du * dy).sum(1) / own_precision
+
+    columns_used = columns.valid & ~columns.is_target
+    seen = past.seen[..., None].astype(dtype)
+    rows = jnp.maximum(seen.sum(1), 1)
+    du, dy = seen * centred(u, seen), seen * centred(y, seen)
+    spread = jnp.sqrt(jnp.square(du).sum(1) / rows)
+    spread = jnp.where(columns_used & (spread > 1e-6), spread, jnp.inf)
+    scaled = du / spread[:, None]
+    gram = jnp.einsum("env,enw->evw", scaled, scaled) + JOINT_PENALTY * jnp.eye(width, dtype=dtype)
+    right = jnp.einsum("env,en->ev", scaled, dy[..., 0])
+    factor = jax.scipy.linalg.cho_factor(gram)
+    direct = jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0] / spread
+
+    channels = [marginal, jnp.sqrt(variance / precision), interventional, jax.lax.rsqrt(own_precision), direct]
+    return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)
