@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.config import PolicyConfig
-from acbo_ref.evidence import EVIDENCE_CHANNELS
+from acbo_ref.evidence import EVIDENCE_CHANNELS, RESIDUAL_FEATURES, RESIDUAL_START, residual_features
 from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import (
     MASKED,
@@ -125,6 +125,8 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     norm("final_norm")
     linear("policy_head.hidden", width, half)
     linear("policy_head.out", half, 2 if config.use_fixed_std else 3)
+    if config.evidence == "regression":
+        shapes["policy_head.residual.weight"] = (RESIDUAL_FEATURES, 2 if config.use_fixed_std else 3)
     linear("parent_head.hidden", width, half)
     linear("parent_head.out", half, 1)
     linear("outcome_head.hidden", width, half)
@@ -139,7 +141,11 @@ def init_params(config: PolicyConfig, seed: int, dtype: Any = np.float64) -> Par
     rng = generator(seed, Role.PARAMETERS)
     params: Params = {}
     for name, shape in parameter_shapes(config).items():
-        if name.endswith(".weight"):
+        if name == "policy_head.residual.weight":
+            value = np.zeros(shape)
+            for column, (row, weight) in enumerate(RESIDUAL_START.values()):
+                value[row, column] = weight
+        elif name.endswith(".weight"):
             scale = 1.0 / np.sqrt(shape[0])
             if name.endswith(("attention.out.weight", "mlp.down.weight")):
                 scale /= np.sqrt(2.0 * config.num_layers)
@@ -202,7 +208,7 @@ def forward(
         x, cache = block_forward(params, i, x, masks[i % 2], config.num_heads)
         block_caches.append(cache)
     h, norm_cache = layer_norm_forward(params, "final_norm", x[:, -num_decisions:])
-    outputs, head_caches = heads_forward(params, config, h, inputs.choosable)
+    outputs, head_caches = heads_forward(params, config, h, inputs.choosable, inputs.channels[:, -num_decisions:])
     return outputs, (embed_cache, block_caches, norm_cache, head_caches, x.shape)
 
 
@@ -220,9 +226,15 @@ def backward(params: Params, config: PolicyConfig, d_outputs: PolicyOutputs, cac
 # ------------------------------------------------------------------------------------------------------ heads
 
 
-def heads_forward(params: Params, config: PolicyConfig, h: Array, choosable: Array) -> tuple[PolicyOutputs, Any]:
-    """Heads on h (E, K, V, D)."""
+def heads_forward(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array
+) -> tuple[PolicyOutputs, Any]:
+    """Heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
+    features = None
+    if config.evidence == "regression":
+        features = residual_features(channels[..., CHANNELS:])
+        policy = policy + features @ params["policy_head.residual.weight"]
     value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
     outcome_hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
@@ -237,19 +249,21 @@ def heads_forward(params: Params, config: PolicyConfig, h: Array, choosable: Arr
         parent_logits=parent[..., 0],
         outcome_hidden=outcome_hidden,
     )
-    return outputs, (policy_cache, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
+    return outputs, (policy_cache, features, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
 
 
 def heads_backward(params: Params, d_outputs: PolicyOutputs, cache: Any, grads: Params) -> Array:
     """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
-    policy_cache, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
+    policy_cache, features, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
     d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, mean_cache)
     d_policy = [np.where(choosable[:, None], d_outputs.logits, 0.0), d_mean]
     if d_outputs.log_stds is not None:
         d_policy.append(soft_bound_backward(d_outputs.log_stds, bound_cache))
-    d_h = mlp_backward(
-        params, "policy_head.hidden", "policy_head.out", np.stack(d_policy, axis=-1), policy_cache, grads
-    )
+    d_out = np.stack(d_policy, axis=-1)
+    if features is not None:
+        flat_features, flat_d = features.reshape(-1, features.shape[-1]), d_out.reshape(-1, d_out.shape[-1])
+        accumulate(grads, "policy_head.residual.weight", flat_features.T @ flat_d)
+    d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, policy_cache, grads)
     d_parent = d_outputs.parent_logits[..., None]
     d_h = d_h + mlp_backward(params, "parent_head.hidden", "parent_head.out", d_parent, parent_cache, grads)
     return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome_hidden, outcome_cache, grads)

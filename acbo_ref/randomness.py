@@ -31,6 +31,7 @@ class Role(IntEnum):
     BASELINE = 11
     BOOTSTRAP = 12
     VERIFY = 13
+    SCORING_NOISE = 14
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

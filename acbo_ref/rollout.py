@@ -2,10 +2,12 @@
 
 An iteration collects E whole episodes with the current parameters. In each state G candidates are drawn from the policy
 and scored in the simulator on the same exogenous noise (common random numbers); the committed row is that of candidate 0,
-an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only.
+an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only. With
+`reward.noise_draws` M > 1 a candidate's reward is its mean over that noise and M - 1 further draws, again the same for the whole
+group: a less noisy judge in training, where the simulator is free; the policy sees none of those rows.
 
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs in its own dtype.
-Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, V variables.
+Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, M noise draws, V variables.
 """
 
 from __future__ import annotations
@@ -35,12 +37,13 @@ SURROGATE_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
 class EpisodeNoise:
     """Every random number of E episodes.
 
-    Shapes: observation (E, O, V) and intervention (E, K, V), standard normal; gumbel (E, K, G, V); normal (E, K, G);
-    probe (E, K, P, 2) uniform in [0, 1): which variable, which value.
+    Shapes: observation (E, O, V), intervention (E, K, V) and scoring (E, K, M - 1, V), standard normal; gumbel (E, K, G, V);
+    normal (E, K, G); probe (E, K, P, 2) uniform in [0, 1): which variable, which value.
     """
 
     observation: Array
     intervention: Array
+    scoring: Array
     gumbel: Array
     normal: Array
     probe: Array
@@ -54,6 +57,9 @@ def draw_noise(config: Config, iteration: int, num_observations: int, num_variab
     return EpisodeNoise(
         observation=exogenous.standard_normal((e, num_observations, v)),
         intervention=exogenous.standard_normal((e, k, v)),
+        scoring=generator(config.seed, Role.SCORING_NOISE, iteration).standard_normal(
+            (e, k, config.reward.noise_draws - 1, v)
+        ),
         gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
         normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
         probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
@@ -146,7 +152,7 @@ def rollout(
     collected: dict[str, list[Array]] = {key: [] for key in _COLLECTED}
     for k in range(steps):
         h = decoder.append(later[-1])
-        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable)
+        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, later[-1][:, None])
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
         probe_variable, probe_value = probe_actions(noise.probe[:, k], task.manipulable)
         draw_variable = np.concatenate([variable, probe_variable], axis=1)
@@ -156,13 +162,17 @@ def rollout(
         rows = simulate(problems, same_noise, draw_variable, raw_value)
         outcome = rows[each, :, task.target]
         draw_outcome = (outcome - target_location[:, None]) / target_scale[:, None]
+        judged = _mean_outcome(
+            problems, noise.scoring[:, k], variable, raw_value[:, :num_groups], outcome[:, :num_groups]
+        )
+        judged = (judged - target_location[:, None]) / target_scale[:, None]
         info_gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
             candidates = np.stack([reading.peek(variable[:, g], rows[:, g]) for g in range(num_groups)], axis=1)
             info_gain = information_gain(params, config, decoder, outputs, candidates, task, parent_mask)
         is_parent = np.take_along_axis(problems.parents, variable, axis=1)
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
-        rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
+        rewards = grpo.reward(judged, is_parent, info_gain, weights)
         later.append(reading.append(variable[:, 0], rows[:, 0]))
         step = (
             variable,
@@ -196,6 +206,22 @@ _COLLECTED = (
 )  # fmt: skip
 
 
+def _mean_outcome(problems: SCMBatch, noise: Array, variable: Array, value: Array, first: Array) -> Array:
+    """(E, G) mean raw target of candidates over M noise draws: `first` (E, G) is that of the committed noise, the others are
+    in `noise` (E, M - 1, V)."""
+    more, candidates = noise.shape[1], variable.shape[1]
+    if more == 0:
+        return first
+    rows = simulate(
+        problems,
+        np.repeat(noise, candidates, axis=1),  # draw by draw, each for all candidates
+        np.tile(variable, (1, more)),
+        np.tile(value, (1, more)),
+    )
+    outcome = rows[np.arange(len(rows)), :, problems.target].reshape(-1, more, candidates)
+    return np.asarray((first + outcome.sum(axis=1)) / (more + 1))
+
+
 def draw_candidates(
     outputs: PolicyOutputs, gumbel: Array, normal: Array, fixed_std: float
 ) -> tuple[Array, Array, Array]:
@@ -227,7 +253,8 @@ def information_gain(
     before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
     after = []
     for g in range(candidates.shape[1]):
-        peeked, _ = heads_forward(params, config.policy, decoder.peek(candidates[:, g])[:, None], task.manipulable)
+        row = candidates[:, g]
+        peeked, _ = heads_forward(params, config.policy, decoder.peek(row)[:, None], task.manipulable, row[:, None])
         after.append(grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask))
     return np.asarray(before[:, None] - np.stack(after, axis=1))
 
@@ -268,7 +295,8 @@ class Session:
         self._location, self._scale = self._reading.location, self._reading.scale
         observations = self._reading.observations()
         self._decoder = Decoder(params, config.policy, observations, task.observation_mask, task.valid, capacity + 1)
-        self._h = self._decoder.append(self._reading.start())
+        self._row = self._reading.start()
+        self._h = self._decoder.append(self._row)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,).
@@ -279,7 +307,8 @@ class Session:
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._observed += 1
-        self._h = self._decoder.append(self._reading.append(variable, rows))
+        self._row = self._reading.append(variable, rows)
+        self._h = self._decoder.append(self._row)
 
     def decide(self, gumbel: Array | None = None, normal: Array | None = None, decision: str | None = None) -> Decision:
         """The next action of each system.
@@ -289,7 +318,7 @@ class Session:
             decision: "policy" or "surrogate"; default the configured one.
         """
         task, policy = self._task, self._config.policy
-        outputs, _ = heads_forward(self._params, policy, self._h[:, None], task.manipulable)
+        outputs, _ = heads_forward(self._params, policy, self._h[:, None], task.manipulable, self._row[:, None])
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         if (decision or self._config.decision) == "surrogate":
             variable, standard = self._lowest_predicted(outputs.outcome_hidden[:, 0])

@@ -290,7 +290,9 @@ def invariant_checks(config: Config) -> Iterator[Check]:
         state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps
     )
     h = np.stack([decoder.append(channels[:, num_obs + k]) for k in range(steps)], axis=1)
-    stepwise, _ = policy.heads_forward(state.params, config.policy, h, t.inputs.choosable)
+    stepwise, _ = policy.heads_forward(
+        state.params, config.policy, h, t.inputs.choosable, channels[:, num_obs:]
+    )
     for name in ("logits", "means", "parent_logits", "outcome_hidden"):
         yield Check(
             "decoding",
@@ -329,7 +331,7 @@ def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:
         "learned std, info gain": small_config(
             dtype="float64",
             policy={"use_fixed_std": False},
-            reward={"info_gain": 0.3},
+            reward={"info_gain": 0.3, "noise_draws": 3},
             grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3},
         ),
     }

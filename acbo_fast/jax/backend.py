@@ -241,6 +241,7 @@ class Session:
                 self._params,
                 self._network,
                 self._known,
+                self._read.row,
                 self._read.h,
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),

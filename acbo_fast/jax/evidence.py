@@ -10,7 +10,14 @@ from jax import Array
 
 from acbo_fast.jax.history import row_channels, start_channels
 from acbo_ref.config import PolicyConfig
-from acbo_ref.evidence import EVIDENCE_CHANNELS, INTERVENTIONAL_PENALTY, JOINT_PENALTY, MARGINAL_PENALTY, VARIANCE_ROWS
+from acbo_ref.evidence import (
+    DIRECTION_SLOPE,
+    EVIDENCE_CHANNELS,
+    INTERVENTIONAL_PENALTY,
+    JOINT_PENALTY,
+    MARGINAL_PENALTY,
+    VARIANCE_ROWS,
+)
 from acbo_ref.history import HALF_WIDTH
 
 
@@ -70,6 +77,13 @@ def _with_evidence(network: PolicyConfig, channels: Array, past: Past, columns: 
     if network.evidence == "none":
         return channels
     return jnp.concatenate([channels, evidence_channels(past, columns)], -1)
+
+
+def residual_features(evidence: Array) -> Array:
+    """(..., F) -> (..., RESIDUAL_FEATURES); see acbo_ref.evidence.residual_features."""
+    marginal, interventional, direct = evidence[..., 0:1], evidence[..., 2:3], evidence[..., 4:5]
+    directions = [jnp.tanh(DIRECTION_SLOPE * x) for x in (marginal, interventional)]
+    return jnp.concatenate([evidence, *map(abs, (marginal, interventional, direct)), *directions], -1)
 
 
 def evidence_channels(past: Past, columns: Columns) -> Array:

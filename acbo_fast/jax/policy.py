@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from acbo_fast.jax.evidence import residual_features
 from acbo_ref.config import PolicyConfig
-from acbo_ref.history import HALF_WIDTH
+from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
 from acbo_ref.policy import LOG_STD_BOUND, VALUE_MEAN_BOUND
 
@@ -183,12 +184,16 @@ def forward(params: Params, config: PolicyConfig, inputs: Inputs, num_decisions:
             x = row_block(params, name, x, row_mask, config.num_heads, num_decisions if i == last else x.shape[1])
         else:
             x = variable_block(params, name, x[:, -num_decisions:] if i == last else x, valid, config.num_heads)
-    return heads(params, config, layer_norm(params, "final_norm", x), inputs.choosable)
+    return heads(
+        params, config, layer_norm(params, "final_norm", x), inputs.choosable, inputs.channels[:, -num_decisions:]
+    )
 
 
-def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array) -> Outputs:
-    """The heads on h (E, K, V, D)."""
+def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array) -> Outputs:
+    """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
     policy = mlp(params, "policy_head.hidden", "policy_head.out", h)
+    if config.evidence == "regression":
+        policy = policy + residual_features(channels[..., CHANNELS:]) @ params["policy_head.residual.weight"]
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
     log_stds = None
     if not config.use_fixed_std:

@@ -24,6 +24,7 @@ class Noise(NamedTuple):
 
     observation: Array
     intervention: Array
+    scoring: Array
     gumbel: Array
     normal: Array
     probe: Array
@@ -99,11 +100,11 @@ def rollout(
         position = num_obs + step
         readable = seen | ((row_index >= num_obs) & (row_index <= position))
         h, cache = policy.read_row(params, network, cache, position, readable, valid, channels)
-        return policy.heads(params, network, h[:, None], choosable), cache
+        return policy.heads(params, network, h[:, None], choosable, channels[:, None]), cache
 
     def play(carry: tuple[policy.Cache, evidence.Past, Array], x: tuple[Any, ...]) -> tuple[Any, Any]:
         cache, past, channels = carry
-        step, e, gumbel, normal, uniform = x
+        step, e, scoring, gumbel, normal, uniform = x
         outputs, cache = read(cache, step, channels)
         variable = (outputs.logits + gumbel).argmax(-1)
         std = fixed_std if outputs.log_stds is None else jnp.exp(at_variable(outputs.log_stds[:, 0], variable))
@@ -120,7 +121,15 @@ def rollout(
         draw_outcome = (outcome - at_variable(location, target)) / at_variable(scale, target)
         candidates = in_standard_units(rows[:, :group])
         weights = config.reward
-        rewards = weights.target * -draw_outcome[:, :group] / 5 + weights.parent * at_variable(
+        judged = outcome[:, :group]
+        if more := scoring.shape[1]:
+            again = simulate(
+                problems, jnp.repeat(scoring, group, 1), jnp.tile(variable, (1, more)), jnp.tile(raw[:, :group], (1, more))
+            )
+            outcomes = jnp.take_along_axis(again, problems.target[:, None, None], axis=2)[..., 0]
+            judged = (judged + outcomes.reshape(num_models, more, group).sum(1)) / (more + 1)
+        judged = (judged - at_variable(location, target)) / at_variable(scale, target)
+        rewards = weights.target * -judged / 5 + weights.parent * at_variable(
             problems.parents, variable
         )
         if weights.info_gain > 0:
@@ -140,7 +149,7 @@ def rollout(
         past = evidence.append(past, num_obs + step, variable[:, 0], candidates[:, 0])
         return (cache, past, evidence.newest_row_channels(network, past, num_obs + step, columns)), record
 
-    by_step = tuple(jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.gumbel, noise.normal, noise.probe))
+    by_step = tuple(jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe))
     past = evidence.open_past(standard_observations, observation_mask, steps)
     start = evidence.start_row_channels(network, past, columns)
     _, records = jax.lax.scan(play, (cache, past, start), (jnp.arange(steps), *by_step))
@@ -168,10 +177,11 @@ class Known(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Where a session stands: caches, the rows read, and h (E, V, D) of the newest."""
+    """Where a session stands: caches, the rows read, and of the newest its channels (E, V, C) and h (E, V, D)."""
 
     cache: policy.Cache
     past: evidence.Past
+    row: Array
     h: Array
 
 
@@ -186,7 +196,7 @@ def open_session(
     past = evidence.open_past(observations, known.observation_mask, capacity)
     start = evidence.start_row_channels(network, past, columns)
     h, cache = _append(params, network, known, cache, 0, start)
-    return Read(cache, past, h)
+    return Read(cache, past, start, h)
 
 
 def _append(
@@ -216,7 +226,7 @@ def observe(
     columns = evidence.Columns(known.is_target, known.valid)
     channels = evidence.newest_row_channels(network, past, position, columns)
     h, cache = _append(params, network, known, read.cache, step, channels)
-    return Read(cache, past, h)
+    return Read(cache, past, channels, h)
 
 
 class Decided(NamedTuple):
@@ -235,6 +245,7 @@ def decide(
     params: policy.Params,
     network: PolicyConfig,
     known: Known,
+    row: Array,
     h: Array,
     gumbel: Array,
     normal: Array,
@@ -242,7 +253,7 @@ def decide(
     by_surrogate: bool,
 ) -> Decided:
     """The next action of each system; zero gumbel and normal make it deterministic."""
-    outputs = policy.heads(params, network, h[:, None], known.choosable)
+    outputs = policy.heads(params, network, h[:, None], known.choosable, row[:, None])
     logits, hidden = outputs.logits[:, 0], outputs.outcome_hidden[:, 0]
     num_episodes, width = logits.shape
     if by_surrogate:
