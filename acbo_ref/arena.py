@@ -16,8 +16,10 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -186,7 +188,7 @@ def _run(
             yield keep(cell, cell.run(backend, state))
         return
     # "spawn": a forked copy of a process with an accelerator's threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _single_threaded_children(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
             # the longest first: many variables, slow methods
             apart.sort(key=lambda c: (c.method not in ("gp", "optuna"), c.suite != "wide"))
@@ -200,6 +202,19 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes started inside read these variables before they load NumPy: one thread of linear algebra for each, or as many
+    again as there are cores would compete in every one. What the user has set stays."""
+    added = [name for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 # ---------------------------------------------------------------------------------------------------- the folder

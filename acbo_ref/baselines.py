@@ -221,13 +221,13 @@ class GaussianProcess:
     """One Gaussian process a variable, expected improvement (Jones et al. 1998, eq. 15); needs scikit-learn.
 
     Each process models the target under do(X_i = v) from the rows in which X_i was set, around the observational mean, with a
-    squared-exponential kernel and noise, all hyperparameters by marginal likelihood once there are three rows. Improvement is
-    counted from the lowest posterior mean among the actions tried; a variable not tried yet has its prior. Recommends the
-    tried action of lowest posterior mean.
+    Matern-5/2 kernel and noise (Snoek et al. 2012), all hyperparameters by marginal likelihood within bounds once there are five
+    rows. Improvement is counted from the lowest posterior mean among the actions tried; a variable not tried yet has its prior.
+    Recommends the tried action of lowest posterior mean.
     """
 
     _GRID = 101
-    _MIN_ROWS = 3
+    _MIN_ROWS = 5
 
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         import_extra("sklearn", "gp")
@@ -274,9 +274,9 @@ class GaussianProcess:
         """Posterior mean and standard deviation of the noise-free target on the grid, standard units."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        kernel = ConstantKernel(1.0, (1e-2, 1e4)) * RBF(0.5, (0.02, 5.0)) + WhiteKernel(1.0, (1e-4, 1e2))
+        kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.3, (0.05, 2.0), nu=2.5) + WhiteKernel(0.5, (0.01, 4.0))
         optimizer = "fmin_l_bfgs_b" if len(u) >= self._MIN_ROWS else None
         model = GaussianProcessRegressor(kernel, optimizer=optimizer)
         with warnings.catch_warnings():

@@ -13,12 +13,15 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
                            its error 1 / sqrt(sum du^2 + l2), where du and dy are deviations from that mean
     direct effect          coefficient of u_i in the ridge regression of y on all variables together over all rows: nobody
                            sets the target, so its mechanism is the same in all of them
+    spread                 standard deviation of the standard value over the observational rows: how far the variable
+                           moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
-The policy head is a residual on top of least squares (Silver et al. 2018, "Residual Policy Learning"): features of this evidence
-also go straight to its outputs, with weights that start as "play the end that the largest marginal effect recommends" and
-are trained like all others. So training begins where ten lines of least squares end.
+The policy and outcome heads are residuals on top of least squares (Silver et al. 2018, "Residual Policy Learning"): features of
+this evidence also go straight to their outputs, with weights that start as "play the end that the largest marginal effect
+recommends" and "the target moves along the marginal effect", and are trained like all others. So training begins where ten
+lines of least squares end.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
 Letters: E episodes, N rows, V variables, F channels.
@@ -31,11 +34,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acbo_ref.history import HALF_WIDTH
+from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 Array = NDArray[Any]
 
-EVIDENCE_CHANNELS = 5
+EVIDENCE_CHANNELS = 6
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and of the joint one, in
 # rows of unit variance.
 MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0
@@ -55,6 +58,15 @@ def residual_features(evidence: Array) -> Array:
     tanh(6 x) of the marginal and the interventional one."""
     effects = evidence[..., [0, 2, 4]]
     return np.concatenate([evidence, np.abs(effects), np.tanh(DIRECTION_SLOPE * effects[..., :2])], axis=-1)
+
+
+# Starting weights of the marginal, interventional and direct effect in the slope of the predicted outcome.
+SLOPE_START = (1.0, 0.0, 0.0)
+
+
+def slope_features(evidence: Array) -> Array:
+    """(..., F) evidence channels -> (..., 3): the three effects themselves, softly bounded by OUTCOME_BOUND."""
+    return np.asarray(OUTCOME_BOUND * np.tanh(np.sinh(evidence[..., [0, 2, 4]]) / OUTCOME_BOUND))
 
 
 def evidence_channels(standard: Array, variable: Array, seen: Array, target: Array, valid: Array) -> Array:
@@ -85,13 +97,14 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     count = np.maximum(observed.sum(axis=1), 1.0)
     du = u - ((observed * u).sum(axis=1) / count)[:, None]
     dy = y - ((observed * y).sum(axis=1) / count)[:, None]
+    spread = HALF_WIDTH * np.sqrt((observed * du * du).sum(axis=1) / count)
     precision = (own * du * du).sum(axis=1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(axis=1) / precision
     interventional_error = 1.0 / np.sqrt(precision)
 
     direct = _joint_regression(u, y, seen, target, valid)
     channels = np.arcsinh(
-        np.stack([marginal, marginal_error, interventional, interventional_error, direct], axis=-1)
+        np.stack([marginal, marginal_error, interventional, interventional_error, direct, spread], axis=-1)
     )
     counts = valid & (np.arange(width) != target[:, None])
     return np.asarray(np.where(counts[:, :, None], channels, 0.0))

@@ -28,6 +28,9 @@ Array = NDArray[Any]
 CHANNELS = 4
 # Half the width of a domain in standard units, and the number that standard values are divided by.
 HALF_WIDTH = 5.0
+# Outcomes count in rewards and losses as if they lay at most so many standard units away: the spread of two or three rows can
+# be a hundred times too small, and a handful of such episodes would outweigh all others.
+OUTCOME_BOUND = 15.0
 # A location-scale map needs a positive scale: a column that does not vary gets scale 1. Its computed standard deviation is
 # then rounding, a few units in the last place of its largest entry.
 ROUNDING_UNITS = 16

@@ -26,7 +26,14 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.config import PolicyConfig
-from acbo_ref.evidence import EVIDENCE_CHANNELS, RESIDUAL_FEATURES, RESIDUAL_START, residual_features
+from acbo_ref.evidence import (
+    EVIDENCE_CHANNELS,
+    RESIDUAL_FEATURES,
+    RESIDUAL_START,
+    SLOPE_START,
+    residual_features,
+    slope_features,
+)
 from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import (
     MASKED,
@@ -84,8 +91,8 @@ class PolicyInputs:
 class PolicyOutputs:
     """What the heads say at K decisions; also used for the gradients with respect to each of these.
 
-    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2), the part of the outcome
-    head's hidden layer that does not depend on the value. Logits of variables that cannot be chosen are MASKED.
+    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 1), the part of the
+    outcome head's hidden layer that does not depend on the value, and the slope that least squares gives it. Logits of variables that cannot be chosen are MASKED.
     `log_stds` is None with a fixed standard deviation.
     """
 
@@ -130,6 +137,8 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     linear("parent_head.hidden", width, half)
     linear("parent_head.out", half, 1)
     linear("outcome_head.hidden", width, half)
+    if config.evidence == "regression":
+        shapes["outcome_head.slope.weight"] = (len(SLOPE_START), 1)
     shapes["outcome_head.value.weight"] = (VALUE_FEATURES, half)
     linear("outcome_head.out", half, 2)
     return shapes
@@ -145,6 +154,8 @@ def init_params(config: PolicyConfig, seed: int, dtype: Any = np.float64) -> Par
             value = np.zeros(shape)
             for column, (row, weight) in enumerate(RESIDUAL_START.values()):
                 value[row, column] = weight
+        elif name == "outcome_head.slope.weight":
+            value = np.array(SLOPE_START)[:, None]
         elif name.endswith(".weight"):
             scale = 1.0 / np.sqrt(shape[0])
             if name.endswith(("attention.out.weight", "mlp.down.weight")):
@@ -231,13 +242,14 @@ def heads_forward(
 ) -> tuple[PolicyOutputs, Any]:
     """Heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
-    features = None
+    features, slopes = None, None
     if config.evidence == "regression":
-        features = residual_features(channels[..., CHANNELS:])
+        features, slopes = residual_features(channels[..., CHANNELS:]), slope_features(channels[..., CHANNELS:])
         policy = policy + features @ params["policy_head.residual.weight"]
     value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
-    outcome_hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
+    hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
+    slope = np.zeros_like(hidden[..., :1]) if slopes is None else slopes @ params["outcome_head.slope.weight"]
     log_stds, bound_cache = None, None
     if not config.use_fixed_std:
         bounded, bound_cache = soft_bound_forward(policy[..., 2], LOG_STD_BOUND)
@@ -247,26 +259,32 @@ def heads_forward(
         means=value_mean,
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome_hidden=outcome_hidden,
+        outcome_hidden=np.concatenate([hidden, slope], axis=-1),
     )
-    return outputs, (policy_cache, features, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
+    return outputs, (policy_cache, features, slopes, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
 
 
 def heads_backward(params: Params, d_outputs: PolicyOutputs, cache: Any, grads: Params) -> Array:
     """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
-    policy_cache, features, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
+    policy_cache, features, slopes, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
     d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, mean_cache)
     d_policy = [np.where(choosable[:, None], d_outputs.logits, 0.0), d_mean]
     if d_outputs.log_stds is not None:
         d_policy.append(soft_bound_backward(d_outputs.log_stds, bound_cache))
     d_out = np.stack(d_policy, axis=-1)
-    if features is not None:
-        flat_features, flat_d = features.reshape(-1, features.shape[-1]), d_out.reshape(-1, d_out.shape[-1])
-        accumulate(grads, "policy_head.residual.weight", flat_features.T @ flat_d)
+    d_hidden, d_slope = d_outputs.outcome_hidden[..., :-1], d_outputs.outcome_hidden[..., -1:]
+    if features is not None and slopes is not None:
+        accumulate(grads, "policy_head.residual.weight", _weight_gradient(features, d_out))
+        accumulate(grads, "outcome_head.slope.weight", _weight_gradient(slopes, d_slope))
     d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, policy_cache, grads)
     d_parent = d_outputs.parent_logits[..., None]
     d_h = d_h + mlp_backward(params, "parent_head.hidden", "parent_head.out", d_parent, parent_cache, grads)
-    return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome_hidden, outcome_cache, grads)
+    return d_h + linear_backward(params, "outcome_head.hidden", d_hidden, outcome_cache, grads)
+
+
+def _weight_gradient(x: Array, d_y: Array) -> Array:
+    """dW = x^T dy of y = x W, with all leading axes flattened into one."""
+    return np.asarray(x.reshape(-1, x.shape[-1]).T @ d_y.reshape(-1, d_y.shape[-1]))
 
 
 def value_features(value: Array) -> Array:
@@ -281,14 +299,15 @@ def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array,
     """Mean and log-std, (...,) each, of the target under do(X_i = value), standard units.
 
     Args:
-        hidden: (..., D/2), `outcome_hidden` of the variable in question.
+        hidden: (..., D/2 + 1), `outcome_hidden` of the variable in question.
         value: (...,) standard units.
     """
     features = value_features(value)
-    activated, gelu_cache = gelu_forward(hidden + features @ params["outcome_head.value.weight"])
+    activated, gelu_cache = gelu_forward(hidden[..., :-1] + features @ params["outcome_head.value.weight"])
     out, out_cache = linear_forward(params, "outcome_head.out", activated)
     log_std, bound_cache = soft_bound_forward(out[..., 1], LOG_STD_BOUND)
-    return HALF_WIDTH * out[..., 0], log_std, (features, gelu_cache, out_cache, bound_cache)
+    mean = HALF_WIDTH * out[..., 0] + hidden[..., -1] * features[..., 0]
+    return mean, log_std, (features, gelu_cache, out_cache, bound_cache)
 
 
 def outcome_backward(params: Params, d_mean: Array, d_log_std: Array, cache: Any, grads: Params) -> Array:
@@ -298,7 +317,7 @@ def outcome_backward(params: Params, d_mean: Array, d_log_std: Array, cache: Any
     d_hidden = gelu_backward(linear_backward(params, "outcome_head.out", d_out, out_cache, grads), gelu_cache)
     flat_features = features.reshape(-1, VALUE_FEATURES)
     accumulate(grads, "outcome_head.value.weight", flat_features.T @ d_hidden.reshape(-1, d_hidden.shape[-1]))
-    return d_hidden
+    return np.concatenate([d_hidden, (d_mean * features[..., 0])[..., None]], axis=-1)
 
 
 # ------------------------------------------------------------------------------------------------- one row at a time

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from acbo_ref import grpo
 from acbo_ref.config import Config
-from acbo_ref.history import HALF_WIDTH, Task, attention_mask, to_domain
+from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND, Task, attention_mask, to_domain
 from acbo_ref.layers import Params
 from acbo_ref.policy import Decoder, PolicyInputs, PolicyOutputs, heads_forward, outcome_forward
 from acbo_ref.randomness import Role, generator
@@ -71,8 +71,9 @@ class Trajectories:
     """E whole episodes: what the loss needs, and what reports show.
 
     Shapes: inputs, see PolicyInputs; variable, value, log_prob, rewards (E, K, G), values standard and unclipped;
-    draw_variable, draw_value, draw_outcome (E, K, N) standard, values clipped as applied; parents, parent_mask (E, V);
-    applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw; fixed_std as used.
+    draw_variable, draw_value, draw_outcome (E, K, N) standard, values clipped as applied, outcomes at OUTCOME_BOUND;
+    parents, parent_mask (E, V); applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw;
+    fixed_std as used.
     """
 
     inputs: PolicyInputs
@@ -148,6 +149,10 @@ def rollout(
     decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
     parent_mask = task.valid & ~task.is_target
     target_location, target_scale = location[each, task.target], scale[each, task.target]
+    def bounded(target: Array) -> Array:
+        """Raw targets (E, N) in standard units, none beyond OUTCOME_BOUND."""
+        return np.clip((target - target_location[:, None]) / target_scale[:, None], -OUTCOME_BOUND, OUTCOME_BOUND)
+
     later = [reading.start()]
     collected: dict[str, list[Array]] = {key: [] for key in _COLLECTED}
     for k in range(steps):
@@ -161,18 +166,17 @@ def rollout(
         same_noise = np.repeat(noise.intervention[:, k, None], draw_variable.shape[1], axis=1)
         rows = simulate(problems, same_noise, draw_variable, raw_value)
         outcome = rows[each, :, task.target]
-        draw_outcome = (outcome - target_location[:, None]) / target_scale[:, None]
+        draw_outcome = bounded(outcome)
         judged = _mean_outcome(
             problems, noise.scoring[:, k], variable, raw_value[:, :num_groups], outcome[:, :num_groups]
         )
-        judged = (judged - target_location[:, None]) / target_scale[:, None]
         info_gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
             candidates = np.stack([reading.peek(variable[:, g], rows[:, g]) for g in range(num_groups)], axis=1)
             info_gain = information_gain(params, config, decoder, outputs, candidates, task, parent_mask)
         is_parent = np.take_along_axis(problems.parents, variable, axis=1)
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
-        rewards = grpo.reward(judged, is_parent, info_gain, weights)
+        rewards = grpo.reward(bounded(judged), is_parent, info_gain, weights)
         later.append(reading.append(variable[:, 0], rows[:, 0]))
         step = (
             variable,

@@ -10,9 +10,13 @@ import pytest
 from acbo_fast import available, backend_maker, default_backend, unavailable
 from acbo_ref import AcboError
 from acbo_ref.backend import History, Hyper, ReferenceBackend
+from acbo_ref.evaluation import run_method
+from acbo_ref.history import OUTCOME_BOUND, standard_units
 from acbo_ref.optim import OptimiserState
 from acbo_ref.policy import PolicyInputs, parameter_shapes
 from acbo_ref.rollout import observe
+from acbo_ref.scm import simulate
+from acbo_ref.suites import load_suite
 from acbo_ref.train import minibatch_order
 from acbo_ref.verify import iteration_data, perturbed_state, small_config, verify_backend
 
@@ -190,6 +194,50 @@ def test_values_lie_inside_the_domain_to_the_last_bit(make_backend):
         assert (decision.value == bounds[push > 0]).all()
 
 
+def test_rewards_are_means_over_the_noise_draws(make_backend):
+    """With M draws a candidate is judged on the committed noise and M - 1 more, the same for the whole group."""
+    config, backend, state, (problems, observation_mask, noise) = setup(
+        make_backend, reward={"noise_draws": 4, "parent": 0.0, "target": 1.0}
+    )
+    t = backend.rollout(state, problems, observation_mask, noise, 1.5)
+    variable, value = np.asarray(t.draw_variable)[:, :, :7], np.asarray(t.draw_value)[:, :, :7]
+    task = observe(problems, noise.observation, observation_mask)
+    location, scale = standard_units(task)
+    each = np.arange(len(variable))
+    for k in range(variable.shape[1]):
+        raw = location[each[:, None], variable[:, k]] + scale[each[:, None], variable[:, k]] * value[:, k]
+        total = np.zeros(raw.shape)
+        for e in (noise.intervention[:, k], *noise.scoring[:, k].swapaxes(0, 1)):
+            rows = simulate(problems, np.repeat(e[:, None], 7, axis=1), variable[:, k], raw)
+            total += rows[each, :, problems.target]
+        standard = (total / 4 - location[each, problems.target][:, None]) / scale[each, problems.target][:, None]
+        expected = -np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND) / 5
+        np.testing.assert_allclose(np.asarray(t.rewards)[:, k], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_outcomes_count_as_bounded(make_backend):
+    """Two equal rows but for 1e-3 make a spread a thousand times too small; losses must not explode with it."""
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend, observations_per_episode=2)
+    rows = noise.observation.copy()
+    rows[:, 1] = rows[:, 0] + 1e-3
+    t = backend.rollout(state, problems, observation_mask, dataclasses.replace(noise, observation=rows), 1.5)
+    assert np.abs(np.asarray(t.draw_outcome)).max() == OUTCOME_BOUND
+    assert np.abs(np.asarray(t.rewards)).max() <= 0.9 * OUTCOME_BOUND / 5 + 0.1 + 1e-9
+
+
+def test_an_untrained_policy_is_least_squares(make_backend):
+    """The residual head starts as "play the end that the steepest slope recommends": the baseline `regress`, decision by
+    decision, on raw systems whose slopes are far from ties."""
+    config = small_config(dtype="float64")
+    backend = make_backend(config)
+    suite = load_suite("simple", 5, quick=True)
+    policy = run_method(suite, "policy", 5, 20, 6, backend, backend.init_state())
+    regress = run_method(suite, "regress", 5, 20, 6, None, None)
+    # its ridge penalty and its bounded means let it differ where two slopes are nearly equal or one is nearly 0
+    assert (policy.variable == regress.variable).mean() > 0.95
+    assert policy.gain.sum() == pytest.approx(regress.gain.sum(), rel=0.01)
+
+
 def test_a_session_says_when_it_is_full(make_backend):
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
     task = observe(problems, noise.observation, observation_mask)
@@ -239,7 +287,7 @@ def test_the_surrogate_takes_its_lowest_prediction(make_backend):
     # every other grid point of every lever is predicted to be no better
     reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
     outputs, _ = reference_policy.heads_forward(
-        reference._params, config.policy, reference._h[:, None], task.manipulable
+        reference._params, config.policy, reference._h[:, None], task.manipulable, reference._row[:, None]
     )
     for e in range(config.batch_size):
         for i in np.flatnonzero(task.manipulable[e]):

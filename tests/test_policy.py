@@ -23,6 +23,7 @@ from acbo_ref.verify import perturbed_state, small_config
 E, O, K, V = 2, 5, 3, 7
 CONFIG = small_config(dtype="float64")
 PARAMS = perturbed_state(ReferenceBackend(CONFIG)).params
+C = policy.num_channels(CONFIG.policy)
 NAMES = ("logits", "means", "parent_logits", "outcome_hidden")
 # Rounding only: float64 sums in another order.
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
@@ -50,7 +51,7 @@ def forward(request):
 
 def random_inputs(seed, num_vars=V, num_obs=O):
     rng = np.random.default_rng(seed)
-    channels = rng.standard_normal((E, num_obs + K, num_vars, 4))
+    channels = rng.standard_normal((E, num_obs + K, num_vars, C))
     valid = np.ones((E, num_vars), bool)
     choosable = rng.random((E, num_vars)) < 0.7
     choosable[:, 0] = True
@@ -96,7 +97,7 @@ def test_permuting_observational_rows_changes_nothing(forward, seed):
 def test_padding_variables_and_rows_changes_nothing(forward, seed):
     inputs = random_inputs(seed)
     rng = np.random.default_rng(seed + 1)
-    channels = np.concatenate([inputs.channels, 100 * rng.standard_normal((E, O + K, 2, 4))], axis=2)
+    channels = np.concatenate([inputs.channels, 100 * rng.standard_normal((E, O + K, 2, C))], axis=2)
     blank = np.zeros((E, 2), bool)
     wide = change(
         inputs,
@@ -105,7 +106,7 @@ def test_padding_variables_and_rows_changes_nothing(forward, seed):
         choosable=np.concatenate([inputs.choosable, blank], axis=1),
     )
     same(forward(wide), forward(inputs), lambda x: x[:, :, :V])
-    junk = 100 * rng.standard_normal((E, 4, V, 4))
+    junk = 100 * rng.standard_normal((E, 4, V, C))
     observation_mask = inputs.row_mask[:, -1, :O]
     longer = change(
         inputs,
@@ -157,9 +158,11 @@ def test_decoding_row_by_row_equals_one_pass(seed):
     decoder = policy.Decoder(PARAMS, CONFIG.policy, inputs.channels[:, :O], mask, inputs.valid, K)
     h = []
     for k in range(K):
-        decoder.peek(np.random.default_rng(seed).standard_normal((E, V, 4)))  # a peek leaves no trace
+        decoder.peek(np.random.default_rng(seed).standard_normal((E, V, C)))  # a peek leaves no trace
         h.append(decoder.append(inputs.channels[:, O + k]))
-    stepwise, _ = policy.heads_forward(PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable)
+    stepwise, _ = policy.heads_forward(
+        PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable, inputs.channels[:, O:]
+    )
     same(stepwise, policy.forward(PARAMS, CONFIG.policy, inputs, K)[0])
 
 
@@ -179,7 +182,9 @@ def test_parameters_start_as_documented():
 
 
 def test_six_hundred_thousand_parameters_of_the_default_are_counted():
-    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 2) (D / 2) + 5, at D = 64, L = 4
-    size = sum(int(np.prod(s)) for s in policy.parameter_shapes(PolicyConfig(hidden_dim=64)).values())
-    expected = 4 * 64 + 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 5 * 32 + 5
-    assert size == expected
+    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 2) (D / 2) + 5, at D = 64, L = 4;
+    # C = 4, and with evidence 6 more, and 11 residual features to the policy head's 2 outputs
+    rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 5 * 32 + 5
+    for evidence, expected in (("none", 4 * 64 + rest), ("regression", 10 * 64 + rest + 22)):
+        shapes = policy.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
+        assert sum(int(np.prod(s)) for s in shapes.values()) == expected

@@ -18,7 +18,7 @@ from acbo_ref.evidence import (
     MARGINAL_PENALTY,
     VARIANCE_ROWS,
 )
-from acbo_ref.history import HALF_WIDTH
+from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 
 class Past(NamedTuple):
@@ -86,6 +86,12 @@ def residual_features(evidence: Array) -> Array:
     return jnp.concatenate([evidence, *map(abs, (marginal, interventional, direct)), *directions], -1)
 
 
+def slope_features(evidence: Array) -> Array:
+    """(..., F) -> (..., 3); see acbo_ref.evidence.slope_features."""
+    effects = jnp.stack([evidence[..., 0], evidence[..., 2], evidence[..., 4]], -1)
+    return OUTCOME_BOUND * jnp.tanh(jnp.sinh(effects) / OUTCOME_BOUND)
+
+
 def evidence_channels(past: Past, columns: Columns) -> Array:
     """(E, V, F); see acbo_ref.evidence.evidence_channels."""
     standard, dtype = past.standard, past.standard.dtype
@@ -107,6 +113,7 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     variance = (residual + VARIANCE_ROWS) / (jnp.maximum(weight.sum(1), 1) + VARIANCE_ROWS)
 
     du, dy = centred(u, observed), centred(y, observed)
+    own_spread = HALF_WIDTH * jnp.sqrt((observed * jnp.square(du)).sum(1) / jnp.maximum(observed.sum(1), 1))
     own_precision = (own * jnp.square(du)).sum(1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(1) / own_precision
 
@@ -122,5 +129,6 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     factor = jax.scipy.linalg.cho_factor(gram)
     direct = jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0] / spread
 
-    channels = [marginal, jnp.sqrt(variance / precision), interventional, jax.lax.rsqrt(own_precision), direct]
+    errors = jnp.sqrt(variance / precision), jax.lax.rsqrt(own_precision)
+    channels = [marginal, errors[0], interventional, errors[1], direct, own_spread]
     return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax.evidence import residual_features
+from acbo_fast.jax.evidence import residual_features, slope_features
 from acbo_ref.config import PolicyConfig
 from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
@@ -195,6 +195,10 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, chan
     if config.evidence == "regression":
         policy = policy + residual_features(channels[..., CHANNELS:]) @ params["policy_head.residual.weight"]
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
+    hidden = linear(params, "outcome_head.hidden", h)
+    slope = jnp.zeros_like(hidden[..., :1])
+    if config.evidence == "regression":
+        slope = slope_features(channels[..., CHANNELS:]) @ params["outcome_head.slope.weight"]
     log_stds = None
     if not config.use_fixed_std:
         log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2])
@@ -203,7 +207,7 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, chan
         means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome_hidden=linear(params, "outcome_head.hidden", h),
+        outcome_hidden=jnp.concatenate([hidden, slope], -1),
     )
 
 
@@ -216,9 +220,10 @@ def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array]:
     u = value / HALF_WIDTH
     angle = jnp.pi * u
     features = [u, u**2, jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)]
+    hidden, slope = hidden[..., :-1], hidden[..., -1]
     activated = gelu(hidden + jnp.stack(features, -1) @ params["outcome_head.value.weight"])
     out = linear(params, "outcome_head.out", activated)
-    return HALF_WIDTH * out[..., 0], soft_bound(out[..., 1])
+    return HALF_WIDTH * out[..., 0] + slope * u, soft_bound(out[..., 1])
 
 
 # ------------------------------------------------------------------------------------------------- one row at a time

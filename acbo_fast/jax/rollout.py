@@ -16,7 +16,7 @@ from acbo_fast.jax import evidence, grpo, policy
 from acbo_fast.jax.history import attention_mask, standard_units
 from acbo_fast.jax.scm import Problems, simulate
 from acbo_ref.config import Config, PolicyConfig
-from acbo_ref.history import HALF_WIDTH
+from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 
 class Noise(NamedTuple):
@@ -118,7 +118,12 @@ def rollout(
         rows = simulate(problems, same_noise, draw_variable, raw)
         outcome = jnp.take_along_axis(rows, problems.target[:, None, None], axis=2)[..., 0]
         target = problems.target[:, None]
-        draw_outcome = (outcome - at_variable(location, target)) / at_variable(scale, target)
+
+        def bounded(raw_target: Array) -> Array:
+            standard = (raw_target - at_variable(location, target)) / at_variable(scale, target)
+            return jnp.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND)
+
+        draw_outcome = bounded(outcome)
         candidates = in_standard_units(rows[:, :group])
         weights = config.reward
         judged = outcome[:, :group]
@@ -128,8 +133,7 @@ def rollout(
             )
             outcomes = jnp.take_along_axis(again, problems.target[:, None, None], axis=2)[..., 0]
             judged = (judged + outcomes.reshape(num_models, more, group).sum(1)) / (more + 1)
-        judged = (judged - at_variable(location, target)) / at_variable(scale, target)
-        rewards = weights.target * -judged / 5 + weights.parent * at_variable(
+        rewards = weights.target * -bounded(judged) / 5 + weights.parent * at_variable(
             problems.parents, variable
         )
         if weights.info_gain > 0:

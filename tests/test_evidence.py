@@ -1,0 +1,172 @@
+"""The regressions that the policy is handed: against hand-derived numbers, other software, and their own invariants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acbo_ref.evidence import (
+    EVIDENCE_CHANNELS,
+    INTERVENTIONAL_PENALTY,
+    JOINT_PENALTY,
+    MARGINAL_PENALTY,
+    evidence_channels,
+    residual_features,
+)
+from acbo_ref.history import Task
+from acbo_ref.reading import Reading
+
+MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, SPREAD = range(EVIDENCE_CHANNELS)
+
+
+def history(seed, rows=9, width=4, interventions=4):
+    """One system: standard rows, which variable was set, target 1."""
+    rng = np.random.default_rng(seed)
+    standard = rng.standard_normal((1, rows, width))
+    variable = np.full((1, rows), -1)
+    variable[0, rows - interventions :] = rng.choice([0, 2, 3], size=interventions)
+    return standard, variable
+
+
+def channels(standard, variable, seen=None, valid=None):
+    seen = np.ones(variable.shape, bool) if seen is None else seen
+    valid = np.ones((1, standard.shape[2]), bool) if valid is None else valid
+    return np.sinh(evidence_channels(standard, variable, seen, np.array([1]), valid))[0]
+
+
+def test_by_hand():
+    # two observational rows and one with X0 set to 5 (u = 1): X0 at u = 0, 0.2, 1; y = 0, 1, 3
+    standard = np.array([[[0.0, 0.0], [1.0, 1.0], [5.0, 3.0]]])
+    found = channels(standard, np.array([[-1, -1, 0]]))
+    u, y = np.array([0.0, 0.2, 1.0]), np.array([0.0, 1.0, 3.0])
+    du, dy = u - 0.4, y - 4 / 3
+    slope = du @ dy / (du @ du + MARGINAL_PENALTY)
+    assert found[0, MARGINAL] == pytest.approx(slope)
+    residual = (dy - slope * du) @ (dy - slope * du)
+    assert found[0, MARGINAL_ERROR] == pytest.approx(np.sqrt((residual + 1) / 4 / (du @ du + MARGINAL_PENALTY)))
+    # from the observational mean (0.1, 0.5) to (1, 3)
+    assert found[0, INTERVENTIONAL] == pytest.approx(0.9 * 2.5 / (0.81 + INTERVENTIONAL_PENALTY))
+    assert found[0, INTERVENTIONAL_ERROR] == pytest.approx(1 / np.sqrt(0.81 + INTERVENTIONAL_PENALTY))
+    # alone, the joint regression is one of z = du / sd with penalty 1
+    sd = np.sqrt(du @ du / 3)
+    assert found[0, DIRECT] == pytest.approx((du @ dy / sd) / (3 + JOINT_PENALTY) / sd)
+    assert found[0, SPREAD] == pytest.approx(0.5)  # of 0 and 1
+    assert not found[1].any()  # the target
+
+
+def test_nothing_known_is_nothing():
+    found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
+    assert np.isfinite(found).all()
+    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, SPREAD]].any()
+    assert found[0, INTERVENTIONAL_ERROR] == pytest.approx(INTERVENTIONAL_PENALTY**-0.5)
+
+
+def test_the_marginal_effect_is_least_squares_on_the_right_rows():
+    standard, variable = history(0, rows=40, interventions=20)
+    found = channels(standard, variable)
+    for i in (0, 2, 3):
+        rows = (variable[0] == -1) | (variable[0] == i)
+        slope = np.polyfit(standard[0, rows, i] / 5, standard[0, rows, 1], 1)[0]
+        assert found[i, MARGINAL] == pytest.approx(slope, rel=5e-3)  # but for the small penalty
+
+
+def test_the_direct_effect_is_ridge_regression():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    standard, variable = history(1, rows=30, interventions=10)
+    others = standard[0][:, [0, 2, 3]] / 5
+    spread = others.std(axis=0)
+    fit = linear_model.Ridge(alpha=JOINT_PENALTY).fit(others / spread, standard[0, :, 1])
+    assert channels(standard, variable)[[0, 2, 3], DIRECT] == pytest.approx(fit.coef_ / spread, rel=1e-9)
+
+
+def test_a_direct_effect_separates_a_parent_from_its_cause():
+    """X0 -> X2 -> Y: given X2, X0 tells nothing more of Y; marginally it does."""
+    rng = np.random.default_rng(0)
+    x0 = rng.standard_normal(4000)
+    x2 = x0 + rng.standard_normal(4000)
+    y = x2 + rng.standard_normal(4000)
+    found = channels(np.stack([x0, y, x2], axis=1)[None], np.full((1, 4000), -1))
+    assert found[:, MARGINAL] == pytest.approx([5, 0, 5], abs=0.3)
+    assert found[:, DIRECT] == pytest.approx([0, 0, 5], abs=0.3)
+
+
+@given(seed=st.integers(0, 2**16))
+def test_invariants(seed):
+    standard, variable = history(seed)
+    found = channels(standard, variable)
+    rng = np.random.default_rng(seed)
+    # the order of rows and of variables
+    rows = rng.permutation(9)
+    np.testing.assert_allclose(channels(standard[:, rows], variable[:, rows]), found, rtol=1e-9, atol=1e-12)
+    order = np.array([3, 1, 0, 2])  # keeps the target in place
+    renamed = np.where(variable < 0, -1, np.argsort(order)[variable])
+    np.testing.assert_allclose(channels(standard[:, :, order], renamed), found[order], rtol=1e-9, atol=1e-12)
+    # rows that do not count, and padding
+    longer = np.concatenate([standard, 1e3 * rng.standard_normal((1, 3, 4))], axis=1)
+    seen = np.arange(12)[None] < 9
+    extended = np.concatenate([variable, rng.integers(-1, 4, (1, 3))], axis=1)
+    np.testing.assert_allclose(channels(longer, extended, seen), found, rtol=1e-9, atol=1e-12)
+    wide = np.concatenate([standard, np.zeros((1, 9, 2))], axis=2)
+    padded = channels(wide, variable, valid=np.arange(6)[None] < 4)
+    np.testing.assert_allclose(padded[:4], found, rtol=1e-9, atol=1e-12)
+    assert not padded[4:].any()
+
+
+def test_turning_a_variable_over_turns_its_effects_over():
+    standard, variable = history(3)
+    flipped = standard * np.array([-1.0, 1, 1, 1])
+    a, b = channels(standard, variable), channels(flipped, variable)
+    signs = np.ones((4, EVIDENCE_CHANNELS))
+    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT]] = -1
+    np.testing.assert_allclose(b, a * signs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e8])
+def test_columns_that_are_constant_tiny_or_huge_stay_finite(scale):
+    standard, variable = history(4)
+    standard[:, :, 0] = scale
+    standard[:, :, 2] *= scale
+    standard[:, :, 3] = standard[:, :, 2]  # a duplicate
+    found = channels(standard, variable)
+    assert np.isfinite(found).all()
+    assert found[0, MARGINAL] == pytest.approx(0.0, abs=1e-3) and found[0, DIRECT] == 0.0
+
+
+def test_residual_features_by_hand():
+    evidence = np.array([1.0, 2.0, -3.0, 4.0, -5.0, 6.0])
+    expected = [1, 2, -3, 4, -5, 6, 1, 3, 5, np.tanh(6.0), np.tanh(-18.0)]
+    np.testing.assert_allclose(residual_features(evidence), expected)
+
+
+def task():
+    rng = np.random.default_rng(0)
+    return Task(
+        observations=rng.standard_normal((2, 3, 4)),
+        observation_mask=np.array([[True, True, True], [True, True, False]]),
+        target=np.array([3, 0]),
+        valid=np.ones((2, 4), bool),
+        manipulable=np.array([[True, True, True, False], [False, True, True, True]]),
+        low=np.full((2, 4), -2.0),
+        high=np.full((2, 4), 2.0),
+    )
+
+
+def test_a_peek_leaves_no_trace_and_a_later_row_knows_all_before_it():
+    one, two = Reading(task(), "regression", float), Reading(task(), "regression", float)
+    rows, variable = np.random.default_rng(1).standard_normal((2, 2, 4)), np.array([[0, 1], [2, 2]])
+    one.peek(variable[1], 100 * rows[1])
+    first, again = one.append(variable[0], rows[0]), two.append(variable[0], rows[0])
+    np.testing.assert_array_equal(first, again)
+    second = one.append(variable[1], rows[1])
+    fresh = Reading(task(), "regression", float)
+    assert not np.allclose(second[..., 4:], fresh.peek(variable[1], rows[1])[..., 4:])
+    np.testing.assert_array_equal(second[..., :4], fresh.peek(variable[1], rows[1])[..., :4])
+
+
+def test_without_evidence_there_are_four_channels():
+    reading = Reading(task(), "none", np.float32)
+    assert reading.observations().shape == (2, 3, 4, 4) and reading.start().shape == (2, 4, 4)
+    assert reading.start().dtype == np.float32
+    assert Reading(task(), "regression", float).observations()[..., 4:].any() == False  # noqa: E712
