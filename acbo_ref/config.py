@@ -89,7 +89,11 @@ class RewardConfig:
     parent: float = _key("float", 0.1, "weight of 1[the variable is a true parent of the target]", 0.0, 100.0)
     info_gain: float = _key("float", 0.0, "weight of the drop in entropy of the parent posterior, nats", 0.0, 100.0)
     noise_draws: int = _key(
-        "int", 1, "draws of the exogenous noise, the same for a whole group, over which a candidate's target is averaged", 1, 4096
+        "int",
+        1,
+        "draws of the exogenous noise, the same for a whole group, over which a candidate's target is averaged",
+        1,
+        4096,
     )
 
 

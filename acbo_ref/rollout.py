@@ -149,6 +149,7 @@ def rollout(
     decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
     parent_mask = task.valid & ~task.is_target
     target_location, target_scale = location[each, task.target], scale[each, task.target]
+
     def bounded(target: Array) -> Array:
         """Raw targets (E, N) in standard units, none beyond OUTCOME_BOUND."""
         return np.clip((target - target_location[:, None]) / target_scale[:, None], -OUTCOME_BOUND, OUTCOME_BOUND)

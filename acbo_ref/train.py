@@ -240,7 +240,9 @@ class Trainer:
         self.state, diagnostics = self.backend.update(self.state, trajectories, minibatch_order(config, i), hyper)
         updated = time.perf_counter()
         some = np.arange(min(config.batch_size, MEASURED_EPISODES))  # episodes of a batch are exchangeable
-        gains, oracle_gains = episode_gains(problems.select(some), seen.pop("variable")[some], seen.pop("applied")[some])
+        gains, oracle_gains = episode_gains(
+            problems.select(some), seen.pop("variable")[some], seen.pop("applied")[some]
+        )
         self.iteration += 1
         self._progress.episodes += config.batch_size
         self._progress.bad_iterations = self._progress.bad_iterations + 1 if diagnostics["skipped_steps"] else 0

@@ -290,9 +290,7 @@ def invariant_checks(config: Config) -> Iterator[Check]:
         state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps
     )
     h = np.stack([decoder.append(channels[:, num_obs + k]) for k in range(steps)], axis=1)
-    stepwise, _ = policy.heads_forward(
-        state.params, config.policy, h, t.inputs.choosable, channels[:, num_obs:]
-    )
+    stepwise, _ = policy.heads_forward(state.params, config.policy, h, t.inputs.choosable, channels[:, num_obs:])
     for name in ("logits", "means", "parent_logits", "outcome_hidden"):
         yield Check(
             "decoding",

@@ -62,7 +62,9 @@ def main(count: int) -> None:
     raw = PriorConfig(standardised=0.0, target="last")
     suite = random_suite(raw, ("erdos_renyi",), (5, 5), count, FIRST_STREAM)
     optimum = np.array([system.oracle.expected for system in suite.systems])
-    print("| recommendation, share of the optimum | after 10 | after 20 | after 30 | published |\n|---|---|---|---|---|")
+    print(
+        "| recommendation, share of the optimum | after 10 | after 20 | after 30 | published |\n|---|---|---|---|---|"
+    )
     for method, published in RECOMMENDED.items():
         ours = [mean_and_error(recommended(suite, method, steps) / optimum) for steps in (10, 20, 30)]
         print(f"| {method} | {' | '.join(ours)} | {', '.join(map(str, published))} |", flush=True)

@@ -129,13 +129,14 @@ def rollout(
         judged = outcome[:, :group]
         if more := scoring.shape[1]:
             again = simulate(
-                problems, jnp.repeat(scoring, group, 1), jnp.tile(variable, (1, more)), jnp.tile(raw[:, :group], (1, more))
+                problems,
+                jnp.repeat(scoring, group, 1),
+                jnp.tile(variable, (1, more)),
+                jnp.tile(raw[:, :group], (1, more)),
             )
             outcomes = jnp.take_along_axis(again, problems.target[:, None, None], axis=2)[..., 0]
             judged = (judged + outcomes.reshape(num_models, more, group).sum(1)) / (more + 1)
-        rewards = weights.target * -bounded(judged) / 5 + weights.parent * at_variable(
-            problems.parents, variable
-        )
+        rewards = weights.target * -bounded(judged) / 5 + weights.parent * at_variable(problems.parents, variable)
         if weights.info_gain > 0:
             before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
 
@@ -153,7 +154,9 @@ def rollout(
         past = evidence.append(past, num_obs + step, variable[:, 0], candidates[:, 0])
         return (cache, past, evidence.newest_row_channels(network, past, num_obs + step, columns)), record
 
-    by_step = tuple(jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe))
+    by_step = tuple(
+        jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe)
+    )
     past = evidence.open_past(standard_observations, observation_mask, steps)
     start = evidence.start_row_channels(network, past, columns)
     _, records = jax.lax.scan(play, (cache, past, start), (jnp.arange(steps), *by_step))
