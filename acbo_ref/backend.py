@@ -175,6 +175,7 @@ def minibatch(trajectories: Trajectories, advantage: Array, index: Array) -> tup
         draw_variable=t.draw_variable[index],
         draw_value=t.draw_value[index],
         draw_outcome=t.draw_outcome[index],
+        draw_variance=t.draw_variance[index],
         parents=t.parents[index],
         parent_mask=t.parent_mask[index],
         fixed_std=t.fixed_std,

@@ -91,7 +91,7 @@ class RewardConfig:
     noise_draws: int = _key(
         "int",
         1,
-        "draws of the exogenous noise, the same for a whole group, over which a candidate's target is averaged",
+        "draws of the exogenous noise, in antithetic pairs and the same for a whole group, that judge each candidate and probe",
         1,
         4096,
     )

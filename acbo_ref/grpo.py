@@ -9,7 +9,7 @@ with the clipped surrogate of Schulman et al. 2017 (eq. 7):
     loss = - mean min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A)          "clipped surrogate"
            - c_entropy mean H(variable choice)
            + c_parent  mean BCE(parent logits, true parents)
-           + c_outcome mean NLL(outcome head, outcomes of the candidates and of the probes)
+           + c_outcome mean NLL(outcome head, outcomes of the candidates and of the probes, mean over the noise draws)
 
 Means are taken within an episode first and then over episodes, so every episode weighs the same whatever its padding.
 There is no Kullback-Leibler penalty: the reference policy of language models has no counterpart here.
@@ -48,9 +48,9 @@ class LossWeights:
 class LossBatch:
     """What the loss needs besides the network's outputs.
 
-    Shapes: variable, value, old_log_prob, advantage (E, K, G); draw_variable, draw_value, draw_outcome (E, K, N), the
-    candidates followed by the probes, outcomes in standard units; parents, parent_mask (E, V): truth, and the variables
-    that count (valid and not the target); fixed_std: standard units.
+    Shapes: variable, value, old_log_prob, advantage (E, K, G); draw_variable, draw_value, draw_outcome, draw_variance
+    (E, K, N), the candidates followed by the probes, mean and variance of the outcome in standard units; parents,
+    parent_mask (E, V): truth, and the variables that count (valid and not the target); fixed_std: standard units.
     """
 
     variable: Array
@@ -60,6 +60,7 @@ class LossBatch:
     draw_variable: Array
     draw_value: Array
     draw_outcome: Array
+    draw_variance: Array
     parents: Array
     parent_mask: Array
     fixed_std: float
@@ -216,17 +217,24 @@ def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array
     return losses.sum(axis=-1), (sigmoid(parent_logits) - truth) * mask / count
 
 
-def outcome_loss_forward(mean: Array, log_std: Array, outcome: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Gaussian negative log-likelihood 0.5 z^2 + log std + 0.5 log 2 pi with z = (y - mean) / std; shape (...)."""
+def outcome_loss_forward(
+    mean: Array, log_std: Array, outcome: Array, variance: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Gaussian negative log-likelihood of M outcomes y_m of one action, mean over m; shape (...).
+
+    mean_m 0.5 ((y_m - mean) / std)^2 = 0.5 q  with  q = z^2 + variance / std^2,  z = (outcome - mean) / std,
+    where `outcome` and `variance` (ddof 0) are those of the y_m. So NLL = 0.5 q + log std + 0.5 log 2 pi.
+    """
     inverse_std = np.exp(-log_std)
     z = (outcome - mean) * inverse_std
-    return 0.5 * z * z + log_std + _HALF_LOG_TWO_PI, (z, inverse_std)
+    square = z * z + variance * inverse_std**2
+    return 0.5 * square + log_std + _HALF_LOG_TWO_PI, (z, square, inverse_std)
 
 
-def outcome_loss_backward(d_nll: Array, cache: tuple[Array, Array]) -> tuple[Array, Array]:
-    """d_mean = - z / std, d_log_std = 1 - z^2."""
-    z, inverse_std = cache
-    return -d_nll * z * inverse_std, d_nll * (1.0 - z * z)
+def outcome_loss_backward(d_nll: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    """d_mean = - z / std, d_log_std = 1 - q."""
+    z, square, inverse_std = cache
+    return -d_nll * z * inverse_std, d_nll * (1.0 - square)
 
 
 # ------------------------------------------------------------------------------------------------------ the loss
@@ -249,7 +257,7 @@ def loss_forward(
     parent_loss, parent_cache = parent_loss_forward(outputs.parent_logits, batch.parents, batch.parent_mask)
     gather = one_hot(batch.draw_variable, outputs.logits.shape[-1], outputs.logits.dtype)  # (E, K, N, V)
     mean, log_std, outcome_cache = outcome_forward(params, gather @ outputs.outcome_hidden, batch.draw_value)
-    nll, nll_cache = outcome_loss_forward(mean, log_std, batch.draw_outcome)
+    nll, nll_cache = outcome_loss_forward(mean, log_std, batch.draw_outcome, batch.draw_variance)
     terms = {
         "surrogate": -float(objective.mean()),
         "entropy": float(entropy.mean()),

@@ -92,8 +92,8 @@ class PolicyOutputs:
     """What the heads say at K decisions; also used for the gradients with respect to each of these.
 
     Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 1), the part of the
-    outcome head's hidden layer that does not depend on the value, and the slope that least squares gives it. Logits of variables that cannot be chosen are MASKED.
-    `log_stds` is None with a fixed standard deviation.
+    outcome head's hidden layer that does not depend on the value, and the slope that least squares gives it. Logits of
+    variables that cannot be chosen are MASKED. `log_stds` is None with a fixed standard deviation.
     """
 
     logits: Array

@@ -3,8 +3,9 @@
 An iteration collects E whole episodes with the current parameters. In each state G candidates are drawn from the policy
 and scored in the simulator on the same exogenous noise (common random numbers); the committed row is that of candidate 0,
 an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only. With
-`reward.noise_draws` M > 1 a candidate's reward is its mean over that noise and M - 1 further draws, again the same for the whole
-group: a less noisy judge in training, where the simulator is free; the policy sees none of those rows.
+`reward.noise_draws` M > 1 every candidate and probe is judged over that noise e, its mirror image -e, and further pairs
+(s, -s), M in all and again the same for the whole group: antithetic variates (Hammersley & Morton 1956). The simulator is
+free in training, and in a linear model a pair's mean is the exact expected target. The policy sees none of those rows.
 
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs in its own dtype.
 Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, M noise draws, V variables.
@@ -49,17 +50,28 @@ class EpisodeNoise:
     probe: Array
 
 
+def antithetic(noise: Array, fresh: Array, num_draws: int) -> Array:
+    """Draws 2 to M that judge besides `noise` (E, K, V): its mirror image, then `fresh` (E, K, S, V), each with its own.
+
+    An odd M leaves the last one without its mirror image. Returns (E, K, M - 1, V).
+    """
+    pairs = np.stack([fresh, -fresh], axis=3).reshape(*fresh.shape[:2], -1, fresh.shape[3])
+    return np.asarray(np.concatenate([-noise[:, :, None], pairs], axis=2)[:, :, : num_draws - 1])
+
+
 def draw_noise(config: Config, iteration: int, num_observations: int, num_variables: int) -> EpisodeNoise:
     """The noise of one iteration, a pure function of (seed, role, iteration) and the shapes."""
     e, k, v = config.batch_size, config.interventions_per_episode, num_variables
     g, p = config.grpo.group_size, config.surrogate.probes
     exogenous = generator(config.seed, Role.EXOGENOUS_NOISE, iteration)
+    scoring = generator(config.seed, Role.SCORING_NOISE, iteration)
+    observation = exogenous.standard_normal((e, num_observations, v))
+    intervention = exogenous.standard_normal((e, k, v))
+    draws = config.reward.noise_draws
     return EpisodeNoise(
-        observation=exogenous.standard_normal((e, num_observations, v)),
-        intervention=exogenous.standard_normal((e, k, v)),
-        scoring=generator(config.seed, Role.SCORING_NOISE, iteration).standard_normal(
-            (e, k, config.reward.noise_draws - 1, v)
-        ),
+        observation=observation,
+        intervention=intervention,
+        scoring=antithetic(intervention, scoring.standard_normal((e, k, (draws - 1) // 2, v)), draws),
         gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
         normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
         probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
@@ -71,7 +83,8 @@ class Trajectories:
     """E whole episodes: what the loss needs, and what reports show.
 
     Shapes: inputs, see PolicyInputs; variable, value, log_prob, rewards (E, K, G), values standard and unclipped;
-    draw_variable, draw_value, draw_outcome (E, K, N) standard, values clipped as applied, outcomes at OUTCOME_BOUND;
+    draw_variable, draw_value, draw_outcome, draw_variance (E, K, N) standard, values clipped as applied; mean and variance
+    of the outcome over the noise draws, each clipped at OUTCOME_BOUND;
     parents, parent_mask (E, V); applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw;
     fixed_std as used.
     """
@@ -84,6 +97,7 @@ class Trajectories:
     draw_variable: Array
     draw_value: Array
     draw_outcome: Array
+    draw_variance: Array
     parents: Array
     parent_mask: Array
     applied: Array
@@ -151,8 +165,9 @@ def rollout(
     target_location, target_scale = location[each, task.target], scale[each, task.target]
 
     def bounded(target: Array) -> Array:
-        """Raw targets (E, N) in standard units, none beyond OUTCOME_BOUND."""
-        return np.clip((target - target_location[:, None]) / target_scale[:, None], -OUTCOME_BOUND, OUTCOME_BOUND)
+        """Raw targets (E, M, N) in standard units, none beyond OUTCOME_BOUND."""
+        standard = (target - target_location[:, None, None]) / target_scale[:, None, None]
+        return np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND)
 
     later = [reading.start()]
     collected: dict[str, list[Array]] = {key: [] for key in _COLLECTED}
@@ -164,20 +179,17 @@ def rollout(
         draw_variable = np.concatenate([variable, probe_variable], axis=1)
         draw_value = np.clip(np.concatenate([value, probe_value], axis=1), -HALF_WIDTH, HALF_WIDTH)
         raw_value = to_raw(location, scale, draw_variable, draw_value)
-        same_noise = np.repeat(noise.intervention[:, k, None], draw_variable.shape[1], axis=1)
-        rows = simulate(problems, same_noise, draw_variable, raw_value)
-        outcome = rows[each, :, task.target]
-        draw_outcome = bounded(outcome)
-        judged = _mean_outcome(
-            problems, noise.scoring[:, k], variable, raw_value[:, :num_groups], outcome[:, :num_groups]
-        )
+        rows = _simulate_each(problems, noise.intervention[:, k, None], noise.scoring[:, k], draw_variable, raw_value)
+        outcomes = bounded(rows[each, :, :, task.target])  # (E, M, N)
+        draw_outcome, draw_variance = outcomes.mean(axis=1), outcomes.var(axis=1)
+        rows = rows[:, 0]
         info_gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
             candidates = np.stack([reading.peek(variable[:, g], rows[:, g]) for g in range(num_groups)], axis=1)
             info_gain = information_gain(params, config, decoder, outputs, candidates, task, parent_mask)
         is_parent = np.take_along_axis(problems.parents, variable, axis=1)
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
-        rewards = grpo.reward(bounded(judged), is_parent, info_gain, weights)
+        rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
         later.append(reading.append(variable[:, 0], rows[:, 0]))
         step = (
             variable,
@@ -187,13 +199,14 @@ def rollout(
             draw_variable,
             draw_value,
             draw_outcome,
+            draw_variance,
             raw_value[:, 0],
-            outcome[:, 0],
+            rows[each, 0, task.target],
         )
         for key, array in zip(_COLLECTED, step, strict=True):
             collected[key].append(array)
     stacked = {key: np.stack(arrays, axis=1) for key, arrays in collected.items()}
-    for key in ("value", "log_prob", "rewards", "draw_value", "draw_outcome"):
+    for key in ("value", "log_prob", "rewards", "draw_value", "draw_outcome", "draw_variance"):
         stacked[key] = stacked[key].astype(dtype)
     inputs = PolicyInputs(
         channels=np.concatenate([observations, np.stack(later[:steps], axis=1)], axis=1),
@@ -207,24 +220,19 @@ def rollout(
 
 
 _COLLECTED = (
-    "variable", "value", "log_prob", "rewards", "draw_variable", "draw_value", "draw_outcome", "applied", "outcome",
+    "variable", "value", "log_prob", "rewards", "draw_variable", "draw_value", "draw_outcome", "draw_variance", "applied",
+    "outcome",
 )  # fmt: skip
 
 
-def _mean_outcome(problems: SCMBatch, noise: Array, variable: Array, value: Array, first: Array) -> Array:
-    """(E, G) mean raw target of candidates over M noise draws: `first` (E, G) is that of the committed noise, the others are
-    in `noise` (E, M - 1, V)."""
-    more, candidates = noise.shape[1], variable.shape[1]
-    if more == 0:
-        return first
+def _simulate_each(problems: SCMBatch, committed: Array, scoring: Array, variable: Array, value: Array) -> Array:
+    """(E, M, N, V) rows of N interventions (E, N) under each of M noise draws, `committed` (E, 1, V) the first."""
+    noise = np.concatenate([committed, scoring], axis=1)
+    draws, actions = noise.shape[1], variable.shape[1]
     rows = simulate(
-        problems,
-        np.repeat(noise, candidates, axis=1),  # draw by draw, each for all candidates
-        np.tile(variable, (1, more)),
-        np.tile(value, (1, more)),
+        problems, np.repeat(noise, actions, axis=1), np.tile(variable, (1, draws)), np.tile(value, (1, draws))
     )
-    outcome = rows[np.arange(len(rows)), :, problems.target].reshape(-1, more, candidates)
-    return np.asarray((first + outcome.sum(axis=1)) / (more + 1))
+    return rows.reshape(len(rows), draws, actions, -1)
 
 
 def draw_candidates(

@@ -252,11 +252,13 @@ def term_checks() -> Iterator[Check]:
         "term parents", lambda: float((grpo.parent_loss_forward(logits, parents, mask)[0] * d_state).sum()),
         {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
     )  # fmt: skip
-    _, nll_cache = grpo.outcome_loss_forward(means, log_stds, logits)
+    variance = rng.random(logits.shape)
+    _, nll_cache = grpo.outcome_loss_forward(means, log_stds, logits, variance)
     d_nll = rng.standard_normal((2, 3, 5))
     d_mean, d_log_std = grpo.outcome_loss_backward(d_nll, nll_cache)
     yield from check_gradients(
-        "term outcome", lambda: float((grpo.outcome_loss_forward(means, log_stds, logits)[0] * d_nll).sum()),
+        "term outcome",
+        lambda: float((grpo.outcome_loss_forward(means, log_stds, logits, variance)[0] * d_nll).sum()),
         {"mean": means, "log_std": log_stds}, {"mean": d_mean, "log_std": d_log_std}, rng,
     )  # fmt: skip
     # Ratios below, inside and above the clip range, with advantages of both signs.
@@ -380,8 +382,8 @@ def piece_checks(backend: backends.Backend) -> Iterator[Check]:
         ("parent_entropy", (means, parent_mask[:, None]), grpo.parent_entropy(means, parent_mask[:, None])),
         (
             "outcome_loss",
-            (means, log_stds, x[:, :, :, 0]),
-            grpo.outcome_loss_forward(means, log_stds, x[:, :, :, 0])[0],
+            (means, log_stds, x[:, :, :, 0], x[:, :, :, 1] ** 2),
+            grpo.outcome_loss_forward(means, log_stds, x[:, :, :, 0], x[:, :, :, 1] ** 2)[0],
         ),
         ("surrogate", (ratio, rewards, 0.2, 0.3), grpo.surrogate_forward(ratio, rewards, 0.2, 0.3)[0]),
         *((f"advantages, {s}", (rewards, s), grpo.advantages(rewards, s)) for s in ("group", "batch", "none")),
@@ -438,6 +440,7 @@ def rollout_checks(
         "draw_variable",
         "draw_value",
         "draw_outcome",
+        "draw_variance",
         "applied",
         "outcome",
     )

@@ -194,25 +194,51 @@ def test_values_lie_inside_the_domain_to_the_last_bit(make_backend):
         assert (decision.value == bounds[push > 0]).all()
 
 
-def test_rewards_are_means_over_the_noise_draws(make_backend):
-    """With M draws a candidate is judged on the committed noise and M - 1 more, the same for the whole group."""
-    config, backend, state, (problems, observation_mask, noise) = setup(
-        make_backend, reward={"noise_draws": 4, "parent": 0.0, "target": 1.0}
-    )
+def test_actions_are_judged_over_the_noise_draws(make_backend):
+    """With M = 4 every candidate and probe is judged on the committed noise, its mirror image, and one more such pair."""
+    settings = {"reward": {"noise_draws": 4, "parent": 0.0, "target": 1.0}, "surrogate": {"probes": 3}}
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend, **settings)
+    np.testing.assert_array_equal(noise.scoring[:, :, 0], -noise.intervention)
+    np.testing.assert_array_equal(noise.scoring[:, :, 1], -noise.scoring[:, :, 2])
     t = backend.rollout(state, problems, observation_mask, noise, 1.5)
-    variable, value = np.asarray(t.draw_variable)[:, :, :7], np.asarray(t.draw_value)[:, :, :7]
+    variable, value = np.asarray(t.draw_variable), np.asarray(t.draw_value)
     task = observe(problems, noise.observation, observation_mask)
     location, scale = standard_units(task)
-    each = np.arange(len(variable))
+    each, n = np.arange(len(variable)), variable.shape[2]
     for k in range(variable.shape[1]):
         raw = location[each[:, None], variable[:, k]] + scale[each[:, None], variable[:, k]] * value[:, k]
-        total = np.zeros(raw.shape)
+        outcomes = []
         for e in (noise.intervention[:, k], *noise.scoring[:, k].swapaxes(0, 1)):
-            rows = simulate(problems, np.repeat(e[:, None], 7, axis=1), variable[:, k], raw)
-            total += rows[each, :, problems.target]
-        standard = (total / 4 - location[each, problems.target][:, None]) / scale[each, problems.target][:, None]
-        expected = -np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND) / 5
-        np.testing.assert_allclose(np.asarray(t.rewards)[:, k], expected, rtol=1e-9, atol=1e-12)
+            target = simulate(problems, np.repeat(e[:, None], n, axis=1), variable[:, k], raw)[each, :, problems.target]
+            standard = (target - location[each, problems.target][:, None]) / scale[each, problems.target][:, None]
+            outcomes.append(np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND))
+        tight = {"rtol": 1e-9, "atol": 1e-12}
+        np.testing.assert_allclose(np.asarray(t.draw_outcome)[:, k], np.mean(outcomes, axis=0), **tight)
+        np.testing.assert_allclose(np.asarray(t.draw_variance)[:, k], np.var(outcomes, axis=0), **tight)
+        np.testing.assert_allclose(np.asarray(t.rewards)[:, k], -np.mean(outcomes, axis=0)[:, :7] / 5, **tight)
+
+
+def test_a_pair_of_draws_is_exact_for_a_linear_model(make_backend):
+    """e and -e cancel: the judged outcome is the expected target of the action, whatever e is."""
+    _, backend, state, (problems, observation_mask, noise) = setup(
+        make_backend, reward={"noise_draws": 2}, scm={"nonlinear": 0.0, "saturate": 0.0}
+    )
+    t = backend.rollout(state, problems, observation_mask, noise, 1.5)
+    other = 3.0 * noise.intervention  # the same first decision, other noise
+    again = backend.rollout(
+        state,
+        problems,
+        observation_mask,
+        dataclasses.replace(noise, intervention=other, scoring=-other[:, :, None]),
+        1.5,
+    )
+    inside = (
+        np.abs(np.asarray(again.draw_outcome)[:, 0]) + 3 * np.sqrt(np.asarray(again.draw_variance)[:, 0])
+        < OUTCOME_BOUND
+    )
+    first, second = (np.asarray(x.draw_outcome)[:, 0][inside] for x in (t, again))
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(first, second, atol=1e-9)
 
 
 def test_outcomes_count_as_bounded(make_backend):

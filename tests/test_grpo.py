@@ -80,8 +80,13 @@ def test_parent_loss_counts_the_variables_that_count():
 
 
 def test_outcome_loss_is_a_normal_density():
-    nll, _ = grpo.outcome_loss_forward(np.array([1.0]), np.array([np.log(2.0)]), np.array([4.0]))
+    """Of one outcome, and of three outcomes given by their mean and variance."""
+    mean, log_std = np.array([1.0]), np.array([np.log(2.0)])
+    nll, _ = grpo.outcome_loss_forward(mean, log_std, np.array([4.0]), np.zeros(1))
     assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0))
+    outcomes = np.array([4.0, -1.0, 2.5])
+    nll, _ = grpo.outcome_loss_forward(mean, log_std, outcomes.mean(keepdims=True), outcomes.var(keepdims=True))
+    assert nll[0] == pytest.approx(-stats.norm.logpdf(outcomes, 1.0, 2.0).mean())
 
 
 def test_parent_entropy_by_hand():

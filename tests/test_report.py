@@ -59,7 +59,8 @@ def test_the_summary_as_json(folders, capsys):
     report = json.loads(capsys.readouterr().out)
     suite = report["folders"][0]["evaluation"][0]
     assert suite["suite"] == "simple" and suite["compared_with"] == "regress"
-    assert set(suite["differences"]) == {"policy", "random"} and suite["best"] == ["regress"]
+    assert set(suite["differences"]) == {"policy", "random"}
+    assert "regress" in suite["best"] and "random" not in suite["best"]
     assert report["folders"][0]["training"]["diagnosis"] and (folders / "x.html").exists()
 
 

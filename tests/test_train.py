@@ -312,6 +312,7 @@ def test_warnings_come_with_advice():
         interventions_per_episode=6,
         grpo={"learning_rate": 1e-9, "ppo_epochs": 1},
         exploration={"adaptive": False},
+        policy={"evidence": "none"},  # with evidence it starts at the ends of the domain
     )
     warned = [(r["iteration"], w) for r in _records(quiet) for w in r["warnings"]]
     ranges = [i for i, w in warned if "fixed_std to 2.0" in w and "entropy_coefficient to 0.02" in w]

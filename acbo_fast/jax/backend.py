@@ -163,6 +163,7 @@ def _update(
         t.draw_variable,
         t.draw_value,
         t.draw_outcome,
+        t.draw_variance,
         t.parents,
         t.parent_mask,
     )

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     draw_variable: Array
     draw_value: Array
     draw_outcome: Array
+    draw_variance: Array
     parents: Array
     parent_mask: Array
 
@@ -70,9 +71,10 @@ def parent_loss(logits: Array, parents: Array, mask: Array) -> Array:
     return jnp.where(mask[:, None], losses, 0).sum(-1) / mask.sum(-1)[:, None]
 
 
-def outcome_loss(mean: Array, log_std: Array, observed: Array) -> Array:
-    """Gaussian negative log-likelihood."""
-    return 0.5 * jnp.square((observed - mean) / jnp.exp(log_std)) + log_std + 0.5 * math.log(2 * math.pi)
+def outcome_loss(mean: Array, log_std: Array, observed: Array, variance: Array) -> Array:
+    """Gaussian negative log-likelihood, mean over outcomes with this mean and variance."""
+    square = (jnp.square(observed - mean) + variance) * jnp.exp(-2 * log_std)
+    return 0.5 * square + log_std + 0.5 * math.log(2 * math.pi)
 
 
 def surrogate(ratio: Array, advantage: Array, clip_low: float, clip_high: float) -> Array:
@@ -99,7 +101,9 @@ def loss(
         "surrogate": -surrogate(ratio, batch.advantage, clip_low, clip_high).mean(),
         "entropy": entropy(outputs.logits).mean(),
         "parent_loss": parent_loss(outputs.parent_logits, batch.parents, batch.parent_mask).mean(),
-        "outcome_loss": outcome_loss(*outcome(params, hidden, batch.draw_value), batch.draw_outcome).mean(),
+        "outcome_loss": outcome_loss(
+            *outcome(params, hidden, batch.draw_value), batch.draw_outcome, batch.draw_variance
+        ).mean(),
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_ratio_low": ((ratio < 1 - clip_low) & (batch.advantage < 0)).mean(dtype=ratio.dtype),
         "clip_ratio_high": ((ratio > 1 + clip_high) & (batch.advantage > 0)).mean(dtype=ratio.dtype),

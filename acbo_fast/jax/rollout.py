@@ -41,6 +41,7 @@ class Trajectories(NamedTuple):
     draw_variable: Array
     draw_value: Array
     draw_outcome: Array
+    draw_variance: Array
     parents: Array
     parent_mask: Array
     applied: Array
@@ -114,29 +115,18 @@ def rollout(
         draw_variable = jnp.concatenate([variable, probe_variable], 1)
         draw_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
         raw = at_variable(location, draw_variable) + at_variable(scale, draw_variable) * draw_value
-        same_noise = jnp.broadcast_to(e[:, None], (*draw_variable.shape, width))
-        rows = simulate(problems, same_noise, draw_variable, raw)
+        draws, actions = 1 + scoring.shape[1], draw_variable.shape[1]
+        each_noise = jnp.repeat(jnp.concatenate([e[:, None], scoring], 1), actions, 1)
+        rows = simulate(problems, each_noise, jnp.tile(draw_variable, (1, draws)), jnp.tile(raw, (1, draws)))
         outcome = jnp.take_along_axis(rows, problems.target[:, None, None], axis=2)[..., 0]
         target = problems.target[:, None]
-
-        def bounded(raw_target: Array) -> Array:
-            standard = (raw_target - at_variable(location, target)) / at_variable(scale, target)
-            return jnp.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND)
-
-        draw_outcome = bounded(outcome)
+        standard = (outcome - at_variable(location, target)) / at_variable(scale, target)
+        outcomes = jnp.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND).reshape(num_models, draws, actions)
+        draw_outcome, draw_variance = outcomes.mean(1), outcomes.var(1)
         candidates = in_standard_units(rows[:, :group])
         weights = config.reward
-        judged = outcome[:, :group]
-        if more := scoring.shape[1]:
-            again = simulate(
-                problems,
-                jnp.repeat(scoring, group, 1),
-                jnp.tile(variable, (1, more)),
-                jnp.tile(raw[:, :group], (1, more)),
-            )
-            outcomes = jnp.take_along_axis(again, problems.target[:, None, None], axis=2)[..., 0]
-            judged = (judged + outcomes.reshape(num_models, more, group).sum(1)) / (more + 1)
-        rewards = weights.target * -bounded(judged) / 5 + weights.parent * at_variable(problems.parents, variable)
+        rewards = weights.target * -draw_outcome[:, :group] / 5
+        rewards = rewards + weights.parent * at_variable(problems.parents, variable)
         if weights.info_gain > 0:
             before = grpo.parent_entropy(outputs.parent_logits[:, 0], parent_mask)
 
@@ -149,7 +139,8 @@ def rollout(
             gain = before[:, None] - jax.lax.map(after, (variable.T, candidates.swapaxes(0, 1))).T
             rewards = rewards + weights.info_gain * gain
         record = (
-            channels, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, raw[:, 0], outcome[:, 0]
+            channels, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, draw_variance,
+            raw[:, 0], outcome[:, 0],
         )  # fmt: skip
         past = evidence.append(past, num_obs + step, variable[:, 0], candidates[:, 0])
         return (cache, past, evidence.newest_row_channels(network, past, num_obs + step, columns)), record
@@ -161,12 +152,12 @@ def rollout(
     start = evidence.start_row_channels(network, past, columns)
     _, records = jax.lax.scan(play, (cache, past, start), (jnp.arange(steps), *by_step))
     later, *rest = (jnp.swapaxes(a, 0, 1) for a in records)
-    variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, applied, outcome = rest
+    variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, draw_variance, applied, outcome = rest
     inputs = policy.Inputs(
         jnp.concatenate([observations, later], axis=1), valid, choosable, attention_mask(observation_mask, steps)
     )
     return Trajectories(
-        inputs, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome,
+        inputs, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, draw_variance,
         problems.parents, parent_mask, applied, outcome, fixed_std,
     )  # fmt: skip
 
