@@ -13,15 +13,18 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
                            its error 1 / sqrt(sum du^2 + l2), where du and dy are deviations from that mean
     direct effect          coefficient of u_i in the ridge regression of y on all variables together over all rows: nobody
                            sets the target, so its mechanism is the same in all of them
+    path effect            sum_k m_ik direct_k: what i does to every variable k (m_ik, the slope of u_k on u_i over i's rows as
+                           above, m_ii = 1 but for the penalty) times what k does to y (path coefficients, Wright 1921). Over
+                           the same rows it is the marginal effect again, less the noise of y; direct effects know more rows
     spread                 standard deviation of the standard value over the observational rows: how far the variable
                            moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
-The policy and outcome heads are residuals on top of least squares (Silver et al. 2018, "Residual Policy Learning"): features of
-this evidence also go straight to their outputs, with weights that start as "play the end that the largest marginal effect
-recommends" and "the target moves along the marginal effect", and are trained like all others. So training begins where ten
-lines of least squares end.
+The policy and outcome heads are residuals on top of least squares (Silver et al. 2018, "Residual Policy Learning"):
+features of this evidence also go straight to their outputs, with weights that start as "play the end that the largest path
+effect recommends" and "the target moves along the path effect", and are trained like all others. So training begins where
+the baseline `paths` ends.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
 Letters: E episodes, N rows, V variables, F channels.
@@ -38,7 +41,10 @@ from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 Array = NDArray[Any]
 
-EVIDENCE_CHANNELS = 6
+EVIDENCE_CHANNELS = 7
+# Which of them are effects: marginal, interventional, direct, path.
+PATH_EFFECT = 5
+EFFECTS = [0, 2, 4, PATH_EFFECT]
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and of the joint one, in
 # rows of unit variance.
 MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0
@@ -47,26 +53,26 @@ VARIANCE_ROWS = 1.0
 
 # How fast the direction of an effect saturates: an effect of 0.3 spreads of the target over half a domain gives 0.95.
 DIRECTION_SLOPE = 6.0
-RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 5
-# Starting weights of (variable logit, value mean / 5): 4 asinh|marginal effect|, and -1.6 of its direction, which lies
-# beyond the end of the domain, also once it is bounded (policy.VALUE_MEAN_BOUND).
-RESIDUAL_START = {"logit": (EVIDENCE_CHANNELS, 4.0), "mean": (EVIDENCE_CHANNELS + 3, -1.6)}
+RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
+# Starting weights of (variable logit, value mean / 5): 4 asinh|path effect|, and -1.6 of its direction, which lies beyond the
+# end of the domain, also once it is bounded (policy.VALUE_MEAN_BOUND).
+RESIDUAL_START = {"logit": (EVIDENCE_CHANNELS + 3, 4.0), "mean": (EVIDENCE_CHANNELS + 7, -1.6)}
 
 
 def residual_features(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., RESIDUAL_FEATURES): themselves, the sizes of the three effects, and the directions
-    tanh(6 x) of the marginal and the interventional one."""
-    effects = evidence[..., [0, 2, 4]]
-    return np.concatenate([evidence, np.abs(effects), np.tanh(DIRECTION_SLOPE * effects[..., :2])], axis=-1)
+    """(..., F) evidence channels -> (..., RESIDUAL_FEATURES): themselves, the sizes of the four effects, and their directions
+    tanh(6 x)."""
+    effects = evidence[..., EFFECTS]
+    return np.concatenate([evidence, np.abs(effects), np.tanh(DIRECTION_SLOPE * effects)], axis=-1)
 
 
-# Starting weights of the marginal, interventional and direct effect in the slope of the predicted outcome.
-SLOPE_START = (1.0, 0.0, 0.0)
+# Starting weights of the marginal, interventional, direct and path effect in the slope of the predicted outcome.
+SLOPE_START = (0.0, 0.0, 0.0, 1.0)
 
 
 def slope_features(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., 3): the three effects themselves, softly bounded by OUTCOME_BOUND."""
-    return np.asarray(OUTCOME_BOUND * np.tanh(np.sinh(evidence[..., [0, 2, 4]]) / OUTCOME_BOUND))
+    """(..., F) evidence channels -> (..., 4): the effects themselves, softly bounded by OUTCOME_BOUND."""
+    return np.asarray(OUTCOME_BOUND * np.tanh(np.sinh(evidence[..., EFFECTS]) / OUTCOME_BOUND))
 
 
 def evidence_channels(standard: Array, variable: Array, seen: Array, target: Array, valid: Array) -> Array:
@@ -91,6 +97,7 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     dy = y - ((weight * y).sum(axis=1) / count)[:, None]
     precision = (weight * du * du).sum(axis=1) + MARGINAL_PENALTY
     marginal = (weight * du * dy).sum(axis=1) / precision
+    slopes = ((weight * du).swapaxes(1, 2) @ u) / precision[:, :, None]  # (E, V, V): of u_k on u_i
     residual = (weight * (dy - marginal[:, None] * du) ** 2).sum(axis=1)
     marginal_error = np.sqrt((residual + VARIANCE_ROWS) / (count + VARIANCE_ROWS) / precision)
 
@@ -103,8 +110,9 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     interventional_error = 1.0 / np.sqrt(precision)
 
     direct = _joint_regression(u, y, seen, target, valid)
+    path = (slopes @ direct[:, :, None])[:, :, 0]
     channels = np.arcsinh(
-        np.stack([marginal, marginal_error, interventional, interventional_error, direct, spread], axis=-1)
+        np.stack([marginal, marginal_error, interventional, interventional_error, direct, path, spread], axis=-1)
     )
     counts = valid & (np.arange(width) != target[:, None])
     return np.asarray(np.where(counts[:, :, None], channels, 0.0))

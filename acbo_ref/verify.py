@@ -502,5 +502,11 @@ def training_checks(backend: backends.Backend, config: Config, label: str) -> It
                 worst[name] = max(worst.get(name, 0.0), scalar_error(found[name], value))
     yield Check(group, f"metrics of {len(records[0])} iterations", max(worst.values()), TRAINING_TOLERANCE)
     states = [trainer.backend.to_host(trainer.state) for trainer in trainers]
-    errors = [relative_error(states[1].params[name], value) for name, value in states[0].params.items()]
+    # The loss does not depend on the bias of the variable logits, nor on those of attention's keys (a softmax is shift
+    # invariant): their gradient is rounding, which Adam divides by its own size. So tensors near their start of 0 are
+    # measured against a hundredth.
+    errors = [
+        float(np.abs(states[1].params[name] - value).max() / max(np.abs(value).max(), 0.01))
+        for name, value in states[0].params.items()
+    ]
     yield Check(group, "parameters at the end", max(errors), TRAINING_TOLERANCE)

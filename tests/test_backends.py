@@ -251,17 +251,17 @@ def test_outcomes_count_as_bounded(make_backend):
     assert np.abs(np.asarray(t.rewards)).max() <= 0.9 * OUTCOME_BOUND / 5 + 0.1 + 1e-9
 
 
-def test_an_untrained_policy_is_least_squares(make_backend):
-    """The residual head starts as "play the end that the steepest slope recommends": the baseline `regress`, decision by
-    decision, on raw systems whose slopes are far from ties."""
+@pytest.mark.parametrize("decision", ["policy", "surrogate"])
+def test_an_untrained_policy_is_least_squares(make_backend, decision):
+    """The residual heads start as "play the end that the largest path effect recommends": the baseline `paths`."""
     config = small_config(dtype="float64")
     backend = make_backend(config)
     suite = load_suite("simple", 5, quick=True)
-    policy = run_method(suite, "policy", 5, 20, 6, backend, backend.init_state())
-    regress = run_method(suite, "regress", 5, 20, 6, None, None)
-    # its ridge penalty and its bounded means let it differ where two slopes are nearly equal or one is nearly 0
-    assert (policy.variable == regress.variable).mean() > 0.95
-    assert policy.gain.sum() == pytest.approx(regress.gain.sum(), rel=0.01)
+    policy = run_method(suite, decision, 5, 20, 6, backend, backend.init_state())
+    paths = run_method(suite, "paths", 5, 20, 6, None, None)
+    # the other, randomly started part of the heads decides where two effects are nearly equal or one is nearly 0
+    assert (policy.variable == paths.variable).mean() > 0.95
+    assert policy.gain.sum() == pytest.approx(paths.gain.sum(), rel=0.01)
 
 
 def test_a_session_says_when_it_is_full(make_backend):

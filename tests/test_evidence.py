@@ -18,7 +18,7 @@ from acbo_ref.evidence import (
 from acbo_ref.history import Task
 from acbo_ref.reading import Reading
 
-MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, SPREAD = range(EVIDENCE_CHANNELS)
+MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, SPREAD = range(EVIDENCE_CHANNELS)
 
 
 def history(seed, rows=9, width=4, interventions=4):
@@ -52,6 +52,7 @@ def test_by_hand():
     # alone, the joint regression is one of z = du / sd with penalty 1
     sd = np.sqrt(du @ du / 3)
     assert found[0, DIRECT] == pytest.approx((du @ dy / sd) / (3 + JOINT_PENALTY) / sd)
+    assert found[0, PATH] == pytest.approx(found[0, DIRECT] * (du @ du) / (du @ du + MARGINAL_PENALTY))
     assert found[0, SPREAD] == pytest.approx(0.5)  # of 0 and 1
     assert not found[1].any()  # the target
 
@@ -59,7 +60,7 @@ def test_by_hand():
 def test_nothing_known_is_nothing():
     found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
     assert np.isfinite(found).all()
-    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, SPREAD]].any()
+    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, SPREAD]].any()
     assert found[0, INTERVENTIONAL_ERROR] == pytest.approx(INTERVENTIONAL_PENALTY**-0.5)
 
 
@@ -90,6 +91,16 @@ def test_a_direct_effect_separates_a_parent_from_its_cause():
     found = channels(np.stack([x0, y, x2], axis=1)[None], np.full((1, 4000), -1))
     assert found[:, MARGINAL] == pytest.approx([5, 0, 5], abs=0.3)
     assert found[:, DIRECT] == pytest.approx([0, 0, 5], abs=0.3)
+    assert found[:, PATH] == pytest.approx([5, 0, 5], abs=0.3)
+
+
+def test_over_the_same_rows_the_path_effect_is_the_marginal_one():
+    """Omitted-variable formula: slope of y on x = sum_k (slope of x_k on x) times (coefficient of x_k), for least squares on
+    the same rows with no other parents of y: here all observational, and the penalties are what is left."""
+    rng = np.random.default_rng(2)
+    standard = rng.standard_normal((1, 20_000, 4)) @ rng.standard_normal((4, 4))
+    found = channels(standard, np.full((1, 20_000), -1))
+    np.testing.assert_allclose(found[:, PATH], found[:, MARGINAL], rtol=1e-3, atol=1e-3)
 
 
 @given(seed=st.integers(0, 2**16))
@@ -119,7 +130,7 @@ def test_turning_a_variable_over_turns_its_effects_over():
     flipped = standard * np.array([-1.0, 1, 1, 1])
     a, b = channels(standard, variable), channels(flipped, variable)
     signs = np.ones((4, EVIDENCE_CHANNELS))
-    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT]] = -1
+    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT, PATH]] = -1
     np.testing.assert_allclose(b, a * signs, rtol=1e-9, atol=1e-12)
 
 
@@ -135,8 +146,8 @@ def test_columns_that_are_constant_tiny_or_huge_stay_finite(scale):
 
 
 def test_residual_features_by_hand():
-    evidence = np.array([1.0, 2.0, -3.0, 4.0, -5.0, 6.0])
-    expected = [1, 2, -3, 4, -5, 6, 1, 3, 5, np.tanh(6.0), np.tanh(-18.0)]
+    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, 7.0])
+    expected = [*evidence, 0.1, 0.3, 0.5, 0.6, np.tanh(0.6), np.tanh(-1.8), np.tanh(-3.0), np.tanh(3.6)]
     np.testing.assert_allclose(residual_features(evidence), expected)
 
 

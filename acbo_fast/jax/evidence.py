@@ -12,6 +12,7 @@ from acbo_fast.jax.history import row_channels, start_channels
 from acbo_ref.config import PolicyConfig
 from acbo_ref.evidence import (
     DIRECTION_SLOPE,
+    EFFECTS,
     EVIDENCE_CHANNELS,
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
@@ -81,15 +82,17 @@ def _with_evidence(network: PolicyConfig, channels: Array, past: Past, columns: 
 
 def residual_features(evidence: Array) -> Array:
     """(..., F) -> (..., RESIDUAL_FEATURES); see acbo_ref.evidence.residual_features."""
-    marginal, interventional, direct = evidence[..., 0:1], evidence[..., 2:3], evidence[..., 4:5]
-    directions = [jnp.tanh(DIRECTION_SLOPE * x) for x in (marginal, interventional)]
-    return jnp.concatenate([evidence, *map(abs, (marginal, interventional, direct)), *directions], -1)
+    effects = _effects(evidence)
+    return jnp.concatenate([evidence, jnp.abs(effects), jnp.tanh(DIRECTION_SLOPE * effects)], -1)
 
 
 def slope_features(evidence: Array) -> Array:
-    """(..., F) -> (..., 3); see acbo_ref.evidence.slope_features."""
-    effects = jnp.stack([evidence[..., 0], evidence[..., 2], evidence[..., 4]], -1)
-    return OUTCOME_BOUND * jnp.tanh(jnp.sinh(effects) / OUTCOME_BOUND)
+    """(..., F) -> (..., 4); see acbo_ref.evidence.slope_features."""
+    return OUTCOME_BOUND * jnp.tanh(jnp.sinh(_effects(evidence)) / OUTCOME_BOUND)
+
+
+def _effects(evidence: Array) -> Array:
+    return jnp.stack([evidence[..., i] for i in EFFECTS], -1)
 
 
 def evidence_channels(past: Past, columns: Columns) -> Array:
@@ -109,6 +112,7 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     du, dy = centred(u, weight), centred(y, weight)
     precision = (weight * jnp.square(du)).sum(1) + MARGINAL_PENALTY
     marginal = (weight * du * dy).sum(1) / precision
+    slopes = jnp.einsum("eni,enk->eik", weight * du, u) / precision[..., None]
     residual = (weight * jnp.square(dy - marginal[:, None] * du)).sum(1)
     variance = (residual + VARIANCE_ROWS) / (jnp.maximum(weight.sum(1), 1) + VARIANCE_ROWS)
 
@@ -130,5 +134,6 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     direct = jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0] / spread
 
     errors = jnp.sqrt(variance / precision), jax.lax.rsqrt(own_precision)
-    channels = [marginal, errors[0], interventional, errors[1], direct, own_spread]
+    path = jnp.einsum("eik,ek->ei", slopes, jnp.where(columns_used, direct, 0))
+    channels = [marginal, errors[0], interventional, errors[1], direct, path, own_spread]
     return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)
