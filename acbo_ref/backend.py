@@ -46,7 +46,12 @@ class AnySession(Protocol):
 
     def observe(self, variable: Array, rows: Array) -> None: ...
     def decide(
-        self, gumbel: Array | None = None, normal: Array | None = None, decision: str | None = None
+        self,
+        gumbel: Array | None = None,
+        normal: Array | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Array | None = None,
     ) -> Decision: ...
 
 

@@ -90,7 +90,7 @@ class RewardConfig:
     info_gain: float = _key("float", 0.0, "weight of the drop in entropy of the parent posterior, nats", 0.0, 100.0)
     noise_draws: int = _key(
         "int",
-        1,
+        2,
         "draws of the exogenous noise, in antithetic pairs and the same for a whole group, that judge each candidate and probe",
         1,
         4096,
@@ -187,6 +187,13 @@ class Config:
         "policy",
         "outside training: by the policy head, or by the outcome head on a grid",
         choices=("policy", "surrogate"),
+    )
+    optimism: float = _key(
+        "float",
+        0.75,
+        "decision 'surrogate' takes the lowest expected target minus this many standard errors; 0: no exploration",
+        0.0,
+        100.0,
     )
     dtype: str | None = _key(
         "choice",

@@ -143,7 +143,7 @@ def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str,
         played.variable[:, k], played.value[:, k] = decision.variable, decision.value
         played.cost[:, k] = rows[np.arange(count), task.target]
         session.observe(decision.variable, rows)
-    last = session.decide(decision=kind)  # what it would settle on: never a draw
+    last = session.decide(decision=kind, optimism=0.0)  # what it would settle on: neither a draw nor exploration
     played.recommended_variable[:], played.recommended_value[:] = last.variable, last.value
     for s, system in enumerate(systems):
         others = np.arange(len(system.names)) != system.target_index

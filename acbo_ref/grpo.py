@@ -9,7 +9,7 @@ with the clipped surrogate of Schulman et al. 2017 (eq. 7):
     loss = - mean min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A)          "clipped surrogate"
            - c_entropy mean H(variable choice)
            + c_parent  mean BCE(parent logits, true parents)
-           + c_outcome mean NLL(outcome head, outcomes of the candidates and of the probes, mean over the noise draws)
+           + c_outcome mean NLL(outcome head, mean and spread of the outcomes of the candidates and of the probes)
 
 Means are taken within an episode first and then over episodes, so every episode weighs the same whatever its padding.
 There is no Kullback-Leibler penalty: the reference policy of language models has no counterpart here.
@@ -218,23 +218,25 @@ def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array
 
 
 def outcome_loss_forward(
-    mean: Array, log_std: Array, outcome: Array, variance: Array
+    mean: Array, log_error: Array, log_noise: Array, outcome: Array, variance: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Gaussian negative log-likelihood of M outcomes y_m of one action, mean over m; shape (...).
+    """Two Gaussian negative log-likelihoods, (...): of the judged outcome, and of the spread of the draws around it.
 
-    mean_m 0.5 ((y_m - mean) / std)^2 = 0.5 q  with  q = z^2 + variance / std^2,  z = (outcome - mean) / std,
-    where `outcome` and `variance` (ddof 0) are those of the y_m. So NLL = 0.5 q + log std + 0.5 log 2 pi.
+    0.5 z^2 + log error + 0.5 log 2 pi  with  z = (outcome - mean) / error,   plus   0.5 variance / noise^2 + log noise.
+    The draws are antithetic, so in a linear model `outcome` is the exact expectation: the first term then asks for the
+    expectation itself and for how well it is known, however loud the noise; the second alone is about the noise.
     """
-    inverse_std = np.exp(-log_std)
-    z = (outcome - mean) * inverse_std
-    square = z * z + variance * inverse_std**2
-    return 0.5 * square + log_std + _HALF_LOG_TWO_PI, (z, square, inverse_std)
+    inverse_error = np.exp(-log_error)
+    z = (outcome - mean) * inverse_error
+    spread = variance * np.exp(-2.0 * log_noise)
+    nll = 0.5 * (z * z + spread) + log_error + log_noise + _HALF_LOG_TWO_PI
+    return nll, (z, spread, inverse_error)
 
 
-def outcome_loss_backward(d_nll: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-    """d_mean = - z / std, d_log_std = 1 - q."""
-    z, square, inverse_std = cache
-    return -d_nll * z * inverse_std, d_nll * (1.0 - square)
+def outcome_loss_backward(d_nll: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """d_mean = - z / error, d_log_error = 1 - z^2, d_log_noise = 1 - variance / noise^2."""
+    z, spread, inverse_error = cache
+    return -d_nll * z * inverse_error, d_nll * (1.0 - z * z), d_nll * (1.0 - spread)
 
 
 # ------------------------------------------------------------------------------------------------------ the loss
@@ -256,8 +258,10 @@ def loss_forward(
     entropy, entropy_cache = entropy_forward(outputs.logits)
     parent_loss, parent_cache = parent_loss_forward(outputs.parent_logits, batch.parents, batch.parent_mask)
     gather = one_hot(batch.draw_variable, outputs.logits.shape[-1], outputs.logits.dtype)  # (E, K, N, V)
-    mean, log_std, outcome_cache = outcome_forward(params, gather @ outputs.outcome_hidden, batch.draw_value)
-    nll, nll_cache = outcome_loss_forward(mean, log_std, batch.draw_outcome, batch.draw_variance)
+    mean, log_error, log_noise, outcome_cache = outcome_forward(
+        params, gather @ outputs.outcome_hidden, batch.draw_value
+    )
+    nll, nll_cache = outcome_loss_forward(mean, log_error, log_noise, batch.draw_outcome, batch.draw_variance)
     terms = {
         "surrogate": -float(objective.mean()),
         "entropy": float(entropy.mean()),
@@ -295,8 +299,7 @@ def loss_backward(
     d_parent_logits = weights.parent / num_decisions * parent_cache
     # (4) + c_outcome mean NLL, through the outcome head and back to the variable each draw was about
     d_nll = np.full_like(batch.draw_value, weights.outcome / batch.draw_value.size)
-    d_mean, d_log_std = outcome_loss_backward(d_nll, nll_cache)
-    d_gathered = outcome_backward(params, d_mean, d_log_std, outcome_cache, grads)
+    d_gathered = outcome_backward(params, *outcome_loss_backward(d_nll, nll_cache), outcome_cache, grads)
     d_outcome_hidden = gather.swapaxes(-1, -2) @ d_gathered
     return PolicyOutputs(
         logits=d_logits,

@@ -6,7 +6,8 @@
     h = final norm (x at the K decision rows)
     policy head    h -> variable logit, value mean / 5 [, log-std]
     parent head    h -> logit of P(the variable is a parent of the target)
-    outcome head   (h, v) -> mean and log-std of the target under do(X_i = v), standard units
+    outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the log of that estimate's
+                   standard error (what is not known), and the log of the spread of single outcomes around it (noise)
 
 Variables and observational rows carry no position, so permuting variables permutes the outputs and permuting
 observational rows changes nothing (Lee et al. 2019, "Set Transformer"; alternation as in Kossen et al. 2021).
@@ -140,7 +141,7 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     if config.evidence == "regression":
         shapes["outcome_head.slope.weight"] = (len(SLOPE_START), 1)
     shapes["outcome_head.value.weight"] = (VALUE_FEATURES, half)
-    linear("outcome_head.out", half, 2)
+    linear("outcome_head.out", half, 3)
     return shapes
 
 
@@ -295,8 +296,12 @@ def value_features(value: Array) -> Array:
     )
 
 
-def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array, Array, Any]:
-    """Mean and log-std, (...,) each, of the target under do(X_i = value), standard units.
+def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array, Array, Array, Any]:
+    """(mean, log_error, log_noise, cache), (...,) each, of the target under do(X_i = value), standard units.
+
+    `mean` estimates E[target | do], with standard error exp(log_error); single outcomes scatter around the expectation with
+    standard deviation exp(log_noise). So the next measured outcome has variance exp(log_error)^2 + exp(log_noise)^2 (Kendall &
+    Gal 2017: epistemic and aleatoric uncertainty).
 
     Args:
         hidden: (..., D/2 + 1), `outcome_hidden` of the variable in question.
@@ -305,15 +310,18 @@ def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array,
     features = value_features(value)
     activated, gelu_cache = gelu_forward(hidden[..., :-1] + features @ params["outcome_head.value.weight"])
     out, out_cache = linear_forward(params, "outcome_head.out", activated)
-    log_std, bound_cache = soft_bound_forward(out[..., 1], LOG_STD_BOUND)
+    log_stds, bound_cache = soft_bound_forward(out[..., 1:], LOG_STD_BOUND)
     mean = HALF_WIDTH * out[..., 0] + hidden[..., -1] * features[..., 0]
-    return mean, log_std, (features, gelu_cache, out_cache, bound_cache)
+    return mean, log_stds[..., 0], log_stds[..., 1], (features, gelu_cache, out_cache, bound_cache)
 
 
-def outcome_backward(params: Params, d_mean: Array, d_log_std: Array, cache: Any, grads: Params) -> Array:
+def outcome_backward(
+    params: Params, d_mean: Array, d_log_error: Array, d_log_noise: Array, cache: Any, grads: Params
+) -> Array:
     """d_hidden of `outcome_forward`; values are data and need no gradient."""
     features, gelu_cache, out_cache, bound_cache = cache
-    d_out = np.stack([HALF_WIDTH * d_mean, soft_bound_backward(d_log_std, bound_cache)], axis=-1)
+    d_log_stds = soft_bound_backward(np.stack([d_log_error, d_log_noise], axis=-1), bound_cache)
+    d_out = np.concatenate([HALF_WIDTH * d_mean[..., None], d_log_stds], axis=-1)
     d_hidden = gelu_backward(linear_backward(params, "outcome_head.out", d_out, out_cache, grads), gelu_cache)
     flat_features = features.reshape(-1, VALUE_FEATURES)
     accumulate(grads, "outcome_head.value.weight", flat_features.T @ d_hidden.reshape(-1, d_hidden.shape[-1]))

@@ -280,7 +280,9 @@ class Decision:
     """What to do next in each of E systems, and why.
 
     Shapes: variable (E,); value (E,) raw, inside the domain; probability (E, V) of choosing each variable;
-    parent_probability (E, V); outcome_mean, outcome_std (E,) raw: the target predicted under this very action.
+    parent_probability (E, V); outcome_mean, outcome_error, outcome_std (E,) raw: of the target under this very action, its
+    expectation, the standard error of that estimate, and the standard deviation of the next measured outcome, which has
+    both that error and the noise.
     """
 
     variable: Array
@@ -288,6 +290,7 @@ class Decision:
     probability: Array
     parent_probability: Array
     outcome_mean: Array
+    outcome_error: Array
     outcome_std: Array
 
 
@@ -323,18 +326,29 @@ class Session:
         self._row = self._reading.append(variable, rows)
         self._h = self._decoder.append(self._row)
 
-    def decide(self, gumbel: Array | None = None, normal: Array | None = None, decision: str | None = None) -> Decision:
+    def decide(
+        self,
+        gumbel: Array | None = None,
+        normal: Array | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Array | None = None,
+    ) -> Decision:
         """The next action of each system.
 
         Args:
             gumbel, normal: (E, V) and (E,) for a sampled decision; None for the deterministic one.
             decision: "policy" or "surrogate"; default the configured one.
+            optimism: standard errors that "surrogate" takes off; default the configured number. 0 is what it would settle on.
+            allowed: (E, V) bool, the variables to choose from, some manipulable one in each system; None for all of those.
         """
         task, policy = self._task, self._config.policy
-        outputs, _ = heads_forward(self._params, policy, self._h[:, None], task.manipulable, self._row[:, None])
+        allowed = task.manipulable if allowed is None else task.manipulable & allowed
+        outputs, _ = heads_forward(self._params, policy, self._h[:, None], allowed, self._row[:, None])
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         if (decision or self._config.decision) == "surrogate":
-            variable, standard = self._lowest_predicted(outputs.outcome_hidden[:, 0])
+            optimism = self._config.optimism if optimism is None else optimism
+            variable, standard = self._lowest_predicted(outputs.outcome_hidden[:, 0], optimism, allowed)
         else:
             variable = logits.argmax(axis=1) if gumbel is None else (logits + gumbel).argmax(axis=1)
             standard = np.take_along_axis(means, variable[:, None], axis=1)[:, 0]
@@ -345,7 +359,8 @@ class Session:
                 standard = standard + std * normal
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
         each = np.arange(len(variable))
-        mean, log_std, _ = outcome_forward(self._params, outputs.outcome_hidden[each, 0, variable], standard)
+        hidden = outputs.outcome_hidden[each, 0, variable]
+        mean, log_error, log_noise, _ = outcome_forward(self._params, hidden, standard)
         location, scale = self._location[each, task.target], self._scale[each, task.target]
         return Decision(
             variable=variable,
@@ -353,19 +368,21 @@ class Session:
             probability=np.exp(grpo.log_softmax(logits)),
             parent_probability=grpo.sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
             outcome_mean=location + scale * mean,
-            outcome_std=scale * np.exp(log_std),
+            outcome_error=scale * np.exp(log_error),
+            outcome_std=scale * np.hypot(np.exp(log_error), np.exp(log_noise)),
         )
 
-    def _lowest_predicted(self, hidden: Array) -> tuple[Array, Array]:
-        """(variable, standard value) of the lowest mean that the outcome head predicts on a grid; hidden (E, V, D/2)."""
+    def _lowest_predicted(self, hidden: Array, optimism: float, allowed: Array) -> tuple[Array, Array]:
+        """(variable, standard value) of the lowest mean - optimism * error that the outcome head predicts on a grid: a lower
+        confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum. hidden (E, V, D/2 + 1), allowed (E, V)."""
         num_episodes, width, half = hidden.shape
         grid = SURROGATE_GRID.astype(self._dtype)
         shape = (num_episodes, width, grid.size)
-        mean, _, _ = outcome_forward(
+        mean, log_error, _, _ = outcome_forward(
             self._params,
             np.broadcast_to(hidden[:, :, None], (*shape, half)),
             np.broadcast_to(grid, shape),
         )
-        mean = np.where(self._task.manipulable[:, :, None], mean, np.inf)
-        best = mean.reshape(num_episodes, -1).argmin(axis=1)
+        bound = np.where(allowed[:, :, None], mean - optimism * np.exp(log_error), np.inf)
+        best = bound.reshape(num_episodes, -1).argmin(axis=1)
         return best // grid.size, grid[best % grid.size]

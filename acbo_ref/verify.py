@@ -253,13 +253,13 @@ def term_checks() -> Iterator[Check]:
         {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
     )  # fmt: skip
     variance = rng.random(logits.shape)
-    _, nll_cache = grpo.outcome_loss_forward(means, log_stds, logits, variance)
+    predicted = {"mean": means, "log_error": log_stds, "log_noise": rng.standard_normal(logits.shape)}
+    _, nll_cache = grpo.outcome_loss_forward(**predicted, outcome=logits, variance=variance)
     d_nll = rng.standard_normal((2, 3, 5))
-    d_mean, d_log_std = grpo.outcome_loss_backward(d_nll, nll_cache)
     yield from check_gradients(
         "term outcome",
-        lambda: float((grpo.outcome_loss_forward(means, log_stds, logits, variance)[0] * d_nll).sum()),
-        {"mean": means, "log_std": log_stds}, {"mean": d_mean, "log_std": d_log_std}, rng,
+        lambda: float((grpo.outcome_loss_forward(**predicted, outcome=logits, variance=variance)[0] * d_nll).sum()),
+        predicted, dict(zip(predicted, grpo.outcome_loss_backward(d_nll, nll_cache), strict=True)), rng,
     )  # fmt: skip
     # Ratios below, inside and above the clip range, with advantages of both signs.
     ratio = np.array([[[0.5, 0.7, 0.9, 1.1, 1.25, 1.5, 1.7]] * 3] * 2)
@@ -382,8 +382,8 @@ def piece_checks(backend: backends.Backend) -> Iterator[Check]:
         ("parent_entropy", (means, parent_mask[:, None]), grpo.parent_entropy(means, parent_mask[:, None])),
         (
             "outcome_loss",
-            (means, log_stds, x[:, :, :, 0], x[:, :, :, 1] ** 2),
-            grpo.outcome_loss_forward(means, log_stds, x[:, :, :, 0], x[:, :, :, 1] ** 2)[0],
+            (means, log_stds, x[:, :, :, 2], x[:, :, :, 0], x[:, :, :, 1] ** 2),
+            grpo.outcome_loss_forward(means, log_stds, x[:, :, :, 2], x[:, :, :, 0], x[:, :, :, 1] ** 2)[0],
         ),
         ("surrogate", (ratio, rewards, 0.2, 0.3), grpo.surrogate_forward(ratio, rewards, 0.2, 0.3)[0]),
         *((f"advantages, {s}", (rewards, s), grpo.advantages(rewards, s)) for s in ("group", "batch", "none")),
@@ -470,11 +470,30 @@ def decision_checks(
     sessions = [reference.session(state, task, 3), backend.session(backend.from_host(state), task, 3)]
     rng = generator(0, Role.VERIFY, 5)
     worst: dict[str, float] = {}
+    # all manipulable variables but the first that is
+    not_first = task.manipulable & (np.cumsum(task.manipulable, axis=1) > 1)
+    not_first |= task.manipulable & (task.manipulable.sum(axis=1) == 1)[:, None]
+    restricted: dict[str, Any] = {"optimism": 2.0, "allowed": not_first}
+    other = [(f"{kind}, restricted", {"decision": kind, **restricted}) for kind in ("policy", "surrogate")]
     for _ in range(3):
         drawn = {"gumbel": rng.gumbel(size=task.valid.shape), "normal": rng.standard_normal(len(task.valid))}
-        for kind, settings in (("greedy", {}), ("sampled", drawn), ("surrogate", {"decision": "surrogate"})):
+        kinds: list[tuple[str, dict[str, Any]]] = [
+            ("greedy", {}),
+            ("sampled", drawn),
+            ("surrogate", {"decision": "surrogate"}),
+            *other,
+        ]
+        for kind, settings in kinds:
             a, b = (s.decide(**settings) for s in sessions)
-            for name in ("variable", "value", "probability", "parent_probability", "outcome_mean", "outcome_std"):
+            for name in (
+                "variable",
+                "value",
+                "probability",
+                "parent_probability",
+                "outcome_mean",
+                "outcome_error",
+                "outcome_std",
+            ):
                 error = relative_error(getattr(b, name), getattr(a, name))
                 worst[f"{kind} {name}"] = max(error, worst.get(f"{kind} {name}", 0.0))
         rows = rng.standard_normal(task.valid.shape)

@@ -58,7 +58,7 @@ def test_the_importance_ratio_starts_at_one(make_backend):
 
 
 def test_the_committed_row_is_candidate_zero(make_backend):
-    _, backend, state, data = setup(make_backend)
+    _, backend, state, data = setup(make_backend, reward={"noise_draws": 1})
     problems, observation_mask, _ = data
     t = backend.rollout(state, *data, 1.5)
     channels, variable = np.asarray(t.inputs.channels), np.asarray(t.variable)
@@ -302,15 +302,18 @@ def test_a_wrong_backend_does_not_verify():
     assert "parameters at the end" in training
 
 
-def test_the_surrogate_takes_its_lowest_prediction(make_backend):
+@pytest.mark.parametrize("optimism", [0.0, 0.75, 3.0])
+def test_the_surrogate_takes_its_lowest_bound(make_backend, optimism):
     from acbo_ref import policy as reference_policy
     from acbo_ref.rollout import SURROGATE_GRID
 
     config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
     task = observe(problems, noise.observation, observation_mask)
-    decision = backend.session(state, task, 1).decide(decision="surrogate")
+    decision = backend.session(state, task, 1).decide(decision="surrogate", optimism=optimism)
     assert np.take_along_axis(task.manipulable, decision.variable[:, None], axis=1).all()
-    # every other grid point of every lever is predicted to be no better
+    found = decision.outcome_mean - optimism * decision.outcome_error
+    assert (decision.outcome_std > decision.outcome_error).all()
+    # every other grid point of every lever has no lower bound
     reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
     outputs, _ = reference_policy.heads_forward(
         reference._params, config.policy, reference._h[:, None], task.manipulable, reference._row[:, None]
@@ -320,9 +323,22 @@ def test_the_surrogate_takes_its_lowest_prediction(make_backend):
             hidden = np.broadcast_to(
                 outputs.outcome_hidden[e, 0, i], (SURROGATE_GRID.size, outputs.outcome_hidden.shape[-1])
             )
-            mean, _, _ = reference_policy.outcome_forward(reference._params, hidden, SURROGATE_GRID)
-            raw = reference._location[e, task.target[e]] + reference._scale[e, task.target[e]] * mean
-            assert raw.min() >= decision.outcome_mean[e] - 1e-9
+            mean, log_error, *_ = reference_policy.outcome_forward(reference._params, hidden, SURROGATE_GRID)
+            location, scale = reference._location[e, task.target[e]], reference._scale[e, task.target[e]]
+            assert (location + scale * (mean - optimism * np.exp(log_error))).min() >= found[e] - 1e-9
+
+
+def test_a_decision_can_be_kept_to_some_variables(make_backend):
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend, scm={"manipulable": 1.0})
+    task = observe(problems, noise.observation, observation_mask)
+    session = backend.session(state, task, 1)
+    for kind in ("policy", "surrogate"):
+        first = session.decide(decision=kind)
+        others = np.arange(task.valid.shape[1]) != first.variable[:, None]
+        second = session.decide(decision=kind, allowed=others)
+        assert (second.variable != first.variable).all()
+        assert np.take_along_axis(task.manipulable, second.variable[:, None], axis=1).all()
+        assert session.decide(decision=kind).variable.tolist() == first.variable.tolist()
 
 
 def test_extreme_shapes(make_backend):

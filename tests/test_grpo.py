@@ -79,14 +79,12 @@ def test_parent_loss_counts_the_variables_that_count():
     assert loss[0, 0] == pytest.approx((np.log(2) + np.log1p(np.exp(2.0)) + 0) / 3)
 
 
-def test_outcome_loss_is_a_normal_density():
-    """Of one outcome, and of three outcomes given by their mean and variance."""
-    mean, log_std = np.array([1.0]), np.array([np.log(2.0)])
-    nll, _ = grpo.outcome_loss_forward(mean, log_std, np.array([4.0]), np.zeros(1))
-    assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0))
-    outcomes = np.array([4.0, -1.0, 2.5])
-    nll, _ = grpo.outcome_loss_forward(mean, log_std, outcomes.mean(keepdims=True), outcomes.var(keepdims=True))
-    assert nll[0] == pytest.approx(-stats.norm.logpdf(outcomes, 1.0, 2.0).mean())
+def test_outcome_loss_is_two_normal_densities():
+    """Of the judged outcome, and of two draws that scatter symmetrically around it."""
+    mean, log_error, log_noise = np.array([1.0]), np.array([np.log(2.0)]), np.array([np.log(3.0)])
+    nll, _ = grpo.outcome_loss_forward(mean, log_error, log_noise, np.array([4.0]), np.array([6.25]))
+    scatter = -stats.norm.logpdf([-2.5, 2.5], 0.0, 3.0).mean() - 0.5 * np.log(2 * np.pi)
+    assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
 
 
 def test_parent_entropy_by_hand():

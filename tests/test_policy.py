@@ -182,9 +182,9 @@ def test_parameters_start_as_documented():
 
 
 def test_six_hundred_thousand_parameters_of_the_default_are_counted():
-    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 2) (D / 2) + 5, at D = 64, L = 4;
+    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 3) (D / 2) + 6, at D = 64, L = 4;
     # C = 4, and with evidence 7 more, 15 residual features to the policy head's 2 outputs, 4 slopes
-    rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 5 * 32 + 5
+    rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 6 * 32 + 6
     for evidence, expected in (("none", 4 * 64 + rest), ("regression", 11 * 64 + rest + 30 + 4)):
         shapes = policy.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected

@@ -209,7 +209,7 @@ class Session:
         standard = np.pad(standard, ((0, 0), (0, extra), (0, 0)))
         rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
         with backend._precision():
-            self._known = episodes.Known(*map(jnp.asarray, (mask, task.is_target, task.valid, task.manipulable)))
+            self._known = episodes.Known(*map(jnp.asarray, (mask, task.is_target, task.valid)))
             self._grid = jnp.asarray(SURROGATE_GRID, backend.dtype)
             self._no_gumbel = jnp.zeros((count, width), backend.dtype)
             self._no_normal = jnp.zeros(count, backend.dtype)
@@ -234,9 +234,17 @@ class Session:
                 standard.astype(self._backend.dtype),
             )
 
-    def decide(self, gumbel: Any = None, normal: Any = None, decision: str | None = None) -> Decision:
+    def decide(
+        self,
+        gumbel: Any = None,
+        normal: Any = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Any = None,
+    ) -> Decision:
         """The next action of each system; see acbo_ref.rollout.Session.decide."""
-        dtype = self._backend.dtype
+        dtype, config = self._backend.dtype, self._backend.config
+        manipulable = self._task.manipulable
         with self._backend._precision():
             decided = episodes.decide(
                 self._params,
@@ -247,9 +255,11 @@ class Session:
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,
-                (decision or self._backend.config.decision) == "surrogate",
+                np.asarray(config.optimism if optimism is None else optimism, dtype),
+                manipulable if allowed is None else manipulable & allowed,
+                (decision or config.decision) == "surrogate",
             )
-            variable, standard, probability, parent_probability, mean, std = jax.device_get(tuple(decided))
+            variable, standard, probability, parent_probability, mean, error, std = jax.device_get(tuple(decided))
         each, task = np.arange(len(variable)), self._task
         location, scale = self._location[each, task.target], self._scale[each, task.target]
         return Decision(
@@ -258,6 +268,7 @@ class Session:
             probability=probability,
             parent_probability=parent_probability,
             outcome_mean=location + scale * mean,
+            outcome_error=scale * error,
             outcome_std=scale * std,
         )
 

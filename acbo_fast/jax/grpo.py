@@ -71,10 +71,10 @@ def parent_loss(logits: Array, parents: Array, mask: Array) -> Array:
     return jnp.where(mask[:, None], losses, 0).sum(-1) / mask.sum(-1)[:, None]
 
 
-def outcome_loss(mean: Array, log_std: Array, observed: Array, variance: Array) -> Array:
-    """Gaussian negative log-likelihood, mean over outcomes with this mean and variance."""
-    square = (jnp.square(observed - mean) + variance) * jnp.exp(-2 * log_std)
-    return 0.5 * square + log_std + 0.5 * math.log(2 * math.pi)
+def outcome_loss(mean: Array, log_error: Array, log_noise: Array, observed: Array, variance: Array) -> Array:
+    """Gaussian negative log-likelihoods of the judged outcome and of the spread; see acbo_ref.grpo.outcome_loss_forward."""
+    of_mean = 0.5 * jnp.square((observed - mean) / jnp.exp(log_error)) + log_error + 0.5 * math.log(2 * math.pi)
+    return of_mean + 0.5 * variance / jnp.square(jnp.exp(log_noise)) + log_noise
 
 
 def surrogate(ratio: Array, advantage: Array, clip_low: float, clip_high: float) -> Array:

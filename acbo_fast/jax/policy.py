@@ -215,15 +215,15 @@ def soft_bound(x: Array, bound: float = LOG_STD_BOUND) -> Array:
     return bound * jnp.tanh(x / bound)
 
 
-def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array]:
-    """Mean and log-std of the target under do(X = value); see acbo_ref.policy.outcome_forward."""
+def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array, Array]:
+    """(mean, log_error, log_noise) of the target under do(X = value); see acbo_ref.policy.outcome_forward."""
     u = value / HALF_WIDTH
     angle = jnp.pi * u
     features = [u, u**2, jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)]
     hidden, slope = hidden[..., :-1], hidden[..., -1]
     activated = gelu(hidden + jnp.stack(features, -1) @ params["outcome_head.value.weight"])
     out = linear(params, "outcome_head.out", activated)
-    return HALF_WIDTH * out[..., 0] + slope * u, soft_bound(out[..., 1])
+    return HALF_WIDTH * out[..., 0] + slope * u, soft_bound(out[..., 1]), soft_bound(out[..., 2])
 
 
 # ------------------------------------------------------------------------------------------------- one row at a time

@@ -171,7 +171,6 @@ class Known(NamedTuple):
     observation_mask: Array
     is_target: Array
     valid: Array
-    choosable: Array
 
 
 class Read(NamedTuple):
@@ -228,13 +227,14 @@ def observe(
 
 
 class Decided(NamedTuple):
-    """See acbo_ref.rollout.Decision; value, outcome_mean and outcome_std in standard units."""
+    """See acbo_ref.rollout.Decision; value, outcome_mean, outcome_error and outcome_std in standard units."""
 
     variable: Array
     value: Array
     probability: Array
     parent_probability: Array
     outcome_mean: Array
+    outcome_error: Array
     outcome_std: Array
 
 
@@ -248,16 +248,19 @@ def decide(
     gumbel: Array,
     normal: Array,
     grid: Array,
+    optimism: Array,
+    allowed: Array,
     by_surrogate: bool,
 ) -> Decided:
     """The next action of each system; zero gumbel and normal make it deterministic."""
-    outputs = policy.heads(params, network, h[:, None], known.choosable, row[:, None])
+    outputs = policy.heads(params, network, h[:, None], allowed, row[:, None])
     logits, hidden = outputs.logits[:, 0], outputs.outcome_hidden[:, 0]
     num_episodes, width = logits.shape
     if by_surrogate:
         values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
-        mean, _ = policy.outcome(params, hidden[:, :, None], values)
-        best = jnp.where(known.choosable[:, :, None], mean, jnp.inf).reshape(num_episodes, -1).argmin(1)
+        mean, log_error, _ = policy.outcome(params, hidden[:, :, None], values)
+        bound = mean - optimism * jnp.exp(log_error)
+        best = jnp.where(allowed[:, :, None], bound, jnp.inf).reshape(num_episodes, -1).argmin(1)
         variable, standard = best // grid.size, grid[best % grid.size]
     else:
         variable = (logits + gumbel).argmax(1)
@@ -267,12 +270,15 @@ def decide(
         standard = at_variable(outputs.means[:, 0], variable[:, None])[:, 0] + std * normal
     standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
     chosen = variable[:, None]
-    mean, log_std = policy.outcome(params, jnp.take_along_axis(hidden, chosen[..., None], axis=1)[:, 0], standard)
+    mean, log_error, log_noise = policy.outcome(
+        params, jnp.take_along_axis(hidden, chosen[..., None], axis=1)[:, 0], standard
+    )
     return Decided(
         variable=variable,
         value=standard,
         probability=jax.nn.softmax(logits),
         parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * (known.valid & ~known.is_target),
         outcome_mean=mean,
-        outcome_std=jnp.exp(log_std),
+        outcome_error=jnp.exp(log_error),
+        outcome_std=jnp.hypot(jnp.exp(log_error), jnp.exp(log_noise)),
     )
