@@ -1,7 +1,7 @@
 """acbo_ref: the reference implementation of amortised causal Bayesian optimisation. NumPy only; this is the specification.
 
 Reading order: config, scm, graphs, curriculum, history, layers, policy, grpo, optim, rollout, backend, train, suites,
-baselines, metrics, evaluation, arena, checkpoint, verify.
+baselines, metrics, evaluation, arena, checkpoint, tables, journal, campaign, verify.
 
 Names are loaded on first use, so that `import acbo_ref` and `acbo --help` stay quick.
 """
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "AcboError": "errors",
+    "Campaign": "campaign",
     "Config": "config",
     "FunctionalSCM": "scm",
     "ReferenceBackend": "backend",
@@ -23,6 +24,7 @@ _EXPORTS = {
     "Trainer": "train",
     "Variable": "scm",
     "evaluate": "arena",
+    "load_campaign": "campaign",
     "load_checkpoint": "checkpoint",
     "load_config": "config",
     "load_scm": "scm_files",
@@ -32,6 +34,8 @@ _EXPORTS = {
 if TYPE_CHECKING:
     from acbo_ref.arena import evaluate as evaluate
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend
+    from acbo_ref.campaign import Campaign as Campaign
+    from acbo_ref.campaign import load_campaign as load_campaign
     from acbo_ref.checkpoint import load_checkpoint as load_checkpoint
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config

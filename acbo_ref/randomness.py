@@ -32,6 +32,7 @@ class Role(IntEnum):
     BOOTSTRAP = 12
     VERIFY = 13
     SCORING_NOISE = 14
+    CALIBRATION = 15
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

@@ -14,6 +14,7 @@ import click
 _COMMANDS = {
     "train": "Train a policy on random causal models.",
     "evaluate": "Compare a policy with baselines on systems it has never seen.",
+    "campaign": "Spend real experiments: ask for one, tell what came out.",
     "analyze": "Turn runs and evaluations into one self-contained report.",
     "verify": "Check every gradient, and a backend against the reference.",
     "info": "Versions, backends, devices and configuration keys.",

@@ -41,7 +41,7 @@ _METRICS = (
 )  # fmt: skip
 
 
-def _image(svg: str, alt: str, broad: bool = True) -> str:
+def figure(svg: str, alt: str, broad: bool = True) -> str:
     """A figure; a broad one keeps a readable width on a phone and scrolls sideways."""
     data = base64.b64encode(svg.encode()).decode()
     image = f'<img class="{"broad" if broad else ""}" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
@@ -58,12 +58,16 @@ def write_report(folders: list[Folder], path: Path) -> None:
         if folder.report is not None:
             body += _evaluation(folder)
     body += _appendix(folders)
-    page = (
+    write_atomically(path, page("acbo report", "".join(body)).encode())
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page, with the style that all pages share."""
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>acbo report</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
-    write_atomically(path, page.encode())
 
 
 def _contents(folders: list[Folder]) -> str:
@@ -84,7 +88,7 @@ def _contents(folders: list[Folder]) -> str:
 
 
 def _training(folders: list[Folder]) -> list[str]:
-    parts = ["<h2>Training</h2>", _image(plots.training_curves(folders), "training curves over episodes")]
+    parts = ["<h2>Training</h2>", figure(plots.training_curves(folders), "training curves over episodes")]
     parts.append(
         '<p class="note">Faint: score of each iteration. Dotted: range utilisation without exploration noise. Dashed: '
         "a new stage begins; scores of different stages are about different systems.</p>"
@@ -145,7 +149,7 @@ def _evaluation(folder: Folder) -> list[str]:
             f'<p class="note">{html.escape(about)}. {suite["scms"]} systems, {suite["observations"]} observational rows.</p>'
         )
         parts.append(_table(folder, suite))
-        parts.append(_image(plots.per_step_curves(results), f"score and regret of each intervention on {name}"))
+        parts.append(figure(plots.per_step_curves(results), f"score and regret of each intervention on {name}"))
         if "policy" in results:
             policies[name] = results["policy"]
     if policies:
@@ -168,16 +172,16 @@ def _policy_pictures(folder: Folder, policies: dict[str, Any]) -> list[str]:
             f'<p class="note">The system with the median score, {share[index]:.2f}.</p>'
         )
         parts.append(
-            _image(plots.episode(system, r, index), "causal graph, interventions over time, and measured target")
+            figure(plots.episode(system, r, index), "causal graph, interventions over time, and measured target")
         )
     parts.append(f'<div class="side"><div><h3>Values and outcomes, {html.escape(name)}</h3>')
     parts.append(
-        _image(plots.value_outcome(policies[name]), "value set against measured target", broad=False) + "</div>"
+        figure(plots.value_outcome(policies[name]), "value set against measured target", broad=False) + "</div>"
     )
     with_opinion = {n: r for n, r in policies.items() if r.parent_probability}
     parts.append("<div><h3>Which variables are parents?</h3>")
     parts.append(
-        _image(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head", broad=False)
+        figure(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head", broad=False)
         + "</div></div>"
     )
     return parts

@@ -1,0 +1,267 @@
+"""`acbo campaign`: spend real experiments. Data go to stdout, words to stderr."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from acbo_cli.options import echo_json, format_option, table
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def campaign() -> None:
+    """Spend real experiments: the policy proposes one, you do it and tell what came out."""
+
+
+folder_argument = click.argument("folder", type=click.Path(path_type=Path))
+
+
+@contextmanager
+def _spoken_warnings() -> Iterator[None]:
+    """What the campaign warns of, on stderr, once each."""
+    from acbo_ref.campaign import CampaignWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CampaignWarning)
+        yield
+    for message in dict.fromkeys(str(w.message) for w in caught):
+        click.echo(f"warning: {message}", err=True)
+
+
+def _show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
+    if output_format == "json":
+        echo_json(value)
+    else:
+        click.echo(text(value))
+
+
+def _pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
+    """NAME=TEXT options as a dict."""
+    from acbo_ref.errors import AcboError
+
+    found: dict[str, str] = {}
+    for item in items:
+        name, separator, text = item.partition("=")
+        if not separator or not name:
+            raise AcboError(f"{what} {item!r} is not NAME=VALUE")
+        if name in found:
+            raise AcboError(f"{what} {name!r} is given twice")
+        found[name] = text
+    return found
+
+
+@campaign.command()
+@folder_argument
+@click.option("--data", type=click.Path(path_type=Path), help="CSV of observations; its header names the variables.")
+@click.option("--target", required=True, help="The variable to drive down (or up, with --maximize).")
+@click.option("--maximize", is_flag=True, help="Drive the target up.")
+@click.option(
+    "--domain", "domains", multiple=True, metavar="NAME=LOW:HIGH", help="A variable that can be set, repeatable."
+)
+@click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
+@click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
+@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
+@click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
+@click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
+@format_option
+def new(
+    folder: Path,
+    data: Path | None,
+    target: str,
+    maximize: bool,
+    domains: tuple[str, ...],
+    fixed: tuple[str, ...],
+    domain_from_data: bool,
+    ignore: tuple[str, ...],
+    budget: int | None,
+    policy: Path | None,
+    output_format: str,
+) -> None:
+    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed or --ignore, unless
+    --domain-from-data is given."""
+    import numpy as np
+
+    from acbo_ref.campaign import Campaign
+    from acbo_ref.campaign import domain_from_data as from_data
+    from acbo_ref.errors import AcboError, did_you_mean
+    from acbo_ref.tables import read_csv, select
+
+    given = {name: _domain(name, text) for name, text in _pairs(domains, "--domain").items()}
+    if data is not None:
+        columns, cells = read_csv(data)
+    else:
+        columns, cells = [*given, *fixed, target], []
+    for name in (*given, *fixed, *ignore, target):
+        if name not in columns:
+            raise AcboError(f"{data} has no column {name!r}", did_you_mean(name, columns))
+    both = set(given) & set(fixed)
+    if both:
+        raise AcboError(f"{min(both)!r} has both --domain and --fixed")
+    names = [name for name in columns if name not in ignore]
+    rows = select(columns, cells, names, str(data))
+    variables: dict[str, tuple[float, float] | None] = {}
+    for i, name in enumerate(names):
+        if name in given:
+            variables[name] = given[name]
+        elif name in fixed or name == target:
+            variables[name] = None
+        elif domain_from_data:
+            variables[name] = from_data(np.array([row[i] for row in rows]), name)
+            low, high = variables[name]  # type: ignore[misc]
+            click.echo(f"domain of {name}, from the data: {low:g} to {high:g}", err=True)
+        else:
+            raise AcboError(
+                f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
+            )
+    with _spoken_warnings():
+        made = Campaign.create(folder, variables, target, "maximize" if maximize else "minimize", rows, budget, policy)
+    click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
+    _show(made.status(), output_format, _status_text)
+
+
+def _domain(name: str, text: str) -> tuple[float, float]:
+    from acbo_ref.errors import AcboError
+
+    low, separator, high = text.partition(":")
+    try:
+        if not separator:
+            raise ValueError
+        return float(low), float(high)
+    except ValueError as error:
+        raise AcboError(f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {name}=0:5") from error
+
+
+@campaign.command()
+@folder_argument
+@click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@format_option
+def ask(folder: Path, another: bool, output_format: str) -> None:
+    """The experiment to do next; the pending one until it is told."""
+    with _spoken_warnings():
+        proposal = _load(folder).ask(another)
+    _show(asdict(proposal), output_format, _proposal_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("id")
+@click.option(
+    "--row", "rows", multiple=True, required=True, metavar="FILE.csv|NAME=VALUE", help="What was measured, repeatable."
+)
+@format_option
+def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> None:
+    """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE for each variable."""
+    from acbo_ref.errors import AcboError
+    from acbo_ref.tables import read_csv
+
+    if len(rows) == 1 and "=" not in rows[0]:
+        names, cells = read_csv(rows[0])
+        if len(cells) != 1:
+            raise AcboError(f"{rows[0]} has {len(cells)} rows", "a proposal has one")
+        row: dict[str, str] = dict(zip(names, cells[0], strict=True))
+    else:
+        row = _pairs(rows, "--row")
+    with _spoken_warnings():
+        opened = _load(folder)
+        opened.tell(id, row)
+        status = opened.status()
+    click.echo(f"recorded {id}", err=True)
+    _show(status, output_format, _status_text)
+
+
+@campaign.command("import")
+@folder_argument
+@click.argument("data", type=click.Path(path_type=Path))
+@format_option
+def import_rows(folder: Path, data: Path, output_format: str) -> None:
+    """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable that was set, empty for
+    an observation."""
+    with _spoken_warnings():
+        opened = _load(folder)
+        count = opened.import_csv(data)
+        status = opened.status()
+    click.echo(f"recorded {count} rows", err=True)
+    _show(status, output_format, _status_text)
+
+
+@campaign.command()
+@folder_argument
+@format_option
+def recommend(folder: Path, output_format: str) -> None:
+    """What to settle on now, and how much better than doing nothing that is."""
+    with _spoken_warnings():
+        found = _load(folder).recommend()
+    _show(asdict(found), output_format, _recommendation_text)
+
+
+@campaign.command()
+@folder_argument
+@format_option
+def status(folder: Path, output_format: str) -> None:
+    """Where the campaign stands."""
+    with _spoken_warnings():
+        found = _load(folder).status()
+    _show(found, output_format, _status_text)
+
+
+@campaign.command()
+@folder_argument
+@click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
+def report(folder: Path, output: Path | None) -> None:
+    """Write a page: history, predictions against outcomes, current beliefs."""
+    from acbo_cli.campaign_report import write_campaign_report
+
+    path = output or folder / "report.html"
+    with _spoken_warnings():
+        write_campaign_report(_load(folder), path)
+    click.echo(f"written: {path}", err=True)
+    click.echo(path)
+
+
+def _load(folder: Path) -> Any:
+    from acbo_ref.campaign import load_campaign
+
+    return load_campaign(folder)
+
+
+def _proposal_text(p: dict[str, Any]) -> str:
+    return (
+        f"{p['id']}: set {p['variable']} to {p['value']:.6g}\n"
+        f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
+        f"  direct cause with probability {p['parent_probability']:.2f}\n"
+        f"  why: {p['reason']}"
+    )
+
+
+def _recommendation_text(r: dict[str, Any]) -> str:
+    lines = [
+        f"set {r['variable']} to {r['value']:.6g}",
+        f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
+    ]
+    if r["improvement"] is not None:
+        lines.append(
+            f"  better than doing nothing ({r['baseline']:.4g}) by {r['improvement']:.4g} "
+            f"[{r['improvement_low']:.4g}, {r['improvement_high']:.4g}]"
+        )
+    return "\n".join([*lines, f"  {r['verdict']}"])
+
+
+def _status_text(s: dict[str, Any]) -> str:
+    rows = [
+        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:g} to {d[1]:g}"]
+        for name, d in s["variables"].items()
+    ]
+    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
+    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.6g})" for p in s["pending"]) or "none"
+    lines = [
+        f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
+        f"pending: {pending}",
+    ]
+    if s["torn_line"]:
+        lines.append("the journal's last line is torn and is ignored")
+    return "\n".join([*lines, "", table(["variable", "domain"], rows, words=True)])

@@ -1,0 +1,573 @@
+"""Campaigns: the journal, every rule, and that nothing a person measured is ever lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from acbo_cli.main import run
+from campaign_crashes import VARIABLES, create, measured, small_policy
+
+from acbo_ref.campaign import (
+    COVERAGE,
+    Campaign,
+    CampaignWarning,
+    calibrate,
+    domain_from_data,
+    load_campaign,
+    shipped_policy,
+)
+from acbo_ref.checkpoint import load_checkpoint
+from acbo_ref.errors import AcboError, RunError
+from acbo_ref.journal import Journal
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
+
+
+@pytest.fixture
+def campaign(tmp_path, policy):
+    return create(tmp_path / "c", policy)
+
+
+def journal_bytes(campaign):
+    return (campaign.path / "journal.jsonl").read_bytes()
+
+
+def test_ask_and_tell(campaign):
+    for n in range(4):
+        proposal = campaign.ask()
+        assert proposal == campaign.ask()  # pending until told
+        assert proposal.id == f"e{n + 1}" and proposal.variable in ("a", "b")
+        low, high = VARIABLES[proposal.variable]
+        assert low <= proposal.value <= high
+        assert proposal.low < proposal.predicted < proposal.high and 0 <= proposal.parent_probability <= 1
+        assert proposal.reason and "\n" not in proposal.reason
+        campaign.tell(proposal.id, measured(proposal.variable, proposal.value))
+    assert campaign.status()["interventions"] == 4 and campaign.status()["pending"] == []
+    assert [h["measured"] is not None for h in campaign.history()] == [True] * 4
+
+
+def test_reloading_gives_the_same_next_proposal(campaign):
+    proposal = campaign.ask()
+    campaign.tell(proposal.id, measured(proposal.variable, proposal.value))
+    again = load_campaign(campaign.path)
+    assert again.recommend() == campaign.recommend() and again.beliefs() == campaign.beliefs()
+    assert again.ask() == campaign.ask()
+
+
+def test_another_is_about_another_variable(campaign):
+    first, second = campaign.ask(), campaign.ask(another=True)
+    assert {first.variable, second.variable} == {"a", "b"}
+    assert campaign.ask() == first
+    with pytest.raises(AcboError, match="every variable"):
+        campaign.ask(another=True)
+    campaign.tell(second.id, measured(second.variable, second.value))  # in any order
+    assert campaign.ask() == first
+
+
+def test_the_users_units_do_not_matter(tmp_path, policy):
+    """The same system in other units: the same experiments, and predictions in those units."""
+    rows = np.random.default_rng(0).standard_normal((5, 3))
+    plain = Campaign.create(
+        tmp_path / "1", {"a": (-2, 2), "b": (-1, 3), "y": None}, "y", observations=rows, policy=policy
+    )
+    scale, shift = np.array([100.0, 1e-3, 50.0]), np.array([7.0, -2.0, 1000.0])
+    domains = {"a": (-193.0, 207.0), "b": (-2.001, -1.997), "y": None}
+    other = Campaign.create(tmp_path / "2", domains, "y", observations=rows * scale + shift, policy=policy)
+    for n in range(3):
+        p, q = plain.ask(), other.ask()
+        assert p.variable == q.variable
+        i = list(domains).index(p.variable)
+        assert q.value == pytest.approx(p.value * scale[i] + shift[i], rel=1e-9)
+        for name in ("predicted", "low", "high"):
+            assert getattr(q, name) == pytest.approx(getattr(p, name) * 50 + 1000, rel=1e-9)
+        row = np.random.default_rng(n).standard_normal(3)
+        row[i] = p.value
+        plain.tell(p.id, row)
+        other.tell(q.id, row * scale + shift)
+
+
+def test_maximising_is_minimising_the_negative(tmp_path, policy):
+    rows = np.random.default_rng(0).standard_normal((5, 3))
+    domains = {"a": (-2, 2), "b": (-1, 3), "y": None}
+    down = Campaign.create(tmp_path / "1", domains, "y", observations=rows, policy=policy)
+    up = Campaign.create(tmp_path / "2", domains, "y", "maximize", observations=rows * [1, 1, -1], policy=policy)
+    p, q = down.ask(), up.ask()
+    assert (p.variable, p.value) == (q.variable, q.value)
+    assert q.predicted == pytest.approx(-p.predicted) and (q.low, q.high) == pytest.approx((-p.high, -p.low))
+    r, s = down.recommend(), up.recommend()
+    assert s.improvement == pytest.approx(r.improvement) and s.verdict == r.verdict
+
+
+def test_column_order_does_not_matter_and_rows_may_be_incomplete(campaign):
+    proposal = campaign.ask()
+    campaign.tell(proposal.id, dict(reversed(measured(proposal.variable, proposal.value).items())))
+    kept = json.loads(journal_bytes(campaign).splitlines()[-1])["entry"]["row"]
+    names = list(VARIABLES)
+    assert kept[names.index(proposal.variable)] == proposal.value  # set, so known
+    other = "b" if proposal.variable == "a" else "a"
+    assert kept[names.index(other)] is None  # stays missing in the journal
+    assert math.isfinite(campaign.ask().predicted)
+
+
+REJECTED = [
+    ({"y": None, "c": 1.0}, "target 'y' is missing"),
+    ({"c": 1.0}, "target 'y' is missing"),
+    ({"y": math.inf}, "infinite"),
+    ({"y": "three"}, "not a number"),
+    ({"y": "1,5"}, "decimal comma"),
+    ({"y": 1.0, "d": 2.0}, "'d'"),
+    ([1.0, 2.0], "2 values"),
+    ({"y": 1.0, "a": 99.0, "b": 99.0}, "was to be set to"),
+]
+
+
+@pytest.mark.parametrize(("row", "words"), REJECTED)
+def test_a_rejected_row_leaves_everything_as_it_was(campaign, row, words):
+    proposal = campaign.ask()
+    before = journal_bytes(campaign)
+    with pytest.raises(AcboError, match=words):
+        campaign.tell(proposal.id, row)
+    assert journal_bytes(campaign) == before and campaign.ask() == proposal
+
+
+def test_ids(campaign):
+    proposal = campaign.ask()
+    with pytest.raises(AcboError, match="no proposal 'e9'") as error:
+        campaign.tell("e9", {"y": 1.0})
+    assert "e1" in error.value.hint
+    campaign.tell(proposal.id, {"y": 1.0})
+    with pytest.raises(AcboError, match="told already"):
+        campaign.tell(proposal.id, {"y": 1.0})
+
+
+def test_a_set_point_may_be_measured_a_little_off(campaign):
+    proposal = campaign.ask()
+    low, high = VARIABLES[proposal.variable]
+    inward = -0.04 if proposal.value > (low + high) / 2 else 0.04
+    campaign.tell(proposal.id, {"y": 1.0, proposal.variable: proposal.value + inward * (high - low)})
+    assert campaign.status()["interventions"] == 1
+
+
+def test_external_experiments(campaign):
+    before = campaign.ask()
+    campaign.tell_external({"a": 7.0}, {"y": -4.0, "b": 0.1, "c": 0.0})
+    campaign.tell_external({}, {"a": 5.0, "b": 0.0, "c": 0.2, "y": 3.1})
+    status = campaign.status()
+    assert status["interventions"] == 1 and status["observations"] == 6
+    assert campaign.ask() == before  # the pending one stays
+    for do, words in (
+        ({"a": 1.0, "b": 0.5}, "one variable"),
+        ({"a": 11.0}, "outside its domain"),
+        ({"c": 1.0}, "cannot be set"),
+        ({"q": 1.0}, "no variable named 'q'"),
+        ({"a": "x"}, "not a number"),
+    ):
+        kept = journal_bytes(campaign)
+        with pytest.raises(AcboError, match=words):
+            campaign.tell_external(do, {"y": 1.0})
+        assert journal_bytes(campaign) == kept
+
+
+def test_importing_is_all_or_nothing(campaign, tmp_path):
+    file = tmp_path / "more.csv"
+    file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.5,,5.0,0.2,0.3\n0.5,b,4.0,0.9,0.1\n")
+    assert campaign.import_csv(file) == 3
+    assert campaign.status()["interventions"] == 2 and campaign.status()["observations"] == 6
+    before = journal_bytes(campaign)
+    for line, words in (
+        ("1.5,a,30.0,0.1,", "line 3.*outside"),
+        (",a,3.0,0.1,", "line 3.*missing"),
+        ("1.5,q,3.0,0.1,", "line 3.*'q'"),
+        ("1.5,y,3.0,0.1,", "line 3.*cannot be set"),
+        ("1.5,a,,0.1,", "line 3.*set to is missing"),
+    ):
+        file.write_text(f"y,intervention,a,b,c\n1.5,a,3.0,0.1,\n{line}\n")
+        with pytest.raises(AcboError, match=words):
+            campaign.import_csv(file)
+        assert journal_bytes(campaign) == before
+
+
+def test_the_budget(tmp_path, policy):
+    campaign = Campaign.create(tmp_path / "c", VARIABLES, "y", observations=np.eye(4) * 2, budget=2, policy=policy)
+    for _ in range(2):
+        campaign.tell(campaign.ask().id, {"y": 1.0})
+    with pytest.raises(AcboError, match="budget of 2 experiments is spent"):
+        campaign.ask()
+    campaign.tell_external({"a": 1.0}, {"y": 0.0})  # still recorded
+    assert campaign.recommend().variable in ("a", "b") and campaign.status()["remaining"] == 0
+
+
+IMPOSSIBLE = [
+    ({"variables": {"a": (0, 1), "y": None}, "target": "z"}, "'z' is no variable"),
+    ({"variables": {"a": None, "y": None}, "target": "y"}, "no variable can be set"),
+    ({"variables": {"a": (1, 0), "y": None}, "target": "y"}, "domain of 'a'"),
+    ({"variables": {"a": (0, math.inf), "y": None}, "target": "y"}, "domain of 'a'"),
+    ({"variables": {"a": (-1e308, 1e308), "y": None}, "target": "y"}, "domain of 'a'"),
+    ({"variables": {"a": 3, "y": None}, "target": "y"}, "domain of 'a'"),
+    ({"variables": {"a": (0, 1), "y": (0, 1)}, "target": "y"}, "target 'y' cannot be set"),
+    ({"variables": {"a": (0, 1), "y": None}, "target": "y", "direction": "up"}, "direction 'up'"),
+    ({"variables": {"a": (0, 1), "y": None}, "target": "y", "budget": 0}, "budget"),
+    ({"variables": {"a": (0, 1), "y": None}, "target": "y", "observations": [[1, 2, 3]]}, "3 values"),
+    ({"variables": {"a": (0, 1), "y": None}, "target": "y", "observations": [[1, None]]}, "target 'y' is missing"),
+    ({"variables": {"a": (0, 1), "y": None}, "target": "y", "observations": [[None, 1]]}, "'a' is missing in every"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.parametrize(("given", "words"), IMPOSSIBLE)
+def test_impossible_campaigns_are_refused_and_leave_nothing(tmp_path, policy, given, words):
+    with pytest.raises(AcboError, match=words):
+        Campaign.create(tmp_path / "c", **given, policy=policy)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_holds_one_campaign(campaign, policy):
+    before = journal_bytes(campaign)
+    with pytest.raises(AcboError, match="holds a campaign already"):
+        create(campaign.path, policy)
+    assert journal_bytes(campaign) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1, 2, 3.0], [2, 3, 4]], "2 observational rows"),
+        (None, "0 observational rows"),
+        ([[1, 2, 3.0], [1, 3, 4], [1, 5, 4]], "'a' never varies"),
+        ([[1, 1, 3.0], [2, 2, 4], [3, 3, 4]], "'a' and 'b' are equal"),
+        (np.random.default_rng(0).standard_normal((9, 3)), "9 observational rows.*extrapolates"),
+    ],
+)
+def test_what_is_odd_works_and_is_said(tmp_path, policy, rows, words):
+    with pytest.warns(CampaignWarning, match=words):
+        campaign = Campaign.create(
+            tmp_path / "c", {"a": (0, 5), "b": (0, 5), "y": None}, "y", observations=rows, policy=policy
+        )
+    assert math.isfinite(campaign.ask().predicted)
+    assert campaign.recommend().verdict
+
+
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+def test_more_variables_than_in_training(tmp_path, policy):
+    variables = {f"x{i}": (0, 1) for i in range(30)} | {"y": None}
+    with pytest.warns(CampaignWarning, match="31 variables.*extrapolates"):
+        campaign = Campaign.create(tmp_path / "c", variables, "y", observations=np.random.rand(4, 31), policy=policy)
+    campaign.tell(campaign.ask().id, {"y": 0.0})
+    assert math.isfinite(campaign.ask().predicted)
+
+
+def test_domains_from_data():
+    values = np.append(np.arange(101.0), np.nan)
+    assert domain_from_data(values, "a") == (1.0, 99.0)
+    with pytest.raises(AcboError, match="does not vary"):
+        domain_from_data(np.array([2.0, 2.0]), "a")
+
+
+def test_another_policy_is_noticed(campaign, tmp_path):
+    other = small_policy(tmp_path / "other.npz")
+    checkpoint = load_checkpoint(other)
+    checkpoint.state.params["embed.bias"] += 1.0
+    from acbo_ref.checkpoint import save_checkpoint
+
+    save_checkpoint(checkpoint, campaign.path / "policy.npz", moments=False)
+    with pytest.raises(AcboError, match=r"its hash is .*the journal says"):
+        load_campaign(campaign.path)
+
+
+# ------------------------------------------------------------------------------------------------------ journal
+
+
+def test_a_torn_last_line_is_reported_ignored_and_cut_off(campaign):
+    proposal = campaign.ask()
+    whole = journal_bytes(campaign)
+    path = campaign.path / "journal.jsonl"
+    for cut in (1, 5, 60):
+        path.write_bytes(
+            whole + b'{"n": 3, "sha256": "0123456789abcdef", "entry": {"kind": "told", "id": "e1"}}'[:-cut]
+        )
+        torn = path.read_bytes()
+        with pytest.warns(CampaignWarning, match="torn"):
+            opened = load_campaign(campaign.path)
+        assert opened.status()["torn_line"] and path.read_bytes() == torn  # reading never writes
+        assert opened.ask() == proposal and path.read_bytes() == torn
+    opened.tell(proposal.id, {"y": 1.0})
+    assert load_campaign(campaign.path).status()["interventions"] == 1 and path.read_bytes().startswith(whole)
+
+
+def test_damage_elsewhere_is_an_error(campaign):
+    campaign.tell(campaign.ask().id, {"y": 1.0})
+    path, lines = campaign.path / "journal.jsonl", journal_bytes(campaign).splitlines(keepends=True)
+    damaged = [
+        [*lines[:1], *lines[2:]],  # a line lost
+        [*lines, lines[-1]],  # doubled
+        [*lines[:-1], lines[-1].replace(b"1.0", b"2.0")],  # altered
+        [lines[0], b"\n", *lines[1:]],
+        [b"[1]\n"],
+        [b'{"n": 0, "sha256": "x", "entry": NaN}\n'],
+        [b"[" * 100_000 + b"\n"],
+        [],
+    ]
+    for content in damaged:
+        path.write_bytes(b"".join(content))
+        with pytest.raises(AcboError):
+            load_campaign(campaign.path)
+
+
+def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
+    first = json.loads(journal_bytes(campaign).splitlines()[0])["entry"]
+    for change, words in (
+        ({"schema": 2}, "schema 2"),
+        ({"kind": "told"}, "creation"),
+        ({"variables": 3}, "not a campaign"),
+    ):
+        path = tmp_path / f"{len(words)}.jsonl"
+        Journal.create(path, [first | change])
+        (campaign.path / "journal.jsonl").write_bytes(path.read_bytes())
+        with pytest.raises(AcboError, match=words):
+            load_campaign(campaign.path)
+        path.unlink()
+
+
+def test_a_full_disk_loses_nothing(campaign, monkeypatch):
+    proposal, before = campaign.ask(), None
+    before = journal_bytes(campaign)
+
+    class Full:
+        def __init__(self, *a, **k):
+            import io
+
+            self._file = io.FileIO(*a[:2])
+
+        def write(self, data):
+            self._file.write(bytes(data[:10]))
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *a):
+            self._file.close()
+
+    monkeypatch.setattr("acbo_ref.journal.open", Full, raising=False)
+    with pytest.raises(RunError, match="No space left"):
+        campaign.tell(proposal.id, {"y": 1.0})
+    monkeypatch.undo()
+    assert journal_bytes(campaign) == before and campaign.ask() == proposal
+
+
+def crashes(kills):
+    script = Path(__file__).with_name("campaign_crashes.py")
+    return subprocess.run([sys.executable, script, str(kills)], capture_output=True, text=True)
+
+
+def test_killing_it_anywhere_loses_nothing():
+    done = crashes(12)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_hundred_kill_points():
+    done = crashes(200)
+    assert done.returncode == 0 and "nothing lost" in done.stdout, done.stdout + done.stderr
+
+
+HAMMER = """
+import sys, warnings
+from acbo_ref.campaign import load_campaign
+from acbo_ref.errors import AcboError
+folder, who = sys.argv[1:]
+for n in range(10):
+    campaign = load_campaign(folder)
+    campaign.tell_external({"a": 1.0 + n / 10}, {"y": float(who) + n / 100, "b": 0.0, "c": 0.0})
+    try:
+        campaign.tell(campaign.ask().id, {"y": float(who)})
+    except AcboError as error:
+        assert "told already" in error.message, error
+"""
+
+
+def test_four_processes_at_once(campaign):
+    workers = [
+        subprocess.Popen([sys.executable, "-c", HAMMER, str(campaign.path), str(k)], stderr=subprocess.PIPE)
+        for k in range(4)
+    ]
+    assert [w.communicate()[1] for w in workers] == [b""] * 4 and [w.returncode for w in workers] == [0] * 4
+    entries, torn = Journal(campaign.path / "journal.jsonl").read()
+    assert not torn
+    external = [e["rows"][0]["row"][3] for e in entries if e["kind"] == "rows" and e["rows"][0]["variable"]]
+    assert sorted(external) == sorted(k + n / 100 for k in range(4) for n in range(10))
+    asked = [e["proposal"]["id"] for e in entries if e["kind"] == "asked"]
+    told = [e["id"] for e in entries if e["kind"] == "told"]
+    assert len(set(asked)) == len(asked) and len(set(told)) == len(told) and set(told) <= set(asked)
+
+
+# --------------------------------------------------------------------------------------------------- predictions
+
+
+def test_calibration_makes_the_intervals_right_on_its_own_systems(policy):
+    """By construction 90 % of what was simulated lies within; an untrained policy is far off without."""
+    outcome, expectation = calibrate(load_checkpoint(policy))
+    assert calibrate(load_checkpoint(policy)) == (outcome, expectation)
+    assert outcome > 0 and expectation > 0 and COVERAGE == 0.9
+
+
+def test_no_improvement_is_said(tmp_path, policy):
+    """The target is pure noise: nothing helps, and the recommendation must say so nearly always."""
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        campaign = Campaign.create(
+            tmp_path / str(seed), VARIABLES, "y", observations=rng.standard_normal((5, 4)), policy=policy
+        )
+        for _ in range(6):
+            p = campaign.ask()
+            campaign.tell(p.id, {"y": rng.standard_normal(), "c": rng.standard_normal()})
+        found.append("no improvement likely" in campaign.recommend().verdict)
+    assert sum(found) >= 7
+
+
+# -------------------------------------------------------------------------------------------------- command line
+
+
+OBSERVATIONS = "temp,dose,age,yield\n50,2.5,40,5.1\n52,2.7,35,5.4\n47,2.2,50,4.2\n55,,44,5.9\n49,2.4,38,4.9\n"
+
+
+@pytest.fixture
+def folder(tmp_path, policy, capsys):
+    data = tmp_path / "obs.csv"
+    data.write_text(OBSERVATIONS)
+    path = tmp_path / "reactor"
+    command = [
+        "campaign",
+        "new",
+        str(path),
+        "--data",
+        str(data),
+        "--target",
+        "yield",
+        "--maximize",
+        "--domain",
+        "temp=20:80",
+    ]
+    command += ["--domain", "dose=0:5", "--fixed", "age", "--budget", "3", "--policy", str(policy)]
+    assert run(command) == 0
+    capsys.readouterr()
+    return path
+
+
+def test_the_command_line_end_to_end(folder, capsys, tmp_path):
+    assert run(["campaign", "ask", str(folder), "--format", "json"]) == 0
+    proposal = json.loads(capsys.readouterr().out)
+    assert run(["campaign", "tell", str(folder), proposal["id"], "--row", "yield=6.0", "--row", "age=41"]) == 0
+    assert "recorded e1" in capsys.readouterr().err
+    assert run(["campaign", "ask", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("e2: set ")
+    row = tmp_path / "row.csv"
+    row.write_text("yield,age\n7.5,40\n")
+    assert run(["campaign", "tell", str(folder), "e2", "--row", str(row)]) == 0
+    more = tmp_path / "more.csv"
+    more.write_text("temp,dose,age,yield,intervention\n70,2.6,40,6.6,temp\n")
+    assert run(["campaign", "import", str(folder), str(more)]) == 0
+    capsys.readouterr()
+    for command in ("recommend", "status"):
+        assert run(["campaign", command, str(folder), "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)
+        assert run(["campaign", command, str(folder)]) == 0
+        assert "yield" in capsys.readouterr().out or command == "recommend"
+    assert json.loads(json.dumps(load_campaign(folder).status()))["interventions"] == 3
+
+
+def test_the_report_is_one_page(folder, capsys):
+    pytest.importorskip("matplotlib")
+    for _ in range(2):
+        assert run(["campaign", "ask", str(folder)]) == 0
+        assert run(["campaign", "report", str(folder)]) == 0
+        run(["campaign", "tell", str(folder), f"e{_ + 1}", "--row", "yield=6"])
+    assert run(["campaign", "report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and "<script" not in page and "Recommendation" in page
+    assert all(name in page for name in ("temp", "dose", "age", "yield", "e1", "e2"))
+
+
+BAD_COMMANDS = [
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yeld"], "did you mean 'yield'"),
+    (["new", "{0}/x", "--data", "{0}/none.csv", "--target", "yield"], "no file"),
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield"], "--domain-from-data"),
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp=80"], "LOW:HIGH"),
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "tmp=0:80"], "did you mean 'temp'"),
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp"], "NAME=VALUE"),
+    (
+        ["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain-from-data", "--policy", "{0}/p"],
+        "checkpoint",
+    ),
+    (["new", "{1}", "--data", "{0}/obs.csv", "--target", "yield", "--domain-from-data"], "holds a campaign already"),
+    (["ask", "{0}/nothing"], "campaign new"),
+    (["tell", "{1}", "e7", "--row", "yield=3"], "no proposal 'e7'"),
+    (["tell", "{1}", "e1"], "--row"),
+    (["import", "{1}", "{0}/none.csv"], "no file"),
+    (["aks", "{1}"], "aks"),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), BAD_COMMANDS)
+def test_mistakes_are_explained(folder, tmp_path, capsys, command, words):
+    before = (folder / "journal.jsonl").read_bytes()
+    assert run(["campaign", *(part.format(tmp_path, folder) for part in command)]) == 2
+    assert words in capsys.readouterr().err
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_domains_from_the_data_are_said(tmp_path, policy, capsys):
+    data = tmp_path / "obs.csv"
+    data.write_text(OBSERVATIONS)
+    command = ["campaign", "new", str(tmp_path / "r"), "--data", str(data), "--target", "yield", "--domain-from-data"]
+    assert run([*command, "--fixed", "age", "--policy", str(policy)]) == 0
+    assert "domain of temp, from the data: 47.08 to 54.88" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shipped_policy().exists(), reason="no policy ships yet")
+def test_asking_from_the_shell_takes_less_than_a_second(tmp_path):
+    import time
+
+    data = tmp_path / "obs.csv"
+    data.write_text(OBSERVATIONS)
+    acbo = Path(sys.executable).with_name("acbo")
+    begin = [acbo, "campaign", "new", tmp_path / "r", "--data", data, "--target", "yield", "--domain-from-data"]
+    subprocess.run(begin, check=True, capture_output=True)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([acbo, "campaign", "ask", tmp_path / "r"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 1.0
+
+
+def test_reading_commands_work_where_nothing_can_be_written(campaign):
+    campaign.ask()
+    os.chmod(campaign.path / "journal.jsonl", 0o444)
+    os.chmod(campaign.path, 0o555)
+    try:
+        opened = load_campaign(campaign.path)
+        assert opened.status()["pending"] and opened.recommend() and opened.beliefs() and opened.history()
+    finally:
+        os.chmod(campaign.path, 0o755)
+
+
+def test_warnings_are_the_campaigns_own():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert issubclass(CampaignWarning, UserWarning)
