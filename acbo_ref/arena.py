@@ -39,7 +39,7 @@ from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
 
 Array = NDArray[Any]
 FORMAT = "acbo-evaluation/1"
-DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "thompson", "oracle")
+DEFAULT_METHODS = ("policy", "policy_sampled", "random", "endpoints", "regress", "paths", "thompson", "oracle")
 DEFAULT_INTERVENTIONS = 20
 FILES = "files"
 

@@ -23,7 +23,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from acbo_ref.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 from acbo_ref.config import Config
 from acbo_ref.curriculum import Curriculum
 from acbo_ref.errors import AcboError, RunError, did_you_mean
@@ -220,11 +219,6 @@ def _replay(entries: list[Entry], path: Path) -> _Facts:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error
 
 
-def shipped_policy() -> Path:
-    """The policy that comes with the package (docs/model_card.md)."""
-    return Path(str(resources.files("acbo_ref") / "pretrained" / "foundation.npz"))
-
-
 class Campaign:
     """A campaign in the folder `path`; see `create` and `load_campaign`."""
 
@@ -402,10 +396,11 @@ class Campaign:
         better = sign * baseline - mean
         margin = QUANTILE * math.hypot(error, spread / math.sqrt(len(target)))
         probability = float(ndtr(better / (margin / QUANTILE)))
+        chance = "more than 0.99" if probability > 0.99 else f"{probability:.2f}"
         if better - margin > 0:
-            verdict = f"improvement likely (probability {probability:.2f})"
+            verdict = f"improvement likely (probability {chance})"
         else:
-            verdict = f"no improvement likely: the interval includes none (probability of one {probability:.2f})"
+            verdict = f"no improvement likely: the interval includes none (probability of one {chance})"
         return Recommendation(
             **shared, baseline=baseline, improvement=better, improvement_low=better - margin,
             improvement_high=better + margin, verdict=verdict,
@@ -534,7 +529,7 @@ def load_campaign(path: str | Path) -> Campaign:
     path = Path(path)
     if not (path / "journal.jsonl").exists():
         raise AcboError(f"no campaign at {path}", "create one with `acbo campaign new`")
-    campaign = Campaign(path, load_checkpoint(checkpoint_path(path / "policy.npz")))
+    campaign = Campaign(path, load_checkpoint(path / "policy.npz"))
     campaign._read()
     return campaign
 

@@ -17,6 +17,7 @@ import json
 import platform
 import zipfile
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ def checkpoint_path(path: str | Path) -> Path:
     """The file meant by FILE or by a run folder DIR (its latest.npz)."""
     path = Path(path)
     return path / "latest.npz" if path.is_dir() else path
+
+
+def shipped_policy() -> Path:
+    """The policy that comes with the package (docs/model_card.md)."""
+    return Path(str(resources.files("acbo_ref") / "pretrained" / "foundation.npz"))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -36,7 +36,7 @@ TIMED_SYSTEMS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class _Episodes:
+class Episodes:
     """The systems of a suite with everything random about them drawn: rows before, noise of each step."""
 
     systems: list[System]  # as minimisation
@@ -47,7 +47,7 @@ class _Episodes:
     seed: int
 
 
-def _draw(suite: Suite, seed: int, num_observations: int, steps: int) -> _Episodes:
+def draw_episodes(suite: Suite, seed: int, num_observations: int, steps: int) -> Episodes:
     systems = [system.minimised() for system in suite.systems]
     observations, noise, streams = [], [], []
     for n, system in enumerate(systems):
@@ -56,7 +56,7 @@ def _draw(suite: Suite, seed: int, num_observations: int, steps: int) -> _Episod
         noise.append(rng.standard_normal((steps, system.noise_dim)))
         streams.append(suite.first_stream + n)
     sign = np.array([-1.0 if system.direction == "maximize" else 1.0 for system in suite.systems])
-    return _Episodes(systems, sign, observations, noise, streams, seed)
+    return Episodes(systems, sign, observations, noise, streams, seed)
 
 
 @dataclass(eq=False)
@@ -72,7 +72,7 @@ class _Played:
     seconds: list[float]
 
 
-def _play_method(episodes: _Episodes, make: Callable[[int, Problem], Method], steps: int) -> _Played:
+def _play_method(episodes: Episodes, make: Callable[[int, Problem], Method], steps: int) -> _Played:
     """A baseline on every system, one after another."""
     count = len(episodes.systems)
     played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
@@ -115,7 +115,7 @@ def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task
     return task
 
 
-def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str, steps: int) -> _Played:
+def _play_policy(episodes: Episodes, backend: Backend, state: Any, method: str, steps: int) -> _Played:
     """The policy on all systems at once; decisions are timed on single systems."""
     systems, count = episodes.systems, len(episodes.systems)
     task = batch_task(systems, episodes.observations)
@@ -153,7 +153,7 @@ def _play_policy(episodes: _Episodes, backend: Backend, state: Any, method: str,
 
 
 def _time_decisions(
-    episodes: _Episodes, backend: Backend, state: Any, played: _Played, kind: str | None, steps: int
+    episodes: Episodes, backend: Backend, state: Any, played: _Played, kind: str | None, steps: int
 ) -> list[float]:
     """Seconds from a measured row to the next decision, for one system at a time, each after a warm-up of two steps."""
     seconds = []
@@ -172,7 +172,7 @@ def _time_decisions(
     return seconds
 
 
-def _results(episodes: _Episodes, played: _Played) -> MethodResults:
+def _results(episodes: Episodes, played: _Played) -> MethodResults:
     """Judge what was played by the systems' true expectations."""
     systems = episodes.systems
     shape = played.variable.shape
@@ -218,7 +218,7 @@ def run_method(
     suite: Suite, method: str, seed: int, num_observations: int, steps: int, backend: Backend | None, state: Any
 ) -> MethodResults:
     """One method on one suite."""
-    episodes = _draw(suite, seed, num_observations, steps)
+    episodes = draw_episodes(suite, seed, num_observations, steps)
     if method in POLICY_METHODS:
         if backend is None:
             raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")

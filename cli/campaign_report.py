@@ -18,7 +18,13 @@ def _number(value: float | None) -> str:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    words = ' class="words"'  # sentences, which wrap
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{words if ' ' in cell and len(cell) > 25 else ''}>{html.escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in rows
+    )
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
@@ -52,7 +58,7 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
         ]
     parts += [
         "<h2>Beliefs</h2>",
-        figure(plots.campaign_beliefs(beliefs, status["target"]), "best expected target of each variable, with interval"),
+        figure(plots.campaign_beliefs(beliefs, status["target"]), "best expected target of each variable, with interval", broad=False),
         _table(
             ["variable", "direct cause", "best value", f"expected {status['target']}", "90 % interval"],
             [

@@ -13,7 +13,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 
 @click.command()
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; needed for the policy's methods."
+    "--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; default the policy that ships."
 )
 @click.option("--quick", is_flag=True, help="16 systems a suite in place of 64.")
 @click.option("--suite", "suites", multiple=True, help="Suite name, repeatable; default all.")
@@ -26,7 +26,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 )
 @click.option(
     "--methods",
-    help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, thompson, gp, optuna, "
+    help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, paths, thompson, gp, optuna, "
     "oracle, parent_oracle.",
 )
 @click.option(
@@ -60,7 +60,13 @@ def evaluate(
 ) -> None:
     """Compare a policy with baselines on systems it has never seen; every intervention is one query."""
     from acbo_ref.arena import evaluate as run
+    from acbo_ref.checkpoint import shipped_policy
+    from acbo_ref.evaluation import POLICY_METHODS
 
+    chosen = [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else []
+    if checkpoint is None and (not chosen or set(chosen) & set(POLICY_METHODS)):
+        checkpoint = shipped_policy()
+        click.echo("policy: the one that ships (docs/model_card.md)", err=True)
     _, maker = make_backend(backend or "ref")
     live = sys.stderr.isatty()
 
@@ -73,7 +79,7 @@ def evaluate(
         checkpoint,
         suites,
         scm_files,
-        [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else (),
+        chosen,
         observations,
         interventions,
         seed,

@@ -30,7 +30,7 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eee; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 tr.best td { font-weight: 600; } tr.bound td { color: #777; }
-td.better { color: #00684a; } td.worse { color: #a33c00; }
+td.words { text-align: left; white-space: normal; min-width: 13rem; } td.better { color: #00684a; } td.worse { color: #a33c00; }
 .note { color: #555; font-size: .9rem; margin: .3rem 0; } .side { display: flex; flex-wrap: wrap; gap: 1rem; }
 .side > * { flex: 1 1 320px; min-width: 0; } pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; font-size: .8rem; }
 """

@@ -22,9 +22,8 @@ from acbo_ref.campaign import (
     calibrate,
     domain_from_data,
     load_campaign,
-    shipped_policy,
 )
-from acbo_ref.checkpoint import load_checkpoint
+from acbo_ref.checkpoint import load_checkpoint, shipped_policy
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.journal import Journal
 

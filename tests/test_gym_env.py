@@ -1,0 +1,57 @@
+"""The Gymnasium adapter: its own checker, and that it is the system and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acbo_ref.errors import AcboError
+from acbo_ref.suites import load_suite
+
+pytest.importorskip("gymnasium")
+from gymnasium.utils.env_checker import check_env
+
+from acbo_ref.gym_env import InterventionEnv
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the checker would like bounded observations and flat actions
+def test_it_passes_gymnasiums_own_check():
+    systems = load_suite("standardised", 0, quick=True).systems
+    check_env(InterventionEnv(systems, 5, 4), skip_render_check=True)
+
+
+def test_an_episode_is_the_system():
+    system = load_suite("simple", 0, quick=True).systems[0]
+    env = InterventionEnv([system], 6, 3)
+    observation, info = env.reset(seed=1)
+    assert info["system"] == system.name and not observation["rows"][6:].any() and not observation["intervened"].any()
+    best = system.oracle
+    total = 0.0
+    for k in range(3):
+        end = 1.0 if best.value == system.high[best.variable] else -1.0
+        observation, reward, terminated, truncated, info = env.step(
+            {"variable": best.variable, "value": np.array([end])}
+        )
+        assert not terminated and truncated == (k == 2)
+        assert observation["rows"][6 + k, best.variable] == pytest.approx(end)  # the end of its domain
+        assert observation["intervened"][6 + k].sum() == 1
+        assert reward == -observation["rows"][6 + k, system.target_index]
+        total += info["outcome"]
+    assert total / 3 < system.observational_moments[0]
+    again, _ = env.reset(seed=1)
+    env2 = InterventionEnv([system], 6, 3)
+    other, _ = env2.reset(seed=1)
+    np.testing.assert_array_equal(again["rows"], other["rows"])
+
+
+def test_what_cannot_be_set_sets_nothing():
+    system = load_suite("simple", 0, quick=True).systems[0]
+    env = InterventionEnv([system], 2, 1)
+    env.reset(seed=0)
+    observation, *_ = env.step({"variable": system.target_index, "value": np.array([1.0])})
+    assert not observation["intervened"].any()
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(AcboError):
+        InterventionEnv([])
