@@ -58,7 +58,7 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
         ]
     parts += [
         "<h2>Beliefs</h2>",
-        figure(plots.campaign_beliefs(beliefs, status["target"]), "best expected target of each variable, with interval", broad=False),
+        figure(plots.campaign_beliefs(beliefs, status["target"]), "best expectation of each variable", broad=False),
         _table(
             ["variable", "direct cause", "best value", f"expected {status['target']}", "90 % interval"],
             [
