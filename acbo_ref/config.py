@@ -118,6 +118,13 @@ class PriorConfig:
     sine_frequency: Range = _key("range", (0.3, 1.5), "frequency of a sine term", 0.0, 1e3)
     domain_center: Range = _key("range", (0.0, 0.0), "centre of a variable's domain", -1e6, 1e6)
     domain_half_width: Range = _key("range", (5.0, 5.0), "half the width of a variable's domain", 1e-6, 1e6)
+    varied: float = _key(
+        "share",
+        1.0,
+        "share of SCMs whose weights, noise, intercepts and domains follow this section; the others take its defaults",
+        0.0,
+        1.0,
+    )
     manipulable: float = _key("float", 1.0, "share of non-target variables that can be set", 0.0, 1.0)
     target: str = _key("choice", "any", "which variable with parents is the target", choices=("any", "last"))
     edge_probability: float = _key("float", 0.5, "for erdos_renyi and layered", 0.0, 1.0)

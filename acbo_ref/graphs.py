@@ -7,6 +7,7 @@ manipulable ancestor, so that there is something to learn. Variables are named X
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,13 +115,18 @@ def sample_scm(
 ) -> SCM:
     """One model of the prior on a random graph of family `kind`.
 
-    Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"). In a share `nonlinear` of models every edge
+    Weights are +-U(weight), noise and intercepts uniform in their ranges ("raw"); with `varied` below 1 the other models take
+    the ranges' defaults. In a share `nonlinear` of models every edge
     gains a sine term and half of the edges lose their linear one; a share `saturate` clips to the domain. A share
     `standardised` is then rescaled to unit variance of every variable, x_j -> x_j / sd_j, as measured data usually is after
     scaling (exact for linear models, else by simulation): raw models are recognised by variances that grow along the order
     ("varsortability", Reisach et al. 2021) and these are not. Variables are listed in random order, so that a position tells
     nothing.
     """
+    if prior.varied < 1 and rng.random() >= prior.varied:
+        plain = type(prior)()
+        ranges = ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")
+        prior = replace(prior, **{name: getattr(plain, name) for name in ranges})
     edges = sample_graph(kind, num_variables, rng, prior.edge_probability)
     sign = rng.choice([-1.0, 1.0], size=edges.shape)
     weights = np.where(edges, sign * rng.uniform(*prior.weight, size=edges.shape), 0.0)

@@ -340,3 +340,16 @@ def test_expected_target_is_the_mean_of_simulations():
         sample = rows[0, :, batch.target[e]]
         error = sample.std() * (1 / np.sqrt(100_000) + 1 / np.sqrt(MONTE_CARLO_DRAWS))
         assert found == pytest.approx(sample.mean(), abs=4 * error + 1e-9)
+
+
+def test_a_share_of_models_keeps_to_the_defaults():
+    """`varied` 0: only defaults; 0.3: about three in ten follow the ranges; 1, the default: all."""
+    ranges = {"weight": (0.1, 0.2), "domain_half_width": (2.0, 3.0), "domain_center": (1.0, 1.5)}
+
+    def widths(varied, count):
+        prior = PriorConfig(standardised=0.0, varied=varied, **ranges)
+        scms = [sample_scm(prior, "chain", 3, np.random.default_rng(k)) for k in range(count)]
+        return np.array([scm.variables[0].high - scm.variables[0].low for scm in scms])
+
+    assert (widths(0.0, 20) == 10.0).all() and (widths(1.0, 20) < 6.5).all()
+    assert 0.2 < (widths(0.3, 300) < 6.5).mean() < 0.4
