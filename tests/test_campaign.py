@@ -570,3 +570,54 @@ def test_warnings_are_the_campaigns_own():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert issubclass(CampaignWarning, UserWarning)
+
+
+def mutants(data, rng, count):
+    """Copies of a file with bits flipped, bytes removed, lines swapped or doubled, or cut short."""
+    for _ in range(count):
+        kind, at = rng.integers(5), int(rng.integers(len(data)))
+        lines = data.splitlines(keepends=True)
+        if kind == 0:
+            yield data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :]
+        elif kind == 1:
+            yield data[:at] + data[at + int(rng.integers(1, 40)) :]
+        elif kind == 2:
+            i, j = rng.integers(len(lines), size=2)
+            lines[i], lines[j] = lines[j], lines[i]
+            yield b"".join(lines)
+        elif kind == 3:
+            i = int(rng.integers(len(lines)))
+            yield b"".join([*lines[: i + 1], lines[i], *lines[i + 1 :]])
+        else:
+            yield data[:at]
+
+
+def mutated_journals(campaign, count):
+    """Loading a mutated journal is a clear error, or gives exactly a prefix of what was recorded."""
+    for n in range(4):
+        campaign.tell(campaign.ask().id, {"y": float(n)})
+    path, whole = campaign.path / "journal.jsonl", journal_bytes(campaign)
+    original, _ = campaign._journal.read()
+    rejected = 0
+    for mutant in mutants(whole, np.random.default_rng(0), count):
+        path.write_bytes(mutant)
+        try:
+            load_campaign(campaign.path)
+        except AcboError as error:
+            assert error.message
+            rejected += 1
+            continue
+        entries, _ = campaign._journal.read()
+        assert entries == original[: len(entries)]
+    assert rejected > count / 3
+
+
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+def test_mutated_journals(campaign):
+    mutated_journals(campaign, 150)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+def test_two_thousand_mutated_journals(campaign):
+    mutated_journals(campaign, 2000)
