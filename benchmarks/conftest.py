@@ -18,7 +18,7 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 9
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
-    """production's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at another size."""
+    """the benchmark's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at another size."""
     stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
     document: dict[str, Any] = {
         "name": "bench",

@@ -64,9 +64,9 @@ def evaluate(
     from acbo_ref.evaluation import POLICY_METHODS
 
     chosen = [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else []
+    shipped = False
     if checkpoint is None and (not chosen or set(chosen) & set(POLICY_METHODS)):
-        checkpoint = shipped_policy()
-        click.echo("policy: the one that ships (docs/model_card.md)", err=True)
+        checkpoint, shipped = shipped_policy(), True
     _, maker = make_backend(backend or "ref")
     live = sys.stderr.isatty()
 
@@ -89,6 +89,8 @@ def evaluate(
         workers if workers is not None else os.cpu_count() or 1,
         progress,
     )
+    if shipped:
+        click.echo("policy: the one that ships (docs/model_card.md)", err=True)
     if output is not None:
         click.echo(f"written: {output / 'results.csv'}, {output / 'summary.json'}", err=True)
     if output_format == "json":

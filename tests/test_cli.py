@@ -153,7 +153,6 @@ MISTAKES = [
     (["evaluate", "--checkpoint", "nowhere"], "no checkpoint at nowhere", ""),
     (["evaluate", "--suite", "simpel"], "no suite named 'simpel'", "did you mean 'simple'"),
     (["evaluate", "--methods", "regres"], "no method named 'regres'", "did you mean 'regress'"),
-    (["evaluate", "--methods", "policy"], "needs a checkpoint", "--checkpoint"),
     (["evaluate", "--scm", "none.json"], "cannot read SCM file none.json", ""),
     (["evaluate", "--interventions", "0"], "interventions 0", ""),
     (["verify", "--backend", "cuda"], "no backend named 'cuda'", ""),

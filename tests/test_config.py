@@ -17,14 +17,22 @@ def test_shipped_configs_load_and_round_trip():
         assert config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
 
 
-def test_production_is_what_its_users_know():
-    c = load_config("production")
-    assert (c.total_episodes, c.observations_per_episode, c.interventions_per_episode) == (1000, (20, 20), 30)
-    assert (c.policy.hidden_dim, c.grpo.group_size, c.grpo.ppo_epochs, c.grpo.clip_ratio) == (256, 10, 4, 0.2)
+def test_the_defaults_are_what_users_know():
+    """Keys and values of the research code, which a config may change but not rename."""
+    c = config_from_dict({})
+    assert (c.grpo.group_size, c.grpo.ppo_epochs, c.grpo.clip_ratio, c.policy.fixed_std) == (10, 4, 0.2, 1.5)
     assert (c.grpo.entropy_coefficient, c.grpo.learning_rate, c.grpo.gradient_clip) == (0.01, 5e-4, 1.0)
     assert (c.reward.target, c.reward.parent, c.reward.info_gain) == (0.9, 0.1, 0.0)
-    ends = [(s.name, s.until_episode) for s in c.curriculum.stages]
-    assert ends == [("simple", 200), ("medium", 500), ("complex", None)]
+    assert [(s.name, s.until_episode) for s in c.curriculum.stages] == [
+        ("simple", 200),
+        ("medium", 500),
+        ("complex", None),
+    ]
+
+
+def test_production_has_the_three_stages():
+    c = load_config("production")
+    assert [s.name for s in c.curriculum.stages] == ["simple", "medium", "complex"] and c.total_episodes >= 1000
 
 
 def test_numbers_that_yaml_reads_as_text():
