@@ -157,10 +157,10 @@ class Regress:
 
 
 class Paths:
-    """Path coefficients, then the steepest end: what an untrained policy with `evidence: regression` does.
+    """Path coefficients, then the steepest end: what an untrained policy with `evidence: regression` does, but for ties.
 
     As `Regress`, with the path effect of evidence.py in place of the marginal one: the effect on every variable times that
-    variable's direct effect on the target (Wright 1921). Classical, and better than `Regress` on linear systems.
+    variable's coefficient (Wright 1921). Classical; better than `Regress` where observational rows are few.
     """
 
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:

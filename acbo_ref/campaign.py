@@ -6,12 +6,13 @@
     campaign.tell(proposal.id, {"temp": 61.0, "dose": 2.2, "age": 40, "yield": 7.3})
     campaign.recommend()
 
-Everything follows from the folder: `journal.jsonl` (journal.py), and `policy.npz`, a copy of the policy's weights. Each
+Everything follows from the folder: `journal.jsonl` (journal.py), and `policy-HASH.npz`, a copy of the policy's weights. Each
 command replays the journal, so killing a process anywhere changes nothing. Units are the user's; the sign of a target to be
 maximised is flipped in `_Facts.cost` and nowhere else.
 
 Missing values: the target and the variable that was set must be known. Any other missing value is replaced by the mean of the
-variable over the observational rows, in what the policy reads; the journal keeps it as missing.
+variable over the observational rows (without any, the middle of its domain, or its mean over all rows), in what the policy
+reads; the journal keeps it as missing.
 
 Intervals: the outcome head's Gaussian ones, widened by a factor that makes them right on systems simulated from the policy's
 own prior (split conformal prediction, Vovk et al. 2005; the factor is fixed at creation).
@@ -20,6 +21,8 @@ own prior (split conformal prediction, Vovk et al. 2005; the factor is fixed at 
 from __future__ import annotations
 
 import math
+import operator
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtrit
 
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
@@ -40,7 +43,7 @@ from acbo_ref.journal import Entry, Journal
 from acbo_ref.randomness import Role, generator
 from acbo_ref.rollout import Decision, Session, observe
 from acbo_ref.scm import simulate
-from acbo_ref.tables import check_names, observation_rows, read_csv, row_values, select
+from acbo_ref.tables import check_names, number, observation_rows, read_csv, row_values, select
 
 Array = NDArray[Any]
 Domains = Mapping[str, tuple[float, float] | None]
@@ -52,6 +55,8 @@ FEW_OBSERVATIONS = 3
 # A set value may be measured a little off: this share of the domain's width.
 SET_POINT_TOLERANCE = 0.05
 DOMAIN_PERCENTILES = (1.0, 99.0)
+# The policy reads at most so many rows, evenly spaced observations and the latest experiments: memory grows with their square.
+OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
 CALIBRATION_SYSTEMS, CALIBRATION_STEPS, CALIBRATION_DRAWS = 64, 8, 64
 
 
@@ -154,6 +159,32 @@ class _Facts:
     def remaining(self) -> int | None:
         """Proposals that the budget still allows."""
         return None if self.budget is None else self.budget - len(self.proposals)
+
+
+class _Units:
+    """A session whose target was handed over in other units: costs = location + scale * what the policy says."""
+
+    def __init__(self, session: Session, location: float, scale: float) -> None:
+        self._session, self._location, self._scale = session, location, scale
+
+    def decide(self, **settings: Any) -> Decision:
+        """As `rollout.Session.decide`, with outcomes as costs in the user's unit.
+
+        Raises:
+            AcboError: the numbers told are so far apart that nothing finite comes out.
+        """
+        decision = self._session.decide(**settings)
+        numbers = (decision.value, decision.outcome_mean, decision.outcome_error, decision.outcome_std)
+        if not all(np.isfinite(x).all() for x in numbers):
+            raise AcboError(
+                "the measurements are too far apart for a prediction", "a typing error in a row? see the journal"
+            )
+        return replace(
+            decision,
+            outcome_mean=self._location + self._scale * decision.outcome_mean,
+            outcome_error=self._scale * decision.outcome_error,
+            outcome_std=self._scale * decision.outcome_std,
+        )
 
 
 def _numbers(row: Sequence[Any]) -> list[float]:
@@ -259,14 +290,17 @@ class Campaign:
             raise AcboError(f"{path} holds a campaign already", "choose another folder")
         names = list(variables)
         check_names(names, "the variables")
+        if "intervention" in names:
+            raise AcboError(
+                "a variable cannot be named 'intervention'", "`import` needs a column of that name; rename it"
+            )
         if target not in names:
             raise AcboError(f"the target {target!r} is no variable", did_you_mean(target, names))
         if direction not in ("minimize", "maximize"):
             raise AcboError(
                 f"direction {direction!r} is not possible", did_you_mean(direction, ["minimize", "maximize"])
             )
-        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
-            raise AcboError(f"a budget of {budget!r} is not possible", "give a whole number of experiments, at least 1")
+        budget = _checked_budget(budget)
         domains = [_checked_domain(name, variables[name], name == target) for name in names]
         if not any(d is not None for d in domains):
             raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
@@ -279,7 +313,8 @@ class Campaign:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
-        sha256 = save_checkpoint(checkpoint, path / "policy.npz", moments=False)
+        sha256 = save_checkpoint(checkpoint, path / "policy.tmp.npz", moments=False)
+        os.replace(path / "policy.tmp.npz", path / _policy_name(sha256))
         created: Entry = {
             "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
             "domains": [None if d is None else list(d) for d in domains], "budget": budget, "policy_sha256": sha256,
@@ -357,18 +392,22 @@ class Campaign:
     def import_csv(self, path: str | Path) -> int:
         """Record the rows of a CSV file, all or none; a column `intervention` names the variable that was set, empty for an
         observation. Without that column all rows are observations. Returns the number of rows."""
-        names, cells = read_csv(path)
+        table = read_csv(path)
         count = [0]
 
         def decide(entries: list[Entry]) -> Entry | None:
             facts = self._facts(entries)
-            values = select(names, cells, facts.variables, str(path))
-            column = names.index("intervention") if "intervention" in names else None
+            for name in table.names:
+                if name not in facts.variables and name != "intervention":
+                    hint = did_you_mean(name, [*facts.variables, "intervention"])
+                    raise AcboError(f"{path}: column {name!r} is no variable of this campaign", hint)
+            values = select(table, facts.variables)
+            column = table.names.index("intervention") if "intervention" in table.names else None
             rows = []
-            for n, row in enumerate(values):
-                variable = cells[n][column].strip() or None if column is not None else None
+            for n, cells, row in zip(table.lines, table.rows, values, strict=True):
+                variable = cells[column].strip() or None if column is not None else None
                 value = row[facts.variables.index(variable)] if variable in facts.variables else None
-                rows.append(_external(facts, variable, value, row, f"{path}, line {n + 2}"))
+                rows.append(_external(facts, variable, value, row, f"{path}, line {n}"))
             count[0] = len(rows)
             return {"kind": "rows", "rows": rows} if rows else None
 
@@ -391,16 +430,21 @@ class Campaign:
         if len(target) == 0:
             nothing: dict[str, Any] = dict.fromkeys(("baseline", "improvement", "improvement_low", "improvement_high"))
             return Recommendation(**shared, **nothing, verdict="no observations: what doing nothing gives is not known")
-        baseline = float(target.mean())
-        spread = float(target.std(ddof=1)) if len(target) > 1 else float(decision.outcome_std[0])
+        baseline, count = float(target.mean()), len(target)
         better = sign * baseline - mean
-        margin = QUANTILE * math.hypot(error, spread / math.sqrt(len(target)))
+        if count > 1:  # Student's t: the spread is estimated from few rows
+            margin = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * float(target.std(ddof=1)) / math.sqrt(count)
+        else:
+            margin = QUANTILE * float(decision.outcome_std[0]) * facts.outcome_factor
+        margin = math.hypot(QUANTILE * error, margin)
         probability = float(ndtr(better / (margin / QUANTILE)))
         chance = "more than 0.99" if probability > 0.99 else f"{probability:.2f}"
         if better - margin > 0:
             verdict = f"improvement likely (probability {chance})"
+        elif probability > 0.75:
+            verdict = f"improvement not established: the interval includes none (probability of one {chance})"
         else:
-            verdict = f"no improvement likely: the interval includes none (probability of one {chance})"
+            verdict = f"no improvement likely (probability of one {chance})"
         return Recommendation(
             **shared, baseline=baseline, improvement=better, improvement_low=better - margin,
             improvement_high=better + margin, verdict=verdict,
@@ -464,35 +508,51 @@ class Campaign:
         facts = _replay(entries, self._journal.path)
         if facts.policy_sha256 != self._checkpoint.sha256:
             raise AcboError(
-                f"{self.path / 'policy.npz'} is not the policy of this campaign: its hash is "
+                f"{self.path / _policy_name(facts.policy_sha256)} is not the policy of this campaign: its hash is "
                 f"{self._checkpoint.sha256[:16]}..., the journal says {facts.policy_sha256[:16]}...",
                 "put the original file back; a campaign keeps its policy",
             )
         return facts
 
-    def _session(self, facts: _Facts) -> Session:
-        """The policy after everything that was measured."""
-        means = _column_means(facts.observations)
+    def _session(self, facts: _Facts) -> _Units:
+        """The policy after everything that was measured.
 
-        def costs(rows: Array) -> Array:
-            filled = np.where(np.isnan(rows), means, rows)
-            filled[..., facts.target_index] *= facts.cost
-            return filled
+        What is not set is handed over in units of its mean and spread over all rows. With three or more observations this
+        changes nothing, since the policy takes its units from them; with fewer it keeps the units sensible.
+        """
+        observed, done = facts.observations, facts.interventions[-INTERVENTIONS_READ:]
+        if len(observed) > OBSERVATIONS_READ:
+            _warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} observations, evenly spaced")
+            observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
+        measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])
+        manipulable = np.array([d is not None for d in facts.domains])
+        low = np.array([-1.0 if d is None else d[0] for d in facts.domains])
+        high = np.array([1.0 if d is None else d[1] for d in facts.domains])
+        mean = _column_means(measured)
+        spread = np.sqrt(_column_means((measured - mean) ** 2))
+        spread = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
+        location, scale = np.where(manipulable, 0.0, mean), np.where(manipulable, 1.0, spread)
+        scale[facts.target_index] *= facts.cost
+        unknown = np.where(manipulable, (low + high) / 2, mean)
+        filling = np.where(np.isnan(observed).all(axis=0), unknown, _column_means(observed))
 
-        manipulable = np.array([[d is not None for d in facts.domains]])
+        def units(rows: Array) -> Array:
+            return np.asarray((np.where(np.isnan(rows), filling, rows) - location) / scale)
+
         task = Task(
-            observations=costs(facts.observations)[None],
-            observation_mask=np.ones((1, len(facts.observations)), bool),
+            observations=units(observed)[None],
+            observation_mask=np.ones((1, len(observed)), bool),
             target=np.array([facts.target_index]),
-            valid=np.ones(manipulable.shape, bool),
-            manipulable=manipulable,
-            low=np.array([[-1.0 if d is None else d[0] for d in facts.domains]]),
-            high=np.array([[1.0 if d is None else d[1] for d in facts.domains]]),
+            valid=np.ones((1, len(manipulable)), bool),
+            manipulable=manipulable[None],
+            low=low[None],
+            high=high[None],
         )
-        session: Session = self._backend.session(self._state, task, len(facts.interventions))
-        for variable, row in facts.interventions:
-            session.observe(np.array([variable]), costs(np.array([row])))
-        return session
+        session: Session = self._backend.session(self._state, task, len(done))
+        for variable, row in done:
+            session.observe(np.array([variable]), units(np.array([row])))
+        target = facts.target_index
+        return _Units(session, facts.cost * float(location[target]), abs(float(scale[target])))
 
     def _propose(self, facts: _Facts) -> Proposal:
         waiting = {p.variable for p in facts.pending}
@@ -529,9 +589,15 @@ def load_campaign(path: str | Path) -> Campaign:
     path = Path(path)
     if not (path / "journal.jsonl").exists():
         raise AcboError(f"no campaign at {path}", "create one with `acbo campaign new`")
-    campaign = Campaign(path, load_checkpoint(path / "policy.npz"))
+    entries, _ = Journal(path / "journal.jsonl").read()
+    facts = _replay(entries, path / "journal.jsonl")
+    campaign = Campaign(path, load_checkpoint(path / _policy_name(facts.policy_sha256)))
     campaign._read()
     return campaign
+
+
+def _policy_name(sha256: str) -> str:
+    return f"policy-{str(sha256)[:16]}.npz"
 
 
 # --------------------------------------------------------------------------------------------------------- checks
@@ -543,12 +609,28 @@ def _checked_domain(name: str, domain: Any, is_target: bool) -> tuple[float, flo
     if is_target:
         raise AcboError(f"the target {name!r} cannot be set", "give domains of other variables")
     try:
-        low, high = (float(end) for end in domain)
+        if isinstance(domain, str):
+            raise ValueError
+        low, high = (number(end, f"domain of {name!r}") for end in domain)
     except (TypeError, ValueError) as error:
         raise AcboError(f"the domain of {name!r} is not (low, high)") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low < high and math.isfinite(high - low)):
+    if not low < high:  # nan included
         raise AcboError(f"the domain of {name!r} is {low:g} to {high:g}", "its low end must lie below its high end")
+    if high - low < max(1e-100, 1e-12 * max(abs(low), abs(high))):
+        raise AcboError(f"the domain of {name!r} is too narrow to be told apart", "give it in another unit")
     return low, high
+
+
+def _checked_budget(budget: Any) -> int | None:
+    if budget is None:
+        return None
+    try:
+        whole = operator.index(budget)
+    except TypeError:
+        whole = 0
+    if whole < 1 or isinstance(budget, bool):
+        raise AcboError(f"a budget of {budget!r} is not possible", "give a whole number of experiments, at least 1")
+    return whole
 
 
 def domain_from_data(values: Array, name: str) -> tuple[float, float]:
@@ -616,10 +698,7 @@ def _external(facts: _Facts, variable: str | None, value: Any, row: list[float],
     domain = facts.domains[facts.variables.index(variable)]
     if domain is None:
         raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "leave the experiment out")
-    try:
-        value = float(value)
-    except (TypeError, ValueError) as error:
-        raise AcboError(f"{where}: {variable!r} was set to {value!r}, which is not a number") from error
+    value = number(value, f"{where}, value of {variable!r}")
     if math.isnan(value):
         raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
     if not domain[0] <= value <= domain[1]:

@@ -1,30 +1,32 @@
 """Evidence: what least squares says of every variable so far, as further input channels of the later rows.
 
-A transformer can learn to regress in context, but it spends nearly all of its training on it, and ends less exact than
-ten lines of least squares. These channels hand it the regressions, so that it learns what they cannot tell: when not to
-believe them, what to try next, and where effects are not monotone. `policy.evidence: none` leaves them out.
+A transformer can learn to regress in context, but it spends much of its training on it, and ends less exact than ten lines of
+least squares. These channels hand it the regressions, so that it learns what they cannot tell: when not to believe them, what
+to try next, and where effects are not monotone. `policy.evidence: none` leaves them out.
 
 With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and the rows seen so far, for each variable i:
 
     marginal effect        ridge regression of y on u_i, with intercept, over the observational rows and the rows in which
                            i was set: b = S_uy / (S_uu + l1), its error s / sqrt(S_uu + l1), s^2 the residual variance
-    interventional effect  the same over the rows in which i was set alone, through the observational mean, which needs
-                           one row only and which no confounder can bend: b = sum du dy / (sum du^2 + l2),
-                           its error 1 / sqrt(sum du^2 + l2), where du and dy are deviations from that mean
-    direct effect          coefficient of u_i in the ridge regression of y on all variables together over all rows: nobody
-                           sets the target, so its mechanism is the same in all of them
-    path effect            sum_k m_ik direct_k: what i does to every variable k (m_ik, the slope of u_k on u_i over i's rows as
-                           above, m_ii = 1 but for the penalty) times what k does to y (path coefficients, Wright 1921). Over
-                           the same rows it is the marginal effect again, less the noise of y; direct effects know more rows
+    interventional effect  the same over the rows in which i was set alone, through the observational mean (0 without such
+                           rows): b = sum du dy / (sum du^2 + l2), with du and dy the deviations from that mean, which no
+                           confounder can bend; and 1 / sqrt(sum du^2 + l2), which is its error if the noise is 1 and the
+                           mean is known, and says in any case how much i was set
+    direct effect          coefficient of u_i in the ridge regression of y on all variables together, over all rows. Nobody sets
+                           the target, so its own mechanism is the same in all of them; the coefficient is a causal effect
+                           only where the target has no children among the variables and no hidden common causes
+    path effect            sum_k m_ik direct_k, with m_ik the slope of u_k on u_i over i's rows as above, confounding included
+                           (path coefficients, Wright 1921). Over the same rows it equals the marginal effect but for the
+                           penalties (omitted-variable formula); what it gains is that direct effects know all rows
     spread                 standard deviation of the standard value over the observational rows: how far the variable
                            moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
-The policy and outcome heads are residuals on top of least squares (Silver et al. 2018, "Residual Policy Learning"):
-features of this evidence also go straight to their outputs, with weights that start as "play the end that the largest path
-effect recommends" and "the target moves along the path effect", and are trained like all others. So training begins where
-the baseline `paths` ends.
+The policy and outcome heads are residuals on top of these (Silver et al. 2018, "Residual Policy Learning"): features of the
+evidence also go straight to their outputs, with weights that start as "play the end that the largest path effect recommends"
+and "the target moves along the path effect", and are trained like all others. The predicted outcome starts as b u and not
+b (u - mean u): where observations lie off the centre of a domain, the network has to learn the offset.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
 Letters: E episodes, N rows, V variables, F channels.
@@ -55,7 +57,7 @@ VARIANCE_ROWS = 1.0
 DIRECTION_SLOPE = 6.0
 RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
 # Starting weights of (variable logit, value mean / 5): 4 asinh|path effect|, and -1.6 of its direction, which lies beyond the
-# end of the domain, also once it is bounded (policy.VALUE_MEAN_BOUND).
+# end of the domain, also once it is bounded (policy.VALUE_MEAN_BOUND), for effects above a quarter.
 RESIDUAL_START = {"logit": (EVIDENCE_CHANNELS + 3, 4.0), "mean": (EVIDENCE_CHANNELS + 7, -1.6)}
 
 

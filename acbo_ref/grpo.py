@@ -1,8 +1,8 @@
 """Group Relative Policy Optimization on interventions, with every gradient by hand.
 
 In each state (episode e, decision k) G candidates (variable, value) are drawn and judged on the same exogenous noise, so
-their rewards differ by what was done and by nothing else. Following Shao et al. 2024 ("DeepSeekMath", eqs. 3 and 4),
-with the clipped surrogate of Schulman et al. 2017 (eq. 7):
+their rewards differ by what was done and by nothing else. Following Shao et al. 2024 ("DeepSeekMath", eq. 3 without its
+Kullback-Leibler term, and section 4.1.2 for the advantage), with the clipped surrogate of Schulman et al. 2017 (eq. 7):
 
     A = (r - mean_g r) / (std_g r + 1e-4)
     ratio = exp(log pi(a) - log pi_old(a))
@@ -223,8 +223,9 @@ def outcome_loss_forward(
     """Two Gaussian negative log-likelihoods, (...): of the judged outcome, and of the spread of the draws around it.
 
     0.5 z^2 + log error + 0.5 log 2 pi  with  z = (outcome - mean) / error,   plus   0.5 variance / noise^2 + log noise.
-    The draws are antithetic, so in a linear model `outcome` is the exact expectation: the first term then asks for the
-    expectation itself and for how well it is known, however loud the noise; the second alone is about the noise.
+    With an even number of antithetic draws, none clipped, `outcome` is the exact expectation of a linear model: the first term
+    then asks for the expectation itself and for how well it is known, however loud the noise; the second alone is about the
+    noise.
     """
     inverse_error = np.exp(-log_error)
     z = (outcome - mean) * inverse_error

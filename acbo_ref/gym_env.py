@@ -2,7 +2,7 @@
 
     env = InterventionEnv(systems, num_observations=20, num_interventions=20)
 
-An episode is one system: `reset` draws the next one in turn and its observational rows, each `step` sets one variable and
+An episode is one system: `reset` draws one of them and its observational rows, each `step` sets one variable and
 measures one row. Everything is in the policy's standard units (history.py), so observations and actions are about 1.
 
 Contract: no mathematics of its own; a wrapper around `System.simulate` and `standard_units`.
@@ -34,7 +34,7 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], dict[str, Any]]):
     """Interventions on unknown systems.
 
     Args:
-        systems: played in turn; the seed of `reset` decides their noise.
+        systems: one is drawn for each episode; the seed of `reset` decides which, and its noise.
         num_observations, num_interventions: O and K.
 
     Observation (a dict): `rows` (O + K, V) standard value / 5 of what was measured so far, 0 after that and in padding;
@@ -66,16 +66,13 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], dict[str, Any]]):
             {"variable": gymnasium.spaces.Discrete(width), "value": box(-1.0, 1.0, (1,), np.float64)}
         )
         self.observation_space, self.action_space = observation_space, action_space
-        self._shape, self._episode = shape, -1
+        self._shape = shape
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         super().reset(seed=seed)
-        if seed is not None:
-            self._episode = -1
-        self._episode += 1
-        system = self._system = self._systems[self._episode % len(self._systems)]
+        system = self._system = self._systems[int(self.np_random.integers(len(self._systems)))]
         noise = self.np_random.standard_normal((self._num_observations, system.noise_dim))
         self._task = batch_task([system], [system.simulate(noise)])
         location, scale = standard_units(self._task)

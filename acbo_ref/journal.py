@@ -82,6 +82,7 @@ class Journal:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
             os.link(temporary, path)  # fails if another process was first
             _sync_folder(path.parent)
         except FileExistsError as error:
@@ -96,8 +97,7 @@ class Journal:
 
     def read(self) -> tuple[list[Entry], bytes]:
         """All entries, and the torn last line if there is one (else empty). Never writes."""
-        with self._open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        with self._open("rb", fcntl.LOCK_SH) as file:
             entries, _, torn = self._read(file)
             return entries, torn
 
@@ -109,8 +109,7 @@ class Journal:
         Raises:
             RunError: the entry could not be written; the journal is as it was.
         """
-        with self._open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._open("r+b", fcntl.LOCK_EX) as file:
             entries, end, _ = self._read(file)
             entry = decide(entries)
             if entry is None:
@@ -130,13 +129,17 @@ class Journal:
                     "free space; nothing was recorded, try again",
                 ) from error
 
-    def _open(self, mode: str) -> Any:
+    def _open(self, mode: str, lock: int) -> Any:
         try:
-            return open(self.path, mode, buffering=0)
+            file = open(self.path, mode, buffering=0)  # noqa: SIM115 - the caller's `with` closes it
+            fcntl.flock(file, lock)
+            return file
         except FileNotFoundError as error:
             raise AcboError(f"no campaign at {self.path.parent}", "create one with `acbo campaign new`") from error
         except OSError as error:
-            raise AcboError(f"cannot open {self.path}: {error.strerror or error}") from error
+            raise AcboError(
+                f"cannot open and lock {self.path}: {error.strerror or error}", "its file system must have flock"
+            ) from error
 
     def _read(self, file: Any) -> tuple[list[Entry], int, bytes]:
         """(entries, byte at which they end, torn rest)."""
@@ -161,6 +164,12 @@ class Journal:
                 ) from error
             end += len(line)
         return entries, end, b""
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _sync_folder(path: Path) -> None:

@@ -300,8 +300,9 @@ def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array,
     """(mean, log_error, log_noise, cache), (...,) each, of the target under do(X_i = value), standard units.
 
     `mean` estimates E[target | do], with standard error exp(log_error); single outcomes scatter around the expectation with
-    standard deviation exp(log_noise). So the next measured outcome has variance exp(log_error)^2 + exp(log_noise)^2 (Kendall &
-    Gal 2017: epistemic and aleatoric uncertainty).
+    standard deviation exp(log_noise) (Kendall & Gal 2017: epistemic and aleatoric uncertainty). The next measured outcome has
+    variance exp(log_error)^2 + exp(log_noise)^2, always; the split between the two is exact for linear models and only
+    approximate elsewhere (docs/derivations.md).
 
     Args:
         hidden: (..., D/2 + 1), `outcome_hidden` of the variable in question.

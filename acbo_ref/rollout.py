@@ -5,7 +5,8 @@ and scored in the simulator on the same exogenous noise (common random numbers);
 an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only. With
 `reward.noise_draws` M > 1 every candidate and probe is judged over that noise e, its mirror image -e, and further pairs
 (s, -s), M in all and again the same for the whole group: antithetic variates (Hammersley & Morton 1956). The simulator is
-free in training, and in a linear model a pair's mean is the exact expected target. The policy sees none of those rows.
+free in training, and in a linear model a pair's mean is the exact expected target (where neither is clipped). The policy
+sees none of those rows.
 
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs in its own dtype.
 Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, M noise draws, V variables.

@@ -28,9 +28,11 @@ def _spoken_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CampaignWarning)
-        yield
-    for message in dict.fromkeys(str(w.message) for w in caught):
-        click.echo(f"warning: {message}", err=True)
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(w.message) for w in caught):
+                click.echo(f"warning: {message}", err=True)
 
 
 def _show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
@@ -89,21 +91,22 @@ def new(
     from acbo_ref.campaign import Campaign
     from acbo_ref.campaign import domain_from_data as from_data
     from acbo_ref.errors import AcboError, did_you_mean
-    from acbo_ref.tables import read_csv, select
+    from acbo_ref.tables import Table, read_csv, select
 
     given = {name: _domain(name, text) for name, text in _pairs(domains, "--domain").items()}
     if data is not None:
-        columns, cells = read_csv(data)
+        table_read = read_csv(data)
     else:
-        columns, cells = [*given, *fixed, target], []
+        table_read = Table([*given, *fixed, target], [], [], "the campaign")
+    columns = table_read.names
     for name in (*given, *fixed, *ignore, target):
         if name not in columns:
-            raise AcboError(f"{data} has no column {name!r}", did_you_mean(name, columns))
+            raise AcboError(f"{table_read.where} has no column {name!r}", did_you_mean(name, columns))
     both = set(given) & set(fixed)
     if both:
         raise AcboError(f"{min(both)!r} has both --domain and --fixed")
     names = [name for name in columns if name not in ignore]
-    rows = select(columns, cells, names, str(data))
+    rows = select(table_read, names)
     variables: dict[str, tuple[float, float] | None] = {}
     for i, name in enumerate(names):
         if name in given:
@@ -113,7 +116,7 @@ def new(
         elif domain_from_data:
             variables[name] = from_data(np.array([row[i] for row in rows]), name)
             low, high = variables[name]  # type: ignore[misc]
-            click.echo(f"domain of {name}, from the data: {low:g} to {high:g}", err=True)
+            click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
         else:
             raise AcboError(
                 f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
@@ -160,10 +163,10 @@ def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> No
     from acbo_ref.tables import read_csv
 
     if len(rows) == 1 and "=" not in rows[0]:
-        names, cells = read_csv(rows[0])
-        if len(cells) != 1:
-            raise AcboError(f"{rows[0]} has {len(cells)} rows", "a proposal has one")
-        row: dict[str, str] = dict(zip(names, cells[0], strict=True))
+        given = read_csv(rows[0])
+        if len(given.rows) != 1:
+            raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
+        row: dict[str, str] = dict(zip(given.names, given.rows[0], strict=True))
     else:
         row = _pairs(rows, "--row")
     with _spoken_warnings():
@@ -183,9 +186,11 @@ def import_rows(folder: Path, data: Path, output_format: str) -> None:
     an observation."""
     with _spoken_warnings():
         opened = _load(folder)
-        count = opened.import_csv(data)
+        before = opened.status()
+        opened.import_csv(data)
         status = opened.status()
-    click.echo(f"recorded {count} rows", err=True)
+    counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
+    click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
     _show(status, output_format, _status_text)
 
 
@@ -231,7 +236,7 @@ def _load(folder: Path) -> Any:
 
 def _proposal_text(p: dict[str, Any]) -> str:
     return (
-        f"{p['id']}: set {p['variable']} to {p['value']:.6g}\n"
+        f"{p['id']}: set {p['variable']} to {p['value']:.10g}\n"
         f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
         f"  direct cause with probability {p['parent_probability']:.2f}\n"
         f"  why: {p['reason']}"
@@ -240,7 +245,7 @@ def _proposal_text(p: dict[str, Any]) -> str:
 
 def _recommendation_text(r: dict[str, Any]) -> str:
     lines = [
-        f"set {r['variable']} to {r['value']:.6g}",
+        f"set {r['variable']} to {r['value']:.10g}",
         f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
     ]
     if r["improvement"] is not None:
@@ -253,11 +258,11 @@ def _recommendation_text(r: dict[str, Any]) -> str:
 
 def _status_text(s: dict[str, Any]) -> str:
     rows = [
-        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:g} to {d[1]:g}"]
+        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}"]
         for name, d in s["variables"].items()
     ]
     budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
-    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.6g})" for p in s["pending"]) or "none"
+    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
     lines = [
         f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
         f"pending: {pending}",

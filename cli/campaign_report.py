@@ -38,7 +38,7 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
         f"<h1>Campaign: {status['direction']} {target}</h1>",
         f"<p>{status['observations']} observations, {status['interventions']} experiments.</p>",
         "<h2>Recommendation</h2>",
-        f"<p>Set <b>{html.escape(best.variable)}</b> to <b>{best.value:.6g}</b>: {target} {best.predicted:.4g} "
+        f"<p>Set <b>{html.escape(best.variable)}</b> to <b>{best.value:.10g}</b>: {target} {best.predicted:.4g} "
         f"[{best.low:.4g}, {best.high:.4g}] expected.",
     ]
     if best.improvement is not None:
@@ -71,7 +71,7 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
         _table(
             ["experiment", "variable", "value", "expected", "90 % interval", "measured", "why"],
             [
-                [h["id"], h["variable"], f"{h['value']:.6g}", _number(h["predicted"]),
+                [h["id"], h["variable"], f"{h['value']:.10g}", _number(h["predicted"]),
                  f"{_number(h['low'])} to {_number(h['high'])}", _number(h["measured"]), h["reason"]]
                 for h in history
             ],

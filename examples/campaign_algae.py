@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         writer.writerow(plant.names)
         writer.writerows(np.round(past, 4).tolist())
 
-    names, cells = read_csv(folder / "observations.csv")
+    table = read_csv(folder / "observations.csv")
     domains = {
         name: (float(plant.low[i]), float(plant.high[i])) if plant.manipulable[i] else None
         for i, name in enumerate(plant.names)
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         folder / "campaign",
         domains,
         "ChiA",
-        observations=select(names, cells, names, "observations.csv"),
+        observations=select(table, table.names),
         budget=BUDGET,
     )
     for _ in range(BUDGET):

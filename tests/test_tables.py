@@ -18,7 +18,15 @@ def test_what_counts_as_missing(text):
 
 @pytest.mark.parametrize(
     ("value", "word"),
-    [("1,5", "decimal comma"), ("high", "not a number"), ("inf", "infinite"), (-math.inf, "infinite")],
+    [
+        ("1,5", "decimal comma"),
+        ("high", "not a number"),
+        ("inf", "infinite"),
+        (-math.inf, "infinite"),
+        (10**400, "infinite"),
+        (1e101, "too large"),
+        ("2024_01", "not a number"),
+    ],
 )
 def test_what_is_no_number(value, word):
     with pytest.raises(AcboError, match=f"line 3, column 'x'.*{word}"):
@@ -32,8 +40,7 @@ def table(path, text):
 
 
 def test_columns_are_found_by_name_in_any_order(tmp_path):
-    names, cells = read_csv(table(tmp_path, "\ufeffb,a\n1,2\n\n3,\n"))
-    found = select(names, cells, ["a", "b"], "t.csv")
+    found = select(read_csv(table(tmp_path, "\ufeffb,a\n1,2\n\n3,\n")), ["a", "b"])
     assert found[0] == [2.0, 1.0] and found[1][1] == 3.0 and math.isnan(found[1][0])
 
 
@@ -53,6 +60,12 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
 def test_files_that_are_refused(tmp_path, text, word):
     with pytest.raises(AcboError, match=word):
         read_csv(table(tmp_path, text))
+
+
+def test_an_error_names_the_files_own_line(tmp_path):
+    read = read_csv(table(tmp_path, "a,b\n1,2\n\n\n3,x\n"))
+    with pytest.raises(AcboError, match="line 5, column 'b'"):
+        select(read, ["a", "b"])
 
 
 def test_other_files_are_refused(tmp_path):
@@ -86,3 +99,5 @@ def test_data_frames_are_read_by_column():
     assert row_values(frame[["a", "b"]].iloc[0], ["a", "b"]) == [3.0, 1.0]
     with pytest.raises(AcboError, match="no column 'c'"):
         observation_rows(frame, ["c"])
+    nullable = pandas.DataFrame({"a": pandas.array([1, None], dtype="Int64")})
+    assert math.isnan(observation_rows(nullable, ["a"])[1][0])

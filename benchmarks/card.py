@@ -1,0 +1,81 @@
+"""The tables of docs/model_card.md from evaluation folders, one a training seed.
+
+acbo evaluate --output evaluations/42 --methods policy,random,endpoints,regress,paths,thompson,gp,optuna,oracle
+acbo evaluate --output evaluations/42-cbo --suite cbo --interventions 30 --methods policy,regress,paths,gp
+python benchmarks/card.py evaluations/42 [evaluations/43 ...] [--cbo evaluations/42-cbo]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from acbo_cli.analysis import Folder, load_folder
+
+from acbo_ref.metrics import MethodResults, score_difference
+from acbo_ref.problems import PROBLEMS
+
+STEPS = {"all steps": slice(None), "first step": slice(0, 1), "last three": slice(-3, None)}
+
+
+def interval(d: dict[str, float | None], sign: str = "+") -> str:
+    if d["mean"] is None:
+        return "-"
+    mark = " **above**" if sign and d["low"] > 0 else " below" if sign and d["high"] < 0 else ""
+    return f"{d['mean']:{sign}.3f} [{d['low']:{sign}.3f}, {d['high']:{sign}.3f}]{mark}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def scores(folder: Folder) -> None:
+    suites = [s["name"] for s in folder.report["suites"]]
+    by_name = {s["name"]: s for s in folder.report["suites"]}
+    methods = [m for m in folder.report["settings"]["methods"] if m not in ("oracle", "parent_oracle")]
+    rows = []
+    for name in suites:
+        metrics = by_name[name]["methods"]
+        rows.append([f"`{name}`", interval(metrics["policy"]["score"], ""),
+                     *(f"{metrics[m]['score']['mean']:.3f}" for m in methods if m != "policy")])  # fmt: skip
+    table(["score", "policy [95 %]", *(f"`{m}`" for m in methods if m != "policy")], rows)
+    rows = []
+    for name in suites:
+        ours = folder.results[name, "policy"]
+        cells = [interval(score_difference(ours, folder.results[name, "regress"], steps)) for steps in STEPS.values()]
+        others = [m for m in ("paths", "thompson", "gp") if (name, m) in folder.results]
+        cells += [interval(score_difference(ours, folder.results[name, m])) for m in others]
+        rows.append([f"`{name}`", *cells])
+    table(["policy minus", *(f"`regress`, {label}" for label in STEPS), *(f"`{m}`" for m in others)], rows)
+
+
+def regrets(folder: Folder) -> None:
+    """Mean simple regret of the recommendation on each problem of suite cbo, and which is lower, policy or gp."""
+    methods = folder.report["settings"]["methods"]
+
+    def regret(r: MethodResults) -> np.ndarray:
+        return (r.recommended - r.best) / r.spread
+
+    rows = []
+    for n, problem in enumerate(PROBLEMS):
+        values = {
+            m: regret(folder.results["cbo", m])[n :: len(PROBLEMS)] for m in methods if ("cbo", m) in folder.results
+        }
+        rows.append([problem, *(f"{v.mean():.3f}" for v in values.values()), str(len(next(iter(values.values()))))])
+    table(["simple regret", *(f"`{m}`" for m in values), "repetitions"], rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--cbo", type=Path)
+    arguments = parser.parse_args()
+    for path in arguments.folders:
+        print(f"### {path.name}\n")
+        scores(load_folder(path))
+    if arguments.cbo:
+        regrets(load_folder(arguments.cbo))
