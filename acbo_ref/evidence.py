@@ -18,6 +18,9 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
     path effect            sum_k m_ik direct_k, with m_ik the slope of u_k on u_i over i's rows as above, confounding included
                            (path coefficients, Wright 1921). Over the same rows it equals the marginal effect but for the
                            penalties (omitted-variable formula); what it gains is that direct effects know all rows
+    ordered effect         coefficient of u_i in the ridge regression of y on u_i and all variables of smaller spread, over the
+                           observational rows: the total effect, if spreads grow along the causal order, as they do in raw
+                           models (sortnregress, Reisach et al. 2021)
     spread                 standard deviation of the standard value over the observational rows: how far the variable
                            moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
 
@@ -43,10 +46,10 @@ from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 Array = NDArray[Any]
 
-EVIDENCE_CHANNELS = 7
-# Which of them are effects: marginal, interventional, direct, path.
+EVIDENCE_CHANNELS = 8
+# Which of them are effects: marginal, interventional, direct, path, ordered.
 PATH_EFFECT = 5
-EFFECTS = [0, 2, 4, PATH_EFFECT]
+EFFECTS = [0, 2, 4, PATH_EFFECT, 6]
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and of the joint one, in
 # rows of unit variance.
 MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0
@@ -58,22 +61,24 @@ DIRECTION_SLOPE = 6.0
 RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
 # Starting weights of (variable logit, value mean / 5): 4 asinh|path effect|, and -1.6 of its direction, which lies beyond the
 # end of the domain, also once it is bounded (policy.VALUE_MEAN_BOUND), for effects above a quarter.
-RESIDUAL_START = {"logit": (EVIDENCE_CHANNELS + 3, 4.0), "mean": (EVIDENCE_CHANNELS + 7, -1.6)}
+_PATH = EVIDENCE_CHANNELS + EFFECTS.index(PATH_EFFECT)
+RESIDUAL_START = {"logit": (_PATH, 4.0), "mean": (_PATH + len(EFFECTS), -1.6)}
 
 
 def residual_features(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., RESIDUAL_FEATURES): themselves, the sizes of the four effects, and their directions
+    """(..., F) evidence channels -> (..., RESIDUAL_FEATURES): themselves, the sizes of the five effects, and their directions
     tanh(6 x)."""
     effects = evidence[..., EFFECTS]
     return np.concatenate([evidence, np.abs(effects), np.tanh(DIRECTION_SLOPE * effects)], axis=-1)
 
 
-# Starting weights of the marginal, interventional, direct and path effect in the slope of the predicted outcome.
-SLOPE_START = (0.0, 0.0, 0.0, 1.0)
+# The slope of the predicted outcome is a sum of the five effects, each times the trust that
+# the outcome head puts in it; this is the trust to start with.
+SLOPE_START = tuple(float(effect == PATH_EFFECT) for effect in EFFECTS)
 
 
 def slope_features(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., 4): the effects themselves, softly bounded by OUTCOME_BOUND."""
+    """(..., F) evidence channels -> (..., 5): the effects themselves, softly bounded by OUTCOME_BOUND."""
     return np.asarray(OUTCOME_BOUND * np.tanh(np.sinh(evidence[..., EFFECTS]) / OUTCOME_BOUND))
 
 
@@ -113,10 +118,10 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
 
     direct = _joint_regression(u, y, seen, target, valid)
     path = (slopes @ direct[:, :, None])[:, :, 0]
-    channels = np.arcsinh(
-        np.stack([marginal, marginal_error, interventional, interventional_error, direct, path, spread], axis=-1)
-    )
     counts = valid & (np.arange(width) != target[:, None])
+    ordered = _ordered_regression(observed * du, observed * dy, spread / HALF_WIDTH, counts)
+    effects = [marginal, marginal_error, interventional, interventional_error, direct, path, ordered, spread]
+    channels = np.arcsinh(np.stack(effects, axis=-1))
     return np.asarray(np.where(counts[:, :, None], channels, 0.0))
 
 
@@ -134,3 +139,24 @@ def _joint_regression(u: Array, y: Array, seen: Array, target: Array, valid: Arr
     gram = scaled.swapaxes(1, 2) @ scaled + JOINT_PENALTY * np.eye(width)
     coefficient = np.linalg.solve(gram, scaled.swapaxes(1, 2) @ dy)[..., 0]
     return np.asarray(coefficient / spread)
+
+
+def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
+    """(E, V) coefficient of each variable in the ridge regression of y on it and those of smaller spread.
+
+    With the columns sorted and X^T X + l I = L L^T, forward substitution L z = X^T y solves all nested regressions at once: the
+    coefficient of the last of the first i columns is z_i / L_ii.
+
+    Args:
+        du: (E, N, V) centred columns, zero in rows that do not count; dy: (E, N, 1).
+        spread: (E, V) standard deviations of u; counts: (E, V) bool.
+    """
+    scale = np.where(counts & (spread > 1e-6), spread, np.inf)  # others: last in order, coefficient 0
+    order = np.argsort(scale, axis=1, kind="stable")
+    scaled = np.take_along_axis(du / scale[:, None], order[:, None], axis=2)
+    gram = scaled.swapaxes(1, 2) @ scaled + JOINT_PENALTY * np.eye(du.shape[2])
+    factor = np.linalg.cholesky(gram)
+    solved = np.linalg.solve(factor, scaled.swapaxes(1, 2) @ dy)[..., 0]
+    nested = solved / np.diagonal(factor, axis1=1, axis2=2)
+    back = np.argsort(order, axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(nested, back, axis=1) / scale)

@@ -93,7 +93,7 @@ class PolicyOutputs:
     """What the heads say at K decisions; also used for the gradients with respect to each of these.
 
     Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 1), the part of the
-    outcome head's hidden layer that does not depend on the value, and the slope that least squares gives it. Logits of
+    outcome head's hidden layer that does not depend on the value, and the slope that it takes from least squares. Logits of
     variables that cannot be chosen are MASKED. `log_stds` is None with a fixed standard deviation.
     """
 
@@ -139,7 +139,7 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     linear("parent_head.out", half, 1)
     linear("outcome_head.hidden", width, half)
     if config.evidence == "regression":
-        shapes["outcome_head.slope.weight"] = (len(SLOPE_START), 1)
+        linear("outcome_head.trust", width, len(SLOPE_START))
     shapes["outcome_head.value.weight"] = (VALUE_FEATURES, half)
     linear("outcome_head.out", half, 3)
     return shapes
@@ -147,7 +147,8 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
 
 def init_params(config: PolicyConfig, seed: int, dtype: Any = np.float64) -> Params:
     """Weights N(0, 1/fan_in), scaled by 1/sqrt(2L) where they feed the residual stream and by HEAD_INIT_SCALE in the
-    last layers of the heads; biases 0, norms 1. Drawn in float64 in one order, so every backend starts equal."""
+    last layers of the heads; biases 0, norms 1; what evidence.py says of its own. Drawn in float64 in one order, so every
+    backend starts equal."""
     rng = generator(seed, Role.PARAMETERS)
     params: Params = {}
     for name, shape in parameter_shapes(config).items():
@@ -155,8 +156,8 @@ def init_params(config: PolicyConfig, seed: int, dtype: Any = np.float64) -> Par
             value = np.zeros(shape)
             for column, (row, weight) in enumerate(RESIDUAL_START.values()):
                 value[row, column] = weight
-        elif name == "outcome_head.slope.weight":
-            value = np.array(SLOPE_START)[:, None]
+        elif name.startswith("outcome_head.trust."):
+            value = np.array(SLOPE_START) if name.endswith(".bias") else np.zeros(shape)
         elif name.endswith(".weight"):
             scale = 1.0 / np.sqrt(shape[0])
             if name.endswith(("attention.out.weight", "mlp.down.weight")):
@@ -250,7 +251,10 @@ def heads_forward(
     value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
     hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
-    slope = np.zeros_like(hidden[..., :1]) if slopes is None else slopes @ params["outcome_head.slope.weight"]
+    slope, trust_cache = np.zeros_like(hidden[..., :1]), None
+    if slopes is not None:
+        trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
+        slope = (trust * slopes).sum(axis=-1, keepdims=True)
     log_stds, bound_cache = None, None
     if not config.use_fixed_std:
         bounded, bound_cache = soft_bound_forward(policy[..., 2], LOG_STD_BOUND)
@@ -262,24 +266,27 @@ def heads_forward(
         parent_logits=parent[..., 0],
         outcome_hidden=np.concatenate([hidden, slope], axis=-1),
     )
-    return outputs, (policy_cache, features, slopes, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
+    evidence_caches = (features, slopes, trust_cache)
+    return outputs, (policy_cache, evidence_caches, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
 
 
 def heads_backward(params: Params, d_outputs: PolicyOutputs, cache: Any, grads: Params) -> Array:
     """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
-    policy_cache, features, slopes, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
+    policy_cache, evidence_caches, parent_cache, outcome_cache, mean_cache, bound_cache, choosable = cache
+    features, slopes, trust_cache = evidence_caches
     d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, mean_cache)
     d_policy = [np.where(choosable[:, None], d_outputs.logits, 0.0), d_mean]
     if d_outputs.log_stds is not None:
         d_policy.append(soft_bound_backward(d_outputs.log_stds, bound_cache))
     d_out = np.stack(d_policy, axis=-1)
     d_hidden, d_slope = d_outputs.outcome_hidden[..., :-1], d_outputs.outcome_hidden[..., -1:]
-    if features is not None and slopes is not None:
+    if features is not None:
         accumulate(grads, "policy_head.residual.weight", _weight_gradient(features, d_out))
-        accumulate(grads, "outcome_head.slope.weight", _weight_gradient(slopes, d_slope))
     d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, policy_cache, grads)
     d_parent = d_outputs.parent_logits[..., None]
     d_h = d_h + mlp_backward(params, "parent_head.hidden", "parent_head.out", d_parent, parent_cache, grads)
+    if slopes is not None:
+        d_h = d_h + linear_backward(params, "outcome_head.trust", slopes * d_slope, trust_cache, grads)
     return d_h + linear_backward(params, "outcome_head.hidden", d_hidden, outcome_cache, grads)
 
 

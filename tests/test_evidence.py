@@ -18,7 +18,7 @@ from acbo_ref.evidence import (
 from acbo_ref.history import Task
 from acbo_ref.reading import Reading
 
-MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, SPREAD = range(EVIDENCE_CHANNELS)
+MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, ORDERED, SPREAD = range(EVIDENCE_CHANNELS)
 
 
 def history(seed, rows=9, width=4, interventions=4):
@@ -53,6 +53,8 @@ def test_by_hand():
     sd = np.sqrt(du @ du / 3)
     assert found[0, DIRECT] == pytest.approx((du @ dy / sd) / (3 + JOINT_PENALTY) / sd)
     assert found[0, PATH] == pytest.approx(found[0, DIRECT] * (du @ du) / (du @ du + MARGINAL_PENALTY))
+    # of the two observational rows, u = 0 and 0.2, y = 0 and 1: sd 0.1, z = -1 and 1, X^T y = 1
+    assert found[0, ORDERED] == pytest.approx(1 / (2 + JOINT_PENALTY) / 0.1)
     assert found[0, SPREAD] == pytest.approx(0.5)  # of 0 and 1
     assert not found[1].any()  # the target
 
@@ -60,7 +62,7 @@ def test_by_hand():
 def test_nothing_known_is_nothing():
     found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
     assert np.isfinite(found).all()
-    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, SPREAD]].any()
+    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED, SPREAD]].any()
     assert found[0, INTERVENTIONAL_ERROR] == pytest.approx(INTERVENTIONAL_PENALTY**-0.5)
 
 
@@ -92,6 +94,30 @@ def test_a_direct_effect_separates_a_parent_from_its_cause():
     assert found[:, MARGINAL] == pytest.approx([5, 0, 5], abs=0.3)
     assert found[:, DIRECT] == pytest.approx([0, 0, 5], abs=0.3)
     assert found[:, PATH] == pytest.approx([5, 0, 5], abs=0.3)
+
+
+def test_the_ordered_effect_is_the_nested_regression_of_what_varies_less():
+    rng = np.random.default_rng(5)
+    standard = rng.standard_normal((1, 30, 5)) @ rng.standard_normal((5, 5)) * np.array([3.0, 1.0, 0.5, 2.0, 1.0])
+    found = channels(standard, np.full((1, 30), -1))
+    u, y = standard[0] / 5, standard[0, :, 1] - standard[0, :, 1].mean()
+    order = [i for i in np.argsort(u.std(axis=0)) if i != 1]
+    for k, i in enumerate(order):
+        columns = u[:, order[: k + 1]]
+        spread = columns.std(axis=0)
+        scaled = (columns - columns.mean(axis=0)) / spread
+        coefficients = np.linalg.solve(scaled.T @ scaled + JOINT_PENALTY * np.eye(k + 1), scaled.T @ y) / spread
+        assert found[i, ORDERED] == pytest.approx(coefficients[-1], rel=1e-9)
+
+
+def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():
+    """X0 -> X2, X0 -> Y, raw: the marginal effect of X2 on Y is all confounding, the ordered one is none."""
+    rng = np.random.default_rng(0)
+    x0 = rng.standard_normal(4000)
+    x2, y = 2 * x0 + rng.standard_normal(4000), x0 + rng.standard_normal(4000)
+    found = channels(np.stack([x0, y, x2], axis=1)[None], np.full((1, 4000), -1))
+    assert found[2, MARGINAL] == pytest.approx(2.0, abs=0.2) and abs(found[2, ORDERED]) < 0.2
+    assert found[0, ORDERED] == pytest.approx(5.0, abs=0.3)
 
 
 def test_over_the_same_rows_the_path_effect_is_the_marginal_one():
@@ -130,7 +156,7 @@ def test_turning_a_variable_over_turns_its_effects_over():
     flipped = standard * np.array([-1.0, 1, 1, 1])
     a, b = channels(standard, variable), channels(flipped, variable)
     signs = np.ones((4, EVIDENCE_CHANNELS))
-    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT, PATH]] = -1
+    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED]] = -1
     np.testing.assert_allclose(b, a * signs, rtol=1e-9, atol=1e-12)
 
 
@@ -146,8 +172,8 @@ def test_columns_that_are_constant_tiny_or_huge_stay_finite(scale):
 
 
 def test_residual_features_by_hand():
-    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, 7.0])
-    expected = [*evidence, 0.1, 0.3, 0.5, 0.6, np.tanh(0.6), np.tanh(-1.8), np.tanh(-3.0), np.tanh(3.6)]
+    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, -0.2, 7.0])
+    expected = [*evidence, 0.1, 0.3, 0.5, 0.6, 0.2, *np.tanh(6.0 * np.array([0.1, -0.3, -0.5, 0.6, -0.2]))]
     np.testing.assert_allclose(residual_features(evidence), expected)
 
 

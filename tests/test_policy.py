@@ -175,7 +175,8 @@ def test_parameters_start_as_documented():
     assert up.std() == pytest.approx(1 / 8, rel=5 / np.sqrt(2 * up.size))
     assert out.std() == pytest.approx(1 / 8 / np.sqrt(8), rel=5 / np.sqrt(2 * out.size))
     assert abs(params["policy_head.out.weight"]).max() < 0.01
-    assert all((v == 0).all() for k, v in params.items() if k.endswith("bias"))
+    assert params["outcome_head.trust.bias"].tolist() == [0, 0, 0, 1, 0]  # all in the path effect
+    assert all((v == 0).all() for k, v in params.items() if k.endswith("bias") and "trust" not in k)
     again = policy.init_params(config, seed=3)
     assert all((again[k] == v).all() for k, v in params.items())
     assert (policy.init_params(config, seed=4)["embed.weight"] != params["embed.weight"]).any()
@@ -183,8 +184,8 @@ def test_parameters_start_as_documented():
 
 def test_six_hundred_thousand_parameters_of_the_default_are_counted():
     # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 3) (D / 2) + 6, at D = 64, L = 4;
-    # C = 4, and with evidence 7 more, 15 residual features to the policy head's 2 outputs, 4 slopes
+    # C = 4, and with evidence 8 more, 18 residual features times 2 outputs, D + 1 for the trust in each of 5 effects
     rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 6 * 32 + 6
-    for evidence, expected in (("none", 4 * 64 + rest), ("regression", 11 * 64 + rest + 30 + 4)):
+    for evidence, expected in (("none", 4 * 64 + rest), ("regression", 12 * 64 + rest + 36 + 5 * 65)):
         shapes = policy.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected

@@ -87,7 +87,7 @@ def residual_features(evidence: Array) -> Array:
 
 
 def slope_features(evidence: Array) -> Array:
-    """(..., F) -> (..., 4); see acbo_ref.evidence.slope_features."""
+    """(..., F) -> (..., 5); see acbo_ref.evidence.slope_features."""
     return OUTCOME_BOUND * jnp.tanh(jnp.sinh(_effects(evidence)) / OUTCOME_BOUND)
 
 
@@ -117,6 +117,7 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     variance = (residual + VARIANCE_ROWS) / (jnp.maximum(weight.sum(1), 1) + VARIANCE_ROWS)
 
     du, dy = centred(u, observed), centred(y, observed)
+    observed_u, observed_y = observed * du, observed * dy
     own_spread = HALF_WIDTH * jnp.sqrt((observed * jnp.square(du)).sum(1) / jnp.maximum(observed.sum(1), 1))
     own_precision = (own * jnp.square(du)).sum(1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(1) / own_precision
@@ -135,5 +136,19 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
 
     errors = jnp.sqrt(variance / precision), jax.lax.rsqrt(own_precision)
     path = jnp.einsum("eik,ek->ei", slopes, jnp.where(columns_used, direct, 0))
-    channels = [marginal, errors[0], interventional, errors[1], direct, path, own_spread]
+    ordered = _ordered_regression(observed_u, observed_y[..., 0], own_spread / HALF_WIDTH, columns_used)
+    channels = [marginal, errors[0], interventional, errors[1], direct, path, ordered, own_spread]
     return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)
+
+
+def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
+    """(E, V); see acbo_ref.evidence."""
+    scale = jnp.where(counts & (spread > 1e-6), spread, jnp.inf)
+    order = jnp.argsort(scale, axis=1, stable=True)
+    scaled = jnp.take_along_axis(du / scale[:, None], order[:, None], axis=2)
+    gram = jnp.einsum("env,enw->evw", scaled, scaled) + JOINT_PENALTY * jnp.eye(du.shape[2], dtype=du.dtype)
+    factor = jnp.linalg.cholesky(gram)
+    right = jnp.einsum("env,en->ev", scaled, dy)
+    solved = jax.scipy.linalg.solve_triangular(factor, right[..., None], lower=True)[..., 0]
+    nested = solved / jnp.diagonal(factor, axis1=1, axis2=2)
+    return jnp.take_along_axis(nested, jnp.argsort(order, axis=1, stable=True), axis=1) / scale

@@ -198,7 +198,8 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, chan
     hidden = linear(params, "outcome_head.hidden", h)
     slope = jnp.zeros_like(hidden[..., :1])
     if config.evidence == "regression":
-        slope = slope_features(channels[..., CHANNELS:]) @ params["outcome_head.slope.weight"]
+        trust = linear(params, "outcome_head.trust", h)
+        slope = (trust * slope_features(channels[..., CHANNELS:])).sum(-1, keepdims=True)
     log_stds = None
     if not config.use_fixed_std:
         log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2])
