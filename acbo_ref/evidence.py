@@ -56,6 +56,9 @@ MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0
 # The residual variance starts from this many rows of variance 1.
 VARIANCE_ROWS = 1.0
 
+# Spreads that differ by less than this share count as equal.
+EQUAL_SPREADS = 1e-6
+
 # How fast the direction of an effect saturates: an effect of 0.3 spreads of the target over half a domain gives 0.95.
 DIRECTION_SLOPE = 6.0
 RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
@@ -144,19 +147,21 @@ def _joint_regression(u: Array, y: Array, seen: Array, target: Array, valid: Arr
 def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
     """(E, V) coefficient of each variable in the ridge regression of y on it and those of smaller spread.
 
-    With the columns sorted and X^T X + l I = L L^T, forward substitution L z = X^T y solves all nested regressions at once: the
-    coefficient of the last of the first i columns is z_i / L_ii.
+    V regressions a system, each on its own columns: the others are masked out of the normal equations. Equal spreads (saturated
+    variables have them) do not count as smaller, so that no tie is broken by position or by rounding.
 
     Args:
         du: (E, N, V) centred columns, zero in rows that do not count; dy: (E, N, 1).
         spread: (E, V) standard deviations of u; counts: (E, V) bool.
     """
-    scale = np.where(counts & (spread > 1e-6), spread, np.inf)  # others: last in order, coefficient 0
-    order = np.argsort(scale, axis=1, kind="stable")
-    scaled = np.take_along_axis(du / scale[:, None], order[:, None], axis=2)
-    gram = scaled.swapaxes(1, 2) @ scaled + JOINT_PENALTY * np.eye(du.shape[2])
-    factor = np.linalg.cholesky(gram)
-    solved = np.linalg.solve(factor, scaled.swapaxes(1, 2) @ dy)[..., 0]
-    nested = solved / np.diagonal(factor, axis1=1, axis2=2)
-    back = np.argsort(order, axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(nested, back, axis=1) / scale)
+    identity = np.eye(du.shape[2], dtype=bool)
+    varies = counts & (spread > 1e-6)
+    scale = np.where(varies, spread, np.inf)  # the others get coefficient 0
+    scaled = du / scale[:, None]
+    gram, right = scaled.swapaxes(1, 2) @ scaled, (scaled.swapaxes(1, 2) @ dy)[..., 0]
+    smaller = spread[:, None, :] < spread[:, :, None] * (1.0 - EQUAL_SPREADS)  # (E, i, j)
+    used = identity | (smaller & varies[:, None])
+    normal = np.where(used[:, :, :, None] & used[:, :, None, :], gram[:, None], 0.0)
+    normal = normal + JOINT_PENALTY * identity
+    coefficients = np.linalg.solve(normal, np.where(used, right[:, None], 0.0)[..., None])[..., 0]
+    return np.asarray(np.diagonal(coefficients, axis1=1, axis2=2) / scale)

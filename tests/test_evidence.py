@@ -110,6 +110,15 @@ def test_the_ordered_effect_is_the_nested_regression_of_what_varies_less():
         assert found[i, ORDERED] == pytest.approx(coefficients[-1], rel=1e-9)
 
 
+def test_equal_spreads_are_not_put_in_an_order():
+    """Saturated variables can have the very same values; which is listed first must not matter."""
+    standard, variable = history(6, rows=4, interventions=0)
+    standard[0, :, 0] = [5, 5, -5, 5]
+    standard[0, :, 2] = [5, -5, 5, 5]
+    found, order = channels(standard, variable), np.array([2, 1, 0, 3])
+    np.testing.assert_allclose(channels(standard[:, :, order], variable), found[order], rtol=1e-9, atol=1e-12)
+
+
 def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():
     """X0 -> X2, X0 -> Y, raw: the marginal effect of X2 on Y is all confounding, the ordered one is none."""
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from acbo_ref.config import PolicyConfig
 from acbo_ref.evidence import (
     DIRECTION_SLOPE,
     EFFECTS,
+    EQUAL_SPREADS,
     EVIDENCE_CHANNELS,
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
@@ -143,12 +144,14 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
 
 def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
     """(E, V); see acbo_ref.evidence."""
-    scale = jnp.where(counts & (spread > 1e-6), spread, jnp.inf)
-    order = jnp.argsort(scale, axis=1, stable=True)
-    scaled = jnp.take_along_axis(du / scale[:, None], order[:, None], axis=2)
-    gram = jnp.einsum("env,enw->evw", scaled, scaled) + JOINT_PENALTY * jnp.eye(du.shape[2], dtype=du.dtype)
-    factor = jnp.linalg.cholesky(gram)
-    right = jnp.einsum("env,en->ev", scaled, dy)
-    solved = jax.scipy.linalg.solve_triangular(factor, right[..., None], lower=True)[..., 0]
-    nested = solved / jnp.diagonal(factor, axis1=1, axis2=2)
-    return jnp.take_along_axis(nested, jnp.argsort(order, axis=1, stable=True), axis=1) / scale
+    identity = jnp.eye(du.shape[2], dtype=bool)
+    varies = counts & (spread > 1e-6)
+    scale = jnp.where(varies, spread, jnp.inf)
+    scaled = du / scale[:, None]
+    gram, right = jnp.einsum("env,enw->evw", scaled, scaled), jnp.einsum("env,en->ev", scaled, dy)
+    smaller = spread[:, None, :] < spread[:, :, None] * (1 - EQUAL_SPREADS)
+    used = identity | (smaller & varies[:, None])
+    normal = jnp.where(used[..., None] & used[:, :, None, :], gram[:, None], 0) + JOINT_PENALTY * identity
+    factor = jax.scipy.linalg.cho_factor(normal)
+    coefficients = jax.scipy.linalg.cho_solve(factor, jnp.where(used, right[:, None], 0)[..., None])[..., 0]
+    return jnp.diagonal(coefficients, axis1=1, axis2=2) / scale
