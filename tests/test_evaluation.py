@@ -405,7 +405,7 @@ def test_a_target_that_does_not_vary_has_gains_in_its_own_units():
 
 def test_without_a_checkpoint_the_baselines_run():
     report = evaluate(suites=["seed"], quick=True, interventions=2)
-    assert list(report["suites"][0]["methods"]) == ["random", "endpoints", "regress", "thompson", "oracle"]
+    assert list(report["suites"][0]["methods"]) == ["random", "endpoints", "regress", "paths", "thompson", "oracle"]
 
 
 def test_suites_are_as_described():
