@@ -29,7 +29,18 @@ def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ +acbo +(.*?)(?:\s{2,}#.*)?$", README, re.M)
     assert len(lines) >= 8
-    small = ["--episodes", "4", "--backend", "ref", "--set", "batch_size=4", "--set", "policy.hidden_dim=8"]
+    small = [
+        "--episodes",
+        "4",
+        "--backend",
+        "ref",
+        "--set",
+        "batch_size=4",
+        "--set",
+        "policy.hidden_dim=8",
+        "--set",
+        "grpo.minibatches=1",
+    ]
     for line in lines:
         words = line.split()
         if words[0] in ("verify", "info"):
