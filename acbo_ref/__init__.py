@@ -1,7 +1,8 @@
 """acbo_ref: the reference implementation of amortised causal Bayesian optimisation. NumPy only; this is the specification.
 
 Reading order: config, scm, graphs, curriculum, history, layers, policy, grpo, optim, rollout, backend, train, suites,
-baselines, metrics, evaluation, arena, checkpoint, tables, journal, campaign, verify.
+baselines, metrics, evaluation, arena, checkpoint, tables, journal, records, calibration, campaign,
+verify.
 
 Names are loaded on first use, so that `import acbo_ref` and `acbo --help` stay quick.
 """

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.campaign import QUANTILE, calibrate
+from acbo_ref.calibration import QUANTILE, calibrate
 from acbo_ref.checkpoint import load_checkpoint, shipped_policy
 from acbo_ref.evaluation import batch_task, draw_episodes
 from acbo_ref.suites import load_suite

@@ -15,11 +15,10 @@ import pytest
 from acbo_cli.main import run
 from campaign_crashes import VARIABLES, create, measured, small_policy
 
+from acbo_ref.calibration import COVERAGE, calibrate
 from acbo_ref.campaign import (
-    COVERAGE,
     Campaign,
     CampaignWarning,
-    calibrate,
     domain_from_data,
     load_campaign,
 )
@@ -211,7 +210,7 @@ def test_columns_that_import_does_not_know_are_refused(campaign, tmp_path):
     assert "did you mean 'intervention'" in error.value.hint
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 @pytest.mark.parametrize("known", [0, 1])
 def test_without_observations_it_learns_from_the_experiments(tmp_path, policy, known):
     """A target around 1000: predictions must come to lie there, and missing values in the middle of their domain."""
@@ -286,7 +285,7 @@ IMPOSSIBLE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 @pytest.mark.parametrize(("given", "words"), IMPOSSIBLE)
 def test_impossible_campaigns_are_refused_and_leave_nothing(tmp_path, policy, given, words):
     with pytest.raises(AcboError, match=words):
@@ -320,7 +319,7 @@ def test_what_is_odd_works_and_is_said(tmp_path, policy, rows, words):
     assert campaign.recommend().verdict
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 def test_more_variables_than_in_training(tmp_path, policy):
     variables = {f"x{i}": (0, 1) for i in range(30)} | {"y": None}
     with pytest.warns(CampaignWarning, match="31 variables.*extrapolates"):
@@ -675,12 +674,12 @@ def mutated_journals(campaign, count):
     assert rejected > count / 3
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 def test_mutated_journals(campaign):
     mutated_journals(campaign, 150)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 def test_two_thousand_mutated_journals(campaign):
     mutated_journals(campaign, 2000)
