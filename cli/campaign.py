@@ -217,7 +217,8 @@ def status(folder: Path, output_format: str) -> None:
 @campaign.command()
 @folder_argument
 @click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
-def report(folder: Path, output: Path | None) -> None:
+@format_option
+def report(folder: Path, output: Path | None, output_format: str) -> None:
     """Write a page: history, predictions against outcomes, current beliefs."""
     from acbo_cli.campaign_report import write_campaign_report
 
@@ -225,7 +226,7 @@ def report(folder: Path, output: Path | None) -> None:
     with _spoken_warnings():
         write_campaign_report(_load(folder), path)
     click.echo(f"written: {path}", err=True)
-    click.echo(path)
+    _show({"report": str(path)}, output_format, lambda value: value["report"])
 
 
 def _load(folder: Path) -> Any:

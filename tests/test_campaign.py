@@ -558,7 +558,9 @@ def test_the_report_is_one_page(folder, capsys):
         assert run(["campaign", "ask", str(folder)]) == 0
         assert run(["campaign", "report", str(folder)]) == 0
         run(["campaign", "tell", str(folder), f"e{_ + 1}", "--row", "yield=6"])
-    assert run(["campaign", "report", str(folder)]) == 0
+    capsys.readouterr()
+    assert run(["campaign", "report", str(folder), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(folder / "report.html")}
     page = (folder / "report.html").read_text()
     assert page.startswith("<!doctype html>") and "<script" not in page and "Recommendation" in page
     assert all(name in page for name in ("temp", "dose", "age", "yield", "e1", "e2"))
