@@ -163,6 +163,8 @@ def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> No
     from acbo_ref.tables import read_csv
 
     if len(rows) == 1 and "=" not in rows[0]:
+        if not Path(rows[0]).exists():
+            raise AcboError(f"no file {rows[0]!r}", "a row is FILE.csv, or NAME=VALUE for each variable")
         given = read_csv(rows[0])
         if len(given.rows) != 1:
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")

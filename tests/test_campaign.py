@@ -581,6 +581,7 @@ BAD_COMMANDS = [
     (["ask", "{0}/nothing"], "campaign new"),
     (["tell", "{1}", "e7", "--row", "yield=3"], "no proposal 'e7'"),
     (["tell", "{1}", "e1"], "--row"),
+    (["tell", "{1}", "e1", "--row", "yield"], "NAME=VALUE"),
     (["import", "{1}", "{0}/none.csv"], "no file"),
     (["aks", "{1}"], "aks"),
 ]
