@@ -12,10 +12,11 @@ from pathlib import Path
 from acbo_ref.errors import RunError
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes, replace: bool = True) -> None:
     """Replace the file at `path` by `data`; its folder is created if need be.
 
     Raises:
+        FileExistsError: the file is there and `replace` is false: of several processes one creates it.
         RunError: the disk is full or the place cannot be written; the old file, if any, is untouched.
     """
     path = Path(path)
@@ -30,7 +31,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+            os.unlink(temporary)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -39,6 +44,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, FileExistsError) and not replace:
+            raise
         raise RunError(
             f"cannot write {path}: {error.strerror or error}", "free space or choose another --output; nothing was lost"
         ) from error

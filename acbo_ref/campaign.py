@@ -191,8 +191,9 @@ class Campaign:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
-        sha256 = save_checkpoint(checkpoint, path / "policy.tmp.npz", moments=False)
-        os.replace(path / "policy.tmp.npz", path / _policy_name(sha256))
+        unnamed = path / f".policy-{os.getpid()}.tmp.npz"  # its name is its hash, known once it is written
+        sha256 = save_checkpoint(checkpoint, unnamed, moments=False)
+        os.replace(unnamed, path / _policy_name(sha256))
         created: Entry = {
             "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
             "domains": [None if d is None else list(d) for d in domains], "budget": budget, "policy_sha256": sha256,
@@ -297,12 +298,12 @@ class Campaign:
         facts = self._read()
         session = self._session(facts)
         decision = session.decide(decision="surrogate", optimism=0.0)
-        mean, error = float(decision.outcome_mean[0]), float(decision.outcome_error[0]) * facts.expectation_factor
+        mean, error = _expectation(facts, decision)
+        predicted, low, high = _interval(facts, mean, error)
         target = facts.observations[:, facts.target_index]
         sign, name = facts.cost, facts.variables[int(decision.variable[0])]
-        low, high = sorted((sign * (mean - QUANTILE * error), sign * (mean + QUANTILE * error)))
         shared: dict[str, Any] = {
-            "variable": name, "value": float(decision.value[0]), "predicted": sign * mean, "low": low, "high": high,
+            "variable": name, "value": float(decision.value[0]), "predicted": predicted, "low": low, "high": high,
             "parent_probability": float(decision.parent_probability[0, decision.variable[0]]),
         }  # fmt: skip
         if len(target) == 0:
@@ -332,19 +333,17 @@ class Campaign:
         """What the policy thinks of every variable but the target. Writes nothing."""
         facts = self._read()
         session, found = self._session(facts), []
+        parents = session.decide().parent_probability[0]
         for i, name in enumerate(facts.variables):
             if name == facts.target:
                 continue
-            if facts.domains[i] is None:
-                parents = session.decide().parent_probability
-                found.append(Belief(name, float(parents[0, i]), None, None, None, None))
-                continue
-            only = np.arange(len(facts.variables))[None] == i
-            decision = session.decide(decision="surrogate", optimism=0.0, allowed=only)
-            mean, error = float(decision.outcome_mean[0]), float(decision.outcome_error[0]) * facts.expectation_factor
-            low, high = sorted(facts.cost * (mean + side * QUANTILE * error) for side in (-1, 1))
-            probability = float(decision.parent_probability[0, i])
-            found.append(Belief(name, probability, float(decision.value[0]), facts.cost * mean, low, high))
+            value, predicted, low, high = None, None, None, None
+            if facts.domains[i] is not None:
+                only = np.arange(len(facts.variables))[None] == i
+                decision = session.decide(decision="surrogate", optimism=0.0, allowed=only)
+                value = float(decision.value[0])
+                predicted, low, high = _interval(facts, *_expectation(facts, decision))
+            found.append(Belief(name, float(parents[i]), value, predicted, low, high))
         return found
 
     def status(self) -> dict[str, Any]:
@@ -442,15 +441,14 @@ class Campaign:
         session = self._session(facts)
         decision = session.decide(allowed=allowed)
         settled = session.decide(decision="surrogate", optimism=0.0, allowed=allowed)
-        mean = float(decision.outcome_mean[0])
-        margin = QUANTILE * float(decision.outcome_std[0]) * facts.outcome_factor
-        low, high = sorted((facts.cost * (mean - margin), facts.cost * (mean + margin)))
+        std = float(decision.outcome_std[0]) * facts.outcome_factor
+        predicted, low, high = _interval(facts, float(decision.outcome_mean[0]), std)
         variable = int(decision.variable[0])
         return Proposal(
             id=f"e{len(facts.proposals) + 1}",
             variable=facts.variables[variable],
             value=float(decision.value[0]),
-            predicted=facts.cost * mean,
+            predicted=predicted,
             low=low,
             high=high,
             parent_probability=float(decision.parent_probability[0, variable]),
@@ -474,6 +472,17 @@ def load_campaign(path: str | Path) -> Campaign:
     return campaign
 
 
+def _expectation(facts: Facts, decision: Decision) -> tuple[float, float]:
+    """Expected cost under a decision, and the calibrated standard error of that."""
+    return float(decision.outcome_mean[0]), float(decision.outcome_error[0]) * facts.expectation_factor
+
+
+def _interval(facts: Facts, cost: float, deviation: float) -> tuple[float, float, float]:
+    """(target, low end, high end of its 90 % interval) of a cost with a Gaussian deviation."""
+    low, high = sorted(facts.cost * (cost + side * QUANTILE * deviation) for side in (-1, 1))
+    return facts.cost * cost, low, high
+
+
 def _policy_name(sha256: str) -> str:
     return f"policy-{str(sha256)[:16]}.npz"
 
@@ -483,5 +492,6 @@ def _reason(facts: Facts, decision: Decision, settled: Decision) -> str:
     better = "highest" if facts.direction == "maximize" else "lowest"
     if decision.variable[0] == settled.variable[0] and decision.value[0] == settled.value[0]:
         return f"the {better} {facts.target} expected of anything"
-    reach = float(decision.outcome_mean[0] - QUANTILE * decision.outcome_error[0] * facts.expectation_factor)
+    mean, error = _expectation(facts, decision)
+    reach = mean - QUANTILE * error
     return f"to learn: {variable} is little known, and {facts.target} could become {facts.cost * reach:.4g}"

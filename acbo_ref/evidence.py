@@ -27,8 +27,9 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
 The policy and outcome heads are residuals on top of these (Silver et al. 2018, "Residual Policy Learning"): features of the
-evidence also go straight to their outputs, with weights that start as "play the end that the largest path effect recommends"
-and "the target moves along the path effect", and are trained like all others. The predicted outcome starts as b u and not
+evidence also go straight to their outputs. The policy head's weights start as "play the end that the largest path effect
+recommends"; the outcome head's slope is the sum of the effects, each times the trust that the network puts in it, which
+starts as "the path effect is right"; both are trained like all else. The predicted outcome starts as b u and not
 b (u - mean u): where observations lie off the centre of a domain, the network has to learn the offset.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.

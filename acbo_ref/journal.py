@@ -17,11 +17,11 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from acbo_ref.atomic import write_atomically
 from acbo_ref.errors import AcboError, RunError
 
 Entry = dict[str, Any]
@@ -75,25 +75,10 @@ class Journal:
             RunError: it cannot be written.
         """
         data = b"".join(_line(n, entry) for n, entry in enumerate(entries))
-        temporary = ""
         try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
-            os.link(temporary, path)  # fails if another process was first
-            _sync_folder(path.parent)
+            write_atomically(path, data, replace=False)
         except FileExistsError as error:
             raise AcboError(f"{path.parent} has a journal already", "choose another folder") from error
-        except OSError as error:
-            raise RunError(
-                f"cannot write {path}: {error.strerror or error}", "free space or choose another folder"
-            ) from error
-        finally:
-            if temporary and os.path.exists(temporary):
-                os.unlink(temporary)
 
     def read(self) -> tuple[list[Entry], bytes]:
         """All entries, and the torn last line if there is one (else empty). Never writes."""
@@ -164,17 +149,3 @@ class Journal:
                 ) from error
             end += len(line)
         return entries, end, b""
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -251,6 +251,15 @@ def test_many_rows_are_thinned_and_said(tmp_path, policy):
         assert math.isfinite(campaign.ask().predicted)
 
 
+def test_many_experiments_are_read_from_the_latest_on(campaign, monkeypatch):
+    monkeypatch.setattr("acbo_ref.campaign.INTERVENTIONS_READ", 2)
+    for y in (100.0, 1.0, 2.0):
+        campaign.tell_external({"a": 9.0}, {"y": y, "b": 0.0, "c": 0.0})
+    latest = campaign.recommend()
+    monkeypatch.undo()
+    assert campaign.recommend() != latest and campaign.status()["interventions"] == 3
+
+
 def test_the_budget(tmp_path, policy):
     campaign = Campaign.create(
         tmp_path / "c", VARIABLES, "y", observations=np.eye(4) * 2, budget=np.int64(2), policy=policy

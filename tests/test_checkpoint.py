@@ -185,3 +185,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_of_several_creators_one_wins(tmp_path):
+    from acbo_ref.atomic import write_atomically
+
+    write_atomically(tmp_path / "f", b"first", replace=False)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "f", b"second", replace=False)
+    assert (tmp_path / "f").read_bytes() == b"first" and [p.name for p in tmp_path.iterdir()] == ["f"]
