@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # name: (module, class, library it needs, extra that installs it), fastest first as measured in benchmarks/README.md.
 _BACKENDS: dict[str, tuple[str, str, str, str]] = {
     "jax": ("acbo_fast.jax.backend", "JaxBackend", "jax", "jax"),
+    "numba": ("acbo_fast.numba.backend", "NumbaBackend", "numba", "numba"),
     "ref": ("acbo_ref.backend", "ReferenceBackend", "numpy", ""),
 }
 

@@ -373,7 +373,7 @@ def test_registry_errors():
 def test_a_missing_extra_is_explained_in_one_line(monkeypatch):
     import acbo_fast
 
-    monkeypatch.setattr(acbo_fast, "find_spec", lambda name: None if name == "jax" else True)
+    monkeypatch.setattr(acbo_fast, "find_spec", lambda name: None if name in ("jax", "numba") else True)
     with pytest.raises(AcboError) as caught:
         backend_maker("jax")
     assert caught.value.message == "backend 'jax' needs jax: pip install 'acbo[jax]' (available here: ref)"

@@ -1,0 +1,270 @@
+"""Twin of acbo_ref/evidence.py: the regressions of the rows read so far, one system a thread.
+
+The spreads and the ordered effects are those of the observational rows, so they are computed once, when an episode opens.
+Arithmetic is float64, whatever the network's dtype. Letters: E episodes, N rows, V variables, F channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from acbo_fast.numba.kernels import exp, kernel, scalar
+from acbo_ref.evidence import (
+    DIRECTION_SLOPE,
+    EFFECTS,
+    EQUAL_SPREADS,
+    INTERVENTIONAL_PENALTY,
+    JOINT_PENALTY,
+    MARGINAL_PENALTY,
+    VARIANCE_ROWS,
+)
+from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
+
+Array = NDArray[Any]
+
+_EFFECTS = np.array(EFFECTS)
+# A column whose standard deviation is below this does not vary.
+_NO_SPREAD = 1e-6
+
+
+@scalar
+def tanh(x: Any) -> Any:
+    """1 - 2 / (1 + e^2x): absolute error of rounding, as where it is used."""
+    one = type(x)(1)
+    return one - (one + one) / (one + exp(x + x))
+
+
+@scalar
+def solve_in_place(matrix: Any, right: Any, size: int) -> None:
+    """matrix x = right for a symmetric positive definite matrix (its first `size` rows), by Cholesky: x replaces right."""
+    for i in range(size):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            matrix[i, j] = np.sqrt(total) if i == j else total / matrix[j, j]
+    for i in range(size):
+        total = right[i]
+        for k in range(i):
+            total -= matrix[i, k] * right[k]
+        right[i] = total / matrix[i, i]
+    for i in range(size - 1, -1, -1):
+        total = right[i]
+        for k in range(i + 1, size):
+            total -= matrix[k, i] * right[k]
+        right[i] = total / matrix[i, i]
+
+
+@kernel
+def open_evidence(
+    standard: Array,
+    seen: Array,
+    target: Array,
+    valid: Array,
+    spread: Array,
+    ordered: Array,
+    gram: Array,
+    matrix: Array,
+    right: Array,
+    used: Array,
+) -> None:
+    """`spread` (in half domains) and `ordered` effects, (E, V) each, from observational rows.
+
+    Args:
+        standard: (E, O, V) standard units; seen: (E, O) bool, the rows that count.
+        gram, matrix: (E, V, V) scratch; right: (E, V) scratch; used: (E, V) int scratch.
+    """
+    width = standard.shape[2]
+    for e in prange(standard.shape[0]):
+        y, rows = target[e], 0
+        for n in range(standard.shape[1]):
+            rows += seen[e, n]
+        for i in range(width):
+            for j in range(width):
+                gram[e, i, j] = 0.0
+            spread[e, i] = 0.0
+            right[e, i] = 0.0
+        if rows > 0:
+            means = matrix[e, 0]
+            for i in range(width):
+                means[i] = 0.0
+            for n in range(standard.shape[1]):
+                for i in range(width if seen[e, n] else 0):
+                    means[i] += standard[e, n, i] / HALF_WIDTH
+            for i in range(width):
+                means[i] /= rows
+            for n in range(standard.shape[1]):
+                for i in range(width if seen[e, n] else 0):
+                    di = standard[e, n, i] / HALF_WIDTH - means[i]
+                    for j in range(i + 1):
+                        gram[e, i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
+            for i in range(width):
+                for j in range(i):
+                    gram[e, j, i] = gram[e, i, j]
+            for i in range(width):
+                spread[e, i] = np.sqrt(gram[e, i, i] / rows)
+        for i in range(width):
+            ordered[e, i] = 0.0
+            if i == y or not valid[e, i] or spread[e, i] <= _NO_SPREAD:
+                continue
+            size = 0
+            for j in range(width):
+                counts = j != y and valid[e, j] and spread[e, j] > _NO_SPREAD
+                if counts and j != i and spread[e, j] < spread[e, i] * (1.0 - EQUAL_SPREADS):
+                    used[e, size] = j
+                    size += 1
+            used[e, size] = i  # last, so that its coefficient is the first to be solved for
+            size += 1
+            for p in range(size):
+                j = used[e, p]
+                right[e, p] = HALF_WIDTH * gram[e, j, y] / spread[e, j]
+                for q in range(p + 1):
+                    k = used[e, q]
+                    matrix[e, p, q] = gram[e, j, k] / (spread[e, j] * spread[e, k])
+                matrix[e, p, p] += JOINT_PENALTY
+            solve_in_place(matrix[e], right[e], size)
+            ordered[e, i] = right[e, size - 1] / spread[e, i]
+
+
+@kernel
+def evidence_channels(
+    standard: Array,
+    variable: Array,
+    seen: Array,
+    num_rows: int,
+    target: Array,
+    valid: Array,
+    spread: Array,
+    ordered: Array,
+    gram: Array,
+    direct: Array,
+    scratch: Array,
+    out: Array,
+) -> None:
+    """The channels after these rows, out (E, V, F); zero for the target and for padding.
+
+    Args:
+        standard: (E, N, V) standard units, of which `num_rows` exist; variable: (E, N) what was set in each, -1 for nothing;
+            seen: (E, N) bool, the rows that count.
+        spread, ordered: of `open_evidence`; gram (E, V, V), direct (E, V) and scratch (E, 3, V) are scratch.
+    """
+    width = standard.shape[2]
+    for e in prange(standard.shape[0]):
+        y, total_rows, num_obs = target[e], 0, 0
+        for n in range(num_rows):
+            total_rows += seen[e, n]
+            num_obs += seen[e, n] and variable[e, n] < 0
+        means, scales, slopes = scratch[e, 0], scratch[e, 1], scratch[e, 2]
+        # direct effects: the joint ridge regression over all rows, each column scaled to unit variance
+        for i in range(width):
+            means[i] = 0.0
+            for j in range(width):
+                gram[e, i, j] = 0.0
+        for n in range(num_rows):
+            for i in range(width if seen[e, n] else 0):
+                means[i] += standard[e, n, i] / HALF_WIDTH
+        for i in range(width):
+            means[i] /= max(total_rows, 1)
+        for n in range(num_rows):
+            for i in range(width if seen[e, n] else 0):
+                di = standard[e, n, i] / HALF_WIDTH - means[i]
+                for j in range(i + 1):
+                    gram[e, i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
+        for i in range(width):
+            scales[i] = np.sqrt(gram[e, i, i] / max(total_rows, 1))
+        size = 0
+        for i in range(width):
+            if i != y and valid[e, i] and scales[i] > _NO_SPREAD:
+                direct[e, size] = HALF_WIDTH * (gram[e, i, y] if i > y else gram[e, y, i]) / scales[i]
+                other = 0
+                for j in range(i):
+                    if j != y and valid[e, j] and scales[j] > _NO_SPREAD:
+                        gram[e, size, other] = gram[e, i, j] / (scales[i] * scales[j])
+                        other += 1
+                gram[e, size, size] = gram[e, i, i] / (scales[i] * scales[i]) + JOINT_PENALTY
+                size += 1
+        solve_in_place(gram[e], direct[e], size)
+        for i in range(width - 1, -1, -1):  # back to the places of the variables, from the last
+            if i != y and valid[e, i] and scales[i] > _NO_SPREAD:
+                size -= 1
+                direct[e, i] = direct[e, size] / scales[i]
+            else:
+                direct[e, i] = 0.0
+        for i in range(width):
+            for f in range(out.shape[2]):
+                out[e, i, f] = 0
+            if i == y or not valid[e, i]:
+                continue
+            # marginal effect and slopes, over the observational rows and those in which i was set
+            number, mean_u, mean_y = 0, 0.0, 0.0
+            for n in range(num_rows):
+                if seen[e, n] and (variable[e, n] < 0 or variable[e, n] == i):
+                    number += 1
+                    mean_u += standard[e, n, i] / HALF_WIDTH
+                    mean_y += standard[e, n, y]
+            mean_u /= max(number, 1)
+            mean_y /= max(number, 1)
+            precision, marginal = MARGINAL_PENALTY, 0.0
+            for k in range(width):
+                slopes[k] = 0.0
+            for n in range(num_rows):
+                if seen[e, n] and (variable[e, n] < 0 or variable[e, n] == i):
+                    du = standard[e, n, i] / HALF_WIDTH - mean_u
+                    precision += du * du
+                    marginal += du * (standard[e, n, y] - mean_y)
+                    for k in range(width):
+                        slopes[k] += du * (standard[e, n, k] / HALF_WIDTH)
+            marginal /= precision
+            residual = 0.0
+            for n in range(num_rows):
+                if seen[e, n] and (variable[e, n] < 0 or variable[e, n] == i):
+                    left = standard[e, n, y] - mean_y - marginal * (standard[e, n, i] / HALF_WIDTH - mean_u)
+                    residual += left * left
+            variance = (residual + VARIANCE_ROWS) / (max(number, 1) + VARIANCE_ROWS)
+            path = 0.0
+            for k in range(width):
+                path += slopes[k] / precision * direct[e, k]
+            # interventional effect, through the observational mean
+            mean_u, mean_y = 0.0, 0.0
+            for n in range(num_rows):
+                if seen[e, n] and variable[e, n] < 0:
+                    mean_u += standard[e, n, i] / HALF_WIDTH
+                    mean_y += standard[e, n, y]
+            mean_u /= max(num_obs, 1)
+            mean_y /= max(num_obs, 1)
+            own, interventional = INTERVENTIONAL_PENALTY, 0.0
+            for n in range(num_rows):
+                if seen[e, n] and variable[e, n] == i:
+                    du = standard[e, n, i] / HALF_WIDTH - mean_u
+                    own += du * du
+                    interventional += du * (standard[e, n, y] - mean_y)
+            out[e, i, 0] = np.arcsinh(marginal)
+            out[e, i, 1] = np.arcsinh(np.sqrt(variance / precision))
+            out[e, i, 2] = np.arcsinh(interventional / own)
+            out[e, i, 3] = np.arcsinh(1.0 / np.sqrt(own))
+            out[e, i, 4] = np.arcsinh(direct[e, i])
+            out[e, i, 5] = np.arcsinh(path)
+            out[e, i, 6] = np.arcsinh(ordered[e, i])
+            out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread[e, i])
+
+
+@kernel
+def head_features(channels: Array, first: int, residual: Array, slopes: Array) -> None:
+    """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T, 5) features.
+
+    channels (T, C); the evidence begins at channel `first`. See acbo_ref.evidence.residual_features and slope_features.
+    """
+    number = channels.shape[1] - first
+    bound, steepness = channels.dtype.type(OUTCOME_BOUND), channels.dtype.type(DIRECTION_SLOPE)
+    for t in prange(channels.shape[0]):
+        for f in range(number):
+            residual[t, f] = channels[t, first + f]
+        for k in range(_EFFECTS.size):
+            effect = channels[t, first + _EFFECTS[k]]
+            residual[t, number + k] = abs(effect)
+            residual[t, number + _EFFECTS.size + k] = np.tanh(steepness * effect)
+            slopes[t, k] = bound * np.tanh(np.sinh(effect) / bound)

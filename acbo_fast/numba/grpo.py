@@ -1,0 +1,284 @@
+"""Twin of acbo_ref/grpo.py: the loss and its gradient with respect to the network's outputs, in one pass over the decisions.
+
+Each thread has whole episodes; what belongs to parameters is summed over episodes afterwards, in their order.
+Letters: E episodes, K decisions, G candidates, N = G + P labelled draws, V variables.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from acbo_fast.numba.kernels import exp, kernel, scalar, sigmoid
+from acbo_fast.numba.layers import _GELU_A, _GELU_C, gelu_slope
+from acbo_fast.numba.policy import Outputs, Params, outcome_head, value_features
+from acbo_fast.numba.workspace import Workspace
+from acbo_ref.grpo import ADVANTAGE_EPSILON, LossWeights
+from acbo_ref.history import HALF_WIDTH
+from acbo_ref.policy import LOG_STD_BOUND, VALUE_FEATURES
+
+Array = NDArray[Any]
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+# The terms of the loss and the diagnostics, in the columns of `terms`.
+TERMS = ("surrogate", "entropy", "parent_loss", "outcome_loss", "approx_kl", "clip_ratio_low", "clip_ratio_high")
+
+
+class Batch(NamedTuple):
+    """See acbo_ref.grpo.LossBatch."""
+
+    variable: Array
+    value: Array
+    old_log_prob: Array
+    advantage: Array
+    draw_variable: Array
+    draw_value: Array
+    draw_outcome: Array
+    draw_variance: Array
+    parents: Array
+    parent_mask: Array
+
+
+# ------------------------------------------------------------------------------------------------ of one decision
+
+
+@scalar
+def log_softmax(logits: Any, out: Any) -> None:
+    """log p (V,) into out; a masked logit gives about -1e30."""
+    largest = logits[0]
+    for i in range(1, logits.shape[0]):
+        largest = max(largest, logits[i])
+    total = type(largest)(0)
+    for i in range(logits.shape[0]):
+        total += exp(logits[i] - largest)
+    shift = largest + np.log(total)
+    for i in range(logits.shape[0]):
+        out[i] = (logits[i] - largest) - (shift - largest)
+
+
+@scalar
+def entropy(log_p: Any) -> Any:
+    """- sum p log p, nats."""
+    total = type(log_p[0])(0)
+    for i in range(log_p.shape[0]):
+        p = exp(log_p[i])
+        if p > 0:
+            total -= p * log_p[i]
+    return total
+
+
+@scalar
+def normal_log_density(value: Any, mean: Any, log_std: Any) -> Any:
+    """(log Normal(value; mean, std), z)"""
+    kind = type(mean)
+    z = (value - mean) * exp(-log_std)
+    return -kind(0.5) * z * z - log_std - kind(_HALF_LOG_TWO_PI), z
+
+
+@scalar
+def softplus(x: Any) -> Any:
+    """log(1 + e^x) without overflow."""
+    return max(x, type(x)(0)) + np.log1p(exp(-abs(x)))
+
+
+@scalar
+def surrogate(ratio: Any, advantage: Any, clip_low: Any, clip_high: Any) -> Any:
+    """(min(ratio A, clip(ratio) A), is the unclipped branch the minimum?)"""
+    one = type(ratio)(1)
+    unclipped = ratio * advantage
+    clipped = min(max(ratio, one - clip_low), one + clip_high) * advantage
+    return (unclipped, True) if unclipped <= clipped else (clipped, False)
+
+
+@scalar
+def outcome_loss(mean: Any, log_error: Any, log_noise: Any, outcome: Any, variance: Any) -> Any:
+    """(loss, d_mean, d_log_error, d_log_noise): see acbo_ref.grpo.outcome_loss_forward."""
+    kind = type(mean)
+    one, half = kind(1), kind(0.5)
+    inverse = exp(-log_error)
+    z = (outcome - mean) * inverse
+    spread = variance * exp(-(log_noise + log_noise))
+    loss = half * (z * z + spread) + log_error + log_noise + kind(_HALF_LOG_TWO_PI)
+    return loss, -z * inverse, one - z * z, one - spread
+
+
+# ------------------------------------------------------------------------------------------------ of all decisions
+
+
+@kernel
+def advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) -> None:
+    """Group-relative advantages (E, K, G): over (group standard deviation + epsilon), or over `divisor`."""
+    kind = rewards.dtype.type
+    size = rewards.shape[2]
+    for e in prange(rewards.shape[0]):
+        for k in range(rewards.shape[1]):
+            group = rewards[e, k]
+            low, high, total = group[0], group[0], kind(0)
+            for g in range(size):
+                low, high = min(low, group[g]), max(high, group[g])
+                total += group[g]
+            mean, squares = total / kind(size), kind(0)
+            for g in range(size):
+                squares += (group[g] - mean) * (group[g] - mean)
+            scale = np.sqrt(squares / kind(size)) + kind(ADVANTAGE_EPSILON) if group_scale else kind(divisor)
+            for g in range(size):
+                out[e, k, g] = kind(0) if low == high and total == total else (group[g] - mean) / scale
+
+
+@kernel
+def _loss(
+    outputs: Outputs,
+    batch: Batch,
+    learned_std: bool,
+    log_fixed_std: float,
+    weights: tuple[float, float, float, float, float],
+    value_weight: Array,
+    out_weight: Array,
+    out_bias: Array,
+    d: Outputs,
+    d_value_weight: Array,
+    d_out_weight: Array,
+    d_out_bias: Array,
+    log_p: Array,
+    scratch: Array,
+    terms: Array,
+) -> None:
+    """Terms summed over each episode, terms (E, 7), and the gradients of the loss.
+
+    Args:
+        weights: clip_low, clip_high and the coefficients of entropy, parents and outcomes.
+        out_weight: (3, D/2), transposed.
+        d_value_weight (E, 6, D/2), d_out_weight (E, 3, D/2), d_out_bias (E, 3): of each episode.
+        log_p: (E, V) scratch; scratch: (E, 2 D/2 + 6).
+    """
+    num_episodes, steps, width = outputs.logits.shape
+    group, draws, half = batch.variable.shape[2], batch.draw_variable.shape[2], outputs.hidden.shape[3]
+    kind = outputs.logits.dtype.type
+    one, zero = kind(1), kind(0)
+    clip_low, clip_high = kind(weights[0]), kind(weights[1])
+    per_candidate = kind(1.0 / (num_episodes * steps * group))
+    per_decision = 1.0 / (num_episodes * steps)
+    entropy_share, parent_share = kind(weights[2] * per_decision), kind(weights[3] * per_decision)
+    outcome_share = kind(weights[4] / max(num_episodes * steps * draws, 1))
+    log_bound, a, c = kind(LOG_STD_BOUND), kind(_GELU_A), kind(_GELU_C)
+    for e in prange(num_episodes):
+        before, after, features = scratch[e, :half], scratch[e, half : 2 * half], scratch[e, 2 * half :]
+        terms[e] = 0.0
+        d_value_weight[e] = zero
+        d_out_weight[e] = zero
+        d_out_bias[e] = zero
+        d.logits[e] = zero
+        d.means[e] = zero
+        d.log_stds[e] = zero
+        d.hidden[e] = zero
+        d.slope[e] = zero
+        num_parents = zero
+        for i in range(width):
+            num_parents += kind(batch.parent_mask[e, i])
+        for k in range(steps):
+            # candidates: the clipped surrogate
+            p = log_p[e]
+            log_softmax(outputs.logits[e, k], p)
+            whole = zero
+            for g in range(group):
+                i, advantage = batch.variable[e, k, g], batch.advantage[e, k, g]
+                log_std = outputs.log_stds[e, k, i] if learned_std else kind(log_fixed_std)
+                density, z = normal_log_density(batch.value[e, k, g], outputs.means[e, k, i], log_std)
+                log_ratio = p[i] + density - batch.old_log_prob[e, k, g]
+                ratio = exp(log_ratio)
+                objective, is_unclipped = surrogate(ratio, advantage, clip_low, clip_high)
+                d_log_prob = -per_candidate * advantage * ratio if is_unclipped or objective != objective else zero
+                d.logits[e, k, i] += d_log_prob
+                whole += d_log_prob
+                d.means[e, k, i] += d_log_prob * z * exp(-log_std)
+                d.log_stds[e, k, i] += d_log_prob * (z * z - one)
+                terms[e, 0] -= objective
+                terms[e, 4] += ratio - one - log_ratio
+                terms[e, 5] += ratio < one - clip_low and advantage < 0
+                terms[e, 6] += ratio > one + clip_high and advantage > 0
+            # entropy of the choice, and what the log-softmax passes to all logits
+            h = entropy(p)
+            terms[e, 1] += h
+            for i in range(width):
+                probability = exp(p[i])
+                logarithm = p[i] if probability > 0 else zero
+                d.logits[e, k, i] += probability * (entropy_share * (logarithm + h) - whole)
+            # parents
+            for i in range(width):
+                d.parent_logits[e, k, i] = zero
+                if batch.parent_mask[e, i]:
+                    x, truth = outputs.parent_logits[e, k, i], kind(batch.parents[e, i])
+                    terms[e, 2] += (softplus(x) - x * truth) / num_parents
+                    d.parent_logits[e, k, i] = parent_share * (sigmoid(x) - truth) / num_parents
+            # outcomes, through the outcome head
+            for n in range(draws):
+                i = batch.draw_variable[e, k, n]
+                value_features(batch.draw_value[e, k, n], features)
+                mean, log_error, log_noise = outcome_head(
+                    outputs.hidden[e, k, i], outputs.slope[e, k, i], features, value_weight, out_weight, out_bias, before, after
+                )
+                loss, d_mean, d_error, d_noise = outcome_loss(
+                    mean, log_error, log_noise, batch.draw_outcome[e, k, n], batch.draw_variance[e, k, n]
+                )
+                terms[e, 3] += loss
+                d_mean *= outcome_share
+                d.slope[e, k, i] += d_mean * features[0]
+                bent_error, bent_noise = log_error / log_bound, log_noise / log_bound
+                d0 = kind(HALF_WIDTH) * d_mean
+                d1 = outcome_share * d_error * (one - bent_error * bent_error)
+                d2 = outcome_share * d_noise * (one - bent_noise * bent_noise)
+                d_out_bias[e, 0] += d0
+                d_out_bias[e, 1] += d1
+                d_out_bias[e, 2] += d2
+                for j in range(half):
+                    d_out_weight[e, 0, j] += d0 * after[j]
+                    d_out_weight[e, 1, j] += d1 * after[j]
+                    d_out_weight[e, 2, j] += d2 * after[j]
+                    back = d0 * out_weight[0, j] + d1 * out_weight[1, j] + d2 * out_weight[2, j]
+                    back *= gelu_slope(before[j], one, a, c)
+                    before[j] = back
+                    d.hidden[e, k, i, j] += back
+                for f in range(VALUE_FEATURES):
+                    for j in range(half):
+                        d_value_weight[e, f, j] += features[f] * before[j]
+
+
+def loss_and_gradient(
+    space: Workspace, params: Params, outputs: Outputs, batch: Batch, fixed_std: float, learned_std: bool,
+    weights: LossWeights, grads: Params,
+) -> tuple[float, dict[str, float], Outputs]:  # fmt: skip
+    """(loss, terms, gradients of the outputs); those of the outcome head's own parameters are written to grads."""
+    num_episodes, steps, width = outputs.logits.shape
+    half, group, draws = outputs.hidden.shape[3], batch.variable.shape[2], batch.draw_variable.shape[2]
+    d = Outputs(*(space("d." + name, *array.shape) for name, array in zip(Outputs._fields, outputs, strict=True)))
+    shapes = ((VALUE_FEATURES, half), (3, half), (3,))
+    names = ("value.weight", "out.weight", "out.bias")
+    parts = [space("d.each." + name, num_episodes, *shape) for name, shape in zip(names, shapes, strict=True)]
+    out_weight = space("outcome.transposed", 3, half)
+    np.copyto(out_weight, params["outcome_head.out.weight"].T)
+    terms = space("terms", num_episodes, len(TERMS), dtype=np.float64)
+    _loss(
+        num_episodes * steps * draws * half * 20, outputs, batch, learned_std, math.log(fixed_std),
+        (weights.clip_low, weights.clip_high, weights.entropy, weights.parent, weights.outcome),
+        params["outcome_head.value.weight"], out_weight, params["outcome_head.out.bias"], d, *parts,
+        space("log_p", num_episodes, width), space("outcome.scratch", num_episodes, 2 * half + VALUE_FEATURES), terms,
+    )  # fmt: skip
+    for name, part in zip(names, parts, strict=True):
+        gradient = grads["outcome_head." + name]
+        total = space("d.total." + name, *part.shape[1:])
+        np.add.reduce(part, axis=0, out=total)
+        np.copyto(gradient, total.T if name == "out.weight" else total)
+    decisions = num_episodes * steps
+    counts = (decisions * group, decisions, decisions, max(decisions * draws, 1), *(3 * [decisions * group]))
+    found = {name: float(s) / n for name, s, n in zip(TERMS, terms.sum(axis=0), counts, strict=True)}
+    loss = (
+        found["surrogate"]
+        - weights.entropy * found["entropy"]
+        + weights.parent * found["parent_loss"]
+        + weights.outcome * found["outcome_loss"]
+    )
+    return loss, found, d
