@@ -1,16 +1,18 @@
 """The Numba backend object: BLAS for products, compiled kernels for the rest, gradients by hand; float32 by default.
 
-A state is changed in place by `update`. Everything between two calls is in one workspace, so a backend serves one thread.
+A state is changed in place by `update`. Sessions share one workspace, so a backend serves one thread at a time; its own threads
+are in threads.py.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acbo_fast.numba import grpo, optim, policy
+from acbo_fast.numba import grpo, optim, policy, threads
 from acbo_fast.numba import rollout as episodes
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref import policy as reference_policy
@@ -26,6 +28,20 @@ from acbo_ref.scm import SCMBatch
 
 Array = NDArray[Any]
 
+# Rows of a training pass that a step of a rollout counts as, when it is decided how many threads share it.
+ROLLOUT_SHARE = 8
+
+
+class _Part:
+    """What one part of a batch works in: arrays, the network on them, and a gradient."""
+
+    def __init__(self, config: Config, dtype: str) -> None:
+        self.space = Workspace(dtype)
+        self.network = policy.Network(self.space, config.policy)
+        self.flat_grads = np.zeros(optim.num_parameters(config.policy), dtype)
+        self.grads = optim.views(config.policy, self.flat_grads)
+        self.terms = np.zeros(len(grpo.TERMS))
+
 
 class NumbaBackend:
     """See acbo_ref.backend.Backend."""
@@ -35,12 +51,14 @@ class NumbaBackend:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.dtype = config.dtype or "float32"
-        self._space = Workspace(self.dtype)
-        self._network = policy.Network(self._space, config.policy)
-        size = optim.num_parameters(config.policy)
-        self._flat_grads = np.zeros(size, self.dtype)
-        self._grads = optim.views(config.policy, self._flat_grads)
-        self._start = np.zeros(size, self.dtype)
+        self._parts: list[_Part] = []
+        self._start = np.zeros(optim.num_parameters(config.policy), self.dtype)
+
+    def part(self, number: int) -> _Part:
+        """Arena number 0, 1, ...; the first has the sum of all gradients in the end."""
+        while len(self._parts) <= number:
+            self._parts.append(_Part(self.config, self.dtype))
+        return self._parts[number]
 
     def init_state(self) -> optim.State:
         return self.from_host(init_state(reference_policy.init_params(self.config.policy, self.config.seed)))
@@ -66,9 +84,22 @@ class NumbaBackend:
     def rollout(
         self, state: optim.State, problems: SCMBatch, observation_mask: Array, noise: EpisodeNoise, fixed_std: float
     ) -> Trajectories:
-        return episodes.rollout(
-            self._network, state.params, self.config, problems, observation_mask, noise, fixed_std
-        )
+        whole = episodes.empty_trajectories(self.config, problems, observation_mask, noise, fixed_std, self.dtype)
+        num_episodes, num_obs, width = noise.observation.shape
+        # a step reads one row an episode, so it takes many episodes to be worth a thread
+        slices = threads.parts(num_episodes, ROLLOUT_SHARE * width)
+        networks = [self.part(i).network for i in range(len(slices))]
+
+        def play(i: int) -> None:
+            cut = slices[i]
+            episodes.rollout(
+                networks[i], state.params, self.config, problems.select(cut), observation_mask[cut], _cut(noise, cut),
+                _cut(whole, cut),
+            )  # fmt: skip
+
+        with threads.one_blas_thread():
+            threads.run(play, slices)
+        return whole
 
     def update(
         self, state: optim.State, trajectories: Trajectories, order: Array, hyper: Hyper
@@ -76,19 +107,22 @@ class NumbaBackend:
         """The state given is changed and returned."""
         settings, t = self.config.grpo, trajectories
         weights = loss_weights(self.config, hyper.entropy_coefficient)
-        advantage = self._advantages(t.rewards)
+        data = grpo.Batch(
+            t.variable, t.value, t.log_prob, self._advantages(t.rewards), t.draw_variable, t.draw_value, t.draw_outcome,
+            t.draw_variance, t.parents, t.parent_mask,
+        )  # fmt: skip
         np.copyto(self._start, state.flat)
         records: list[dict[str, float]] = []
         skipped = 0
-        for epoch in order:
-            for index in np.split(epoch, settings.minibatches):
-                inputs, batch = self._minibatch(t, advantage, index)
-                loss, terms = self._loss_and_gradient(state.params, inputs, batch, t.fixed_std, weights)
-                norm, skip = optim.guarded_step(
-                    state, self._flat_grads, loss, hyper.learning_rate, settings.gradient_clip
-                )
-                skipped += skip
-                records.append({"loss": loss, **terms, "gradient_norm": norm})
+        with threads.one_blas_thread():
+            for epoch in order:
+                for index in np.split(epoch, settings.minibatches):
+                    loss, terms = self.loss_and_gradient(state.params, t.inputs, data, index, t.fixed_std, weights)
+                    norm, skip = optim.guarded_step(
+                        state, self.part(0).flat_grads, loss, hyper.learning_rate, settings.gradient_clip
+                    )
+                    skipped += skip
+                    records.append({"loss": loss, **terms, "gradient_norm": norm})
         diagnostics = {key: float(np.mean([record[key] for record in records])) for key in records[0]}
         np.subtract(state.flat, self._start, out=self._start)
         diagnostics["parameter_change"] = optim.global_norm(self._start)
@@ -96,7 +130,7 @@ class NumbaBackend:
         return state, diagnostics
 
     def session(self, state: optim.State, task: Task, capacity: int) -> episodes.Session:
-        return episodes.Session(self._network, state.params, self.config, task, capacity)
+        return episodes.Session(self.part(0).network, state.params, self.config, task, capacity)
 
     def decide(self, state: optim.State, history: History) -> Decision:
         return decide_by_replay(self, state, history)
@@ -110,34 +144,50 @@ class NumbaBackend:
 
     def _advantages(self, rewards: Array) -> Array:
         scale = self.config.grpo.scale_rewards
-        out = self._space("advantage", *rewards.shape)
+        out = self.part(0).space("advantage", *rewards.shape)
         divisor = 1.0 if scale == "none" else float(rewards.std()) + grpo.ADVANTAGE_EPSILON
-        grpo.advantages(rewards.size, rewards, scale == "group", divisor, out)
+        grpo.advantages(rewards, scale == "group", divisor, out)
         return out
 
-    def _minibatch(self, t: Trajectories, advantage: Array, index: Array) -> tuple[PolicyInputs, grpo.Batch]:
-        """The episodes `index`, copied into the workspace."""
-
-        def taken(name: str, array: Array) -> Array:
-            out = self._space("minibatch." + name, len(index), *array.shape[1:], dtype=array.dtype)
-            return np.take(array, index, axis=0, out=out, mode="clip")  # indices are in range; "raise" would buffer
-
-        parts = {name: getattr(t.inputs, name) for name in ("channels", "valid", "choosable", "row_mask")}
-        inputs = PolicyInputs(**{name: taken(name, array) for name, array in parts.items()})
-        whole = grpo.Batch(
-            t.variable, t.value, t.log_prob, advantage, t.draw_variable, t.draw_value, t.draw_outcome, t.draw_variance,
-            t.parents, t.parent_mask,
-        )  # fmt: skip
-        return inputs, grpo.Batch(*(taken(name, array) for name, array in zip(whole._fields, whole, strict=True)))
-
-    def _loss_and_gradient(
-        self, params: policy.Params, inputs: PolicyInputs, batch: grpo.Batch, fixed_std: float, weights: LossWeights
+    def loss_and_gradient(
+        self, params: policy.Params, inputs: PolicyInputs, data: grpo.Batch, index: Array, fixed_std: float, weights: LossWeights
     ) -> tuple[float, dict[str, float]]:
-        """Loss and its terms; the gradient of every parameter is then in `self._grads`."""
-        outputs = self._network.forward(params, inputs, batch.variable.shape[1])
+        """Loss and its terms over the episodes `index`; the gradient of every parameter is then in `part(0).grads`."""
+        rows, width = inputs.channels.shape[1:3]
+        slices = threads.parts(len(index), rows * width)
+        arenas = [self.part(i) for i in range(len(slices))]
         learned = not self.config.policy.use_fixed_std
-        loss, terms, d_outputs = grpo.loss_and_gradient(
-            self._space, params, outputs, batch, fixed_std, learned, weights, self._grads
-        )
-        self._network.backward(params, inputs, outputs, d_outputs, self._grads)
-        return loss, terms
+
+        def work(i: int) -> None:
+            arena = arenas[i]
+            few, batch = _take(arena.space, inputs, data, index[slices[i]])
+            outputs = arena.network.forward(params, few, batch.variable.shape[1])
+            arena.terms, d_outputs = grpo.loss_and_gradient(
+                arena.space, params, outputs, batch, len(index), fixed_std, learned, weights, arena.grads
+            )
+            arena.network.backward(params, few, outputs, d_outputs, arena.grads)
+
+        threads.run(work, slices)
+        for arena in arenas[1:]:
+            optim.add(arenas[0].flat_grads, arena.flat_grads)
+        return grpo.mean_terms(np.sum([arena.terms for arena in arenas], axis=0), len(index), data, weights)
+
+
+def _cut(arrays: Any, part: slice) -> Any:
+    """A dataclass of arrays of episodes, those of `part` only: views."""
+
+    def cut(value: Any) -> Any:
+        return value[part] if isinstance(value, np.ndarray) else _cut(value, part) if is_dataclass(value) else value
+
+    return replace(arrays, **{field.name: cut(getattr(arrays, field.name)) for field in fields(arrays)})
+
+
+def _take(space: Workspace, inputs: PolicyInputs, data: grpo.Batch, index: Array) -> tuple[PolicyInputs, grpo.Batch]:
+    """The episodes `index`, copied into the workspace."""
+
+    def taken(name: str, array: Array) -> Array:
+        out = space("minibatch." + name, len(index), *array.shape[1:], dtype=array.dtype)
+        return np.take(array, index, axis=0, out=out, mode="clip")  # indices are in range; "raise" would buffer
+
+    few = {name: taken(name, getattr(inputs, name)) for name in ("channels", "valid", "choosable", "row_mask")}
+    return PolicyInputs(**few), grpo.Batch(*(taken(n, a) for n, a in zip(data._fields, data, strict=True)))

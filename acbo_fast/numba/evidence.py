@@ -1,4 +1,4 @@
-"""Twin of acbo_ref/evidence.py: the regressions of the rows read so far, one system a thread.
+"""Twin of acbo_ref/evidence.py: the regressions of the rows read so far.
 
 The spreads and the ordered effects are those of the observational rows, so they are computed once, when an episode opens.
 Arithmetic is float64, whatever the network's dtype. Letters: E episodes, N rows, V variables, F channels.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba.kernels import exp, kernel, scalar
@@ -76,20 +75,20 @@ def open_evidence(
 
     Args:
         standard: (E, O, V) standard units; seen: (E, O) bool, the rows that count.
-        gram, matrix: (E, V, V) scratch; right: (E, V) scratch; used: (E, V) int scratch.
+        gram, matrix: (V, V) scratch; right: (V,) scratch; used: (V,) int scratch.
     """
     width = standard.shape[2]
-    for e in prange(standard.shape[0]):
+    for e in range(standard.shape[0]):
         y, rows = target[e], 0
         for n in range(standard.shape[1]):
             rows += seen[e, n]
         for i in range(width):
             for j in range(width):
-                gram[e, i, j] = 0.0
+                gram[i, j] = 0.0
             spread[e, i] = 0.0
-            right[e, i] = 0.0
+            right[i] = 0.0
         if rows > 0:
-            means = matrix[e, 0]
+            means = matrix[0]
             for i in range(width):
                 means[i] = 0.0
             for n in range(standard.shape[1]):
@@ -101,12 +100,12 @@ def open_evidence(
                 for i in range(width if seen[e, n] else 0):
                     di = standard[e, n, i] / HALF_WIDTH - means[i]
                     for j in range(i + 1):
-                        gram[e, i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
+                        gram[i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
             for i in range(width):
                 for j in range(i):
-                    gram[e, j, i] = gram[e, i, j]
+                    gram[j, i] = gram[i, j]
             for i in range(width):
-                spread[e, i] = np.sqrt(gram[e, i, i] / rows)
+                spread[e, i] = np.sqrt(gram[i, i] / rows)
         for i in range(width):
             ordered[e, i] = 0.0
             if i == y or not valid[e, i] or spread[e, i] <= _NO_SPREAD:
@@ -115,19 +114,19 @@ def open_evidence(
             for j in range(width):
                 counts = j != y and valid[e, j] and spread[e, j] > _NO_SPREAD
                 if counts and j != i and spread[e, j] < spread[e, i] * (1.0 - EQUAL_SPREADS):
-                    used[e, size] = j
+                    used[size] = j
                     size += 1
-            used[e, size] = i  # last, so that its coefficient is the first to be solved for
+            used[size] = i  # last, so that its coefficient is the first to be solved for
             size += 1
             for p in range(size):
-                j = used[e, p]
-                right[e, p] = HALF_WIDTH * gram[e, j, y] / spread[e, j]
+                j = used[p]
+                right[p] = HALF_WIDTH * gram[j, y] / spread[e, j]
                 for q in range(p + 1):
-                    k = used[e, q]
-                    matrix[e, p, q] = gram[e, j, k] / (spread[e, j] * spread[e, k])
-                matrix[e, p, p] += JOINT_PENALTY
-            solve_in_place(matrix[e], right[e], size)
-            ordered[e, i] = right[e, size - 1] / spread[e, i]
+                    k = used[q]
+                    matrix[p, q] = gram[j, k] / (spread[e, j] * spread[e, k])
+                matrix[p, p] += JOINT_PENALTY
+            solve_in_place(matrix, right, size)
+            ordered[e, i] = right[size - 1] / spread[e, i]
 
 
 @kernel
@@ -150,20 +149,20 @@ def evidence_channels(
     Args:
         standard: (E, N, V) standard units, of which `num_rows` exist; variable: (E, N) what was set in each, -1 for nothing;
             seen: (E, N) bool, the rows that count.
-        spread, ordered: of `open_evidence`; gram (E, V, V), direct (E, V) and scratch (E, 3, V) are scratch.
+        spread, ordered: of `open_evidence`; gram (V, V), direct (V,) and scratch (3, V) are scratch.
     """
     width = standard.shape[2]
-    for e in prange(standard.shape[0]):
+    for e in range(standard.shape[0]):
         y, total_rows, num_obs = target[e], 0, 0
         for n in range(num_rows):
             total_rows += seen[e, n]
             num_obs += seen[e, n] and variable[e, n] < 0
-        means, scales, slopes = scratch[e, 0], scratch[e, 1], scratch[e, 2]
+        means, scales, slopes = scratch[0], scratch[1], scratch[2]
         # direct effects: the joint ridge regression over all rows, each column scaled to unit variance
         for i in range(width):
             means[i] = 0.0
             for j in range(width):
-                gram[e, i, j] = 0.0
+                gram[i, j] = 0.0
         for n in range(num_rows):
             for i in range(width if seen[e, n] else 0):
                 means[i] += standard[e, n, i] / HALF_WIDTH
@@ -173,27 +172,27 @@ def evidence_channels(
             for i in range(width if seen[e, n] else 0):
                 di = standard[e, n, i] / HALF_WIDTH - means[i]
                 for j in range(i + 1):
-                    gram[e, i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
+                    gram[i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
         for i in range(width):
-            scales[i] = np.sqrt(gram[e, i, i] / max(total_rows, 1))
+            scales[i] = np.sqrt(gram[i, i] / max(total_rows, 1))
         size = 0
         for i in range(width):
             if i != y and valid[e, i] and scales[i] > _NO_SPREAD:
-                direct[e, size] = HALF_WIDTH * (gram[e, i, y] if i > y else gram[e, y, i]) / scales[i]
+                direct[size] = HALF_WIDTH * (gram[i, y] if i > y else gram[y, i]) / scales[i]
                 other = 0
                 for j in range(i):
                     if j != y and valid[e, j] and scales[j] > _NO_SPREAD:
-                        gram[e, size, other] = gram[e, i, j] / (scales[i] * scales[j])
+                        gram[size, other] = gram[i, j] / (scales[i] * scales[j])
                         other += 1
-                gram[e, size, size] = gram[e, i, i] / (scales[i] * scales[i]) + JOINT_PENALTY
+                gram[size, size] = gram[i, i] / (scales[i] * scales[i]) + JOINT_PENALTY
                 size += 1
-        solve_in_place(gram[e], direct[e], size)
+        solve_in_place(gram, direct, size)
         for i in range(width - 1, -1, -1):  # back to the places of the variables, from the last
             if i != y and valid[e, i] and scales[i] > _NO_SPREAD:
                 size -= 1
-                direct[e, i] = direct[e, size] / scales[i]
+                direct[i] = direct[size] / scales[i]
             else:
-                direct[e, i] = 0.0
+                direct[i] = 0.0
         for i in range(width):
             for f in range(out.shape[2]):
                 out[e, i, f] = 0
@@ -227,7 +226,7 @@ def evidence_channels(
             variance = (residual + VARIANCE_ROWS) / (max(number, 1) + VARIANCE_ROWS)
             path = 0.0
             for k in range(width):
-                path += slopes[k] / precision * direct[e, k]
+                path += slopes[k] / precision * direct[k]
             # interventional effect, through the observational mean
             mean_u, mean_y = 0.0, 0.0
             for n in range(num_rows):
@@ -246,7 +245,7 @@ def evidence_channels(
             out[e, i, 1] = np.arcsinh(np.sqrt(variance / precision))
             out[e, i, 2] = np.arcsinh(interventional / own)
             out[e, i, 3] = np.arcsinh(1.0 / np.sqrt(own))
-            out[e, i, 4] = np.arcsinh(direct[e, i])
+            out[e, i, 4] = np.arcsinh(direct[i])
             out[e, i, 5] = np.arcsinh(path)
             out[e, i, 6] = np.arcsinh(ordered[e, i])
             out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread[e, i])
@@ -260,7 +259,7 @@ def head_features(channels: Array, first: int, residual: Array, slopes: Array) -
     """
     number = channels.shape[1] - first
     bound, steepness = channels.dtype.type(OUTCOME_BOUND), channels.dtype.type(DIRECTION_SLOPE)
-    for t in prange(channels.shape[0]):
+    for t in range(channels.shape[0]):
         for f in range(number):
             residual[t, f] = channels[t, first + f]
         for k in range(_EFFECTS.size):

@@ -1,6 +1,5 @@
 """Twin of acbo_ref/grpo.py: the loss and its gradient with respect to the network's outputs, in one pass over the decisions.
 
-Each thread has whole episodes; what belongs to parameters is summed over episodes afterwards, in their order.
 Letters: E episodes, K decisions, G candidates, N = G + P labelled draws, V variables.
 """
 
@@ -10,7 +9,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba.kernels import exp, kernel, scalar, sigmoid
@@ -114,7 +112,7 @@ def advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) ->
     """Group-relative advantages (E, K, G): over (group standard deviation + epsilon), or over `divisor`."""
     kind = rewards.dtype.type
     size = rewards.shape[2]
-    for e in prange(rewards.shape[0]):
+    for e in range(rewards.shape[0]):
         for k in range(rewards.shape[1]):
             group = rewards[e, k]
             low, high, total = group[0], group[0], kind(0)
@@ -133,6 +131,7 @@ def advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) ->
 def _loss(
     outputs: Outputs,
     batch: Batch,
+    total_episodes: int,
     learned_std: bool,
     log_fixed_std: float,
     weights: tuple[float, float, float, float, float],
@@ -147,41 +146,40 @@ def _loss(
     scratch: Array,
     terms: Array,
 ) -> None:
-    """Terms summed over each episode, terms (E, 7), and the gradients of the loss.
+    """Terms summed over these episodes, terms (7,), and the gradients of the loss of a minibatch of `total_episodes`.
 
     Args:
         weights: clip_low, clip_high and the coefficients of entropy, parents and outcomes.
-        out_weight: (3, D/2), transposed.
-        d_value_weight (E, 6, D/2), d_out_weight (E, 3, D/2), d_out_bias (E, 3): of each episode.
-        log_p: (E, V) scratch; scratch: (E, 2 D/2 + 6).
+        out_weight, d_out_weight: (3, D/2), transposed; d_value_weight (6, D/2), d_out_bias (3,).
+        log_p: (V,) scratch; scratch: (2 D/2 + 6,).
     """
     num_episodes, steps, width = outputs.logits.shape
     group, draws, half = batch.variable.shape[2], batch.draw_variable.shape[2], outputs.hidden.shape[3]
     kind = outputs.logits.dtype.type
     one, zero = kind(1), kind(0)
     clip_low, clip_high = kind(weights[0]), kind(weights[1])
-    per_candidate = kind(1.0 / (num_episodes * steps * group))
-    per_decision = 1.0 / (num_episodes * steps)
+    per_candidate = kind(1.0 / (total_episodes * steps * group))
+    per_decision = 1.0 / (total_episodes * steps)
     entropy_share, parent_share = kind(weights[2] * per_decision), kind(weights[3] * per_decision)
-    outcome_share = kind(weights[4] / max(num_episodes * steps * draws, 1))
+    outcome_share = kind(weights[4] / max(total_episodes * steps * draws, 1))
     log_bound, a, c = kind(LOG_STD_BOUND), kind(_GELU_A), kind(_GELU_C)
-    for e in prange(num_episodes):
-        before, after, features = scratch[e, :half], scratch[e, half : 2 * half], scratch[e, 2 * half :]
-        terms[e] = 0.0
-        d_value_weight[e] = zero
-        d_out_weight[e] = zero
-        d_out_bias[e] = zero
-        d.logits[e] = zero
-        d.means[e] = zero
-        d.log_stds[e] = zero
-        d.hidden[e] = zero
-        d.slope[e] = zero
+    before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
+    p = log_p
+    terms[:] = 0.0
+    d_value_weight[:] = zero
+    d_out_weight[:] = zero
+    d_out_bias[:] = zero
+    d.logits[:] = zero
+    d.means[:] = zero
+    d.log_stds[:] = zero
+    d.hidden[:] = zero
+    d.slope[:] = zero
+    for e in range(num_episodes):
         num_parents = zero
         for i in range(width):
             num_parents += kind(batch.parent_mask[e, i])
         for k in range(steps):
             # candidates: the clipped surrogate
-            p = log_p[e]
             log_softmax(outputs.logits[e, k], p)
             whole = zero
             for g in range(group):
@@ -196,13 +194,13 @@ def _loss(
                 whole += d_log_prob
                 d.means[e, k, i] += d_log_prob * z * exp(-log_std)
                 d.log_stds[e, k, i] += d_log_prob * (z * z - one)
-                terms[e, 0] -= objective
-                terms[e, 4] += ratio - one - log_ratio
-                terms[e, 5] += ratio < one - clip_low and advantage < 0
-                terms[e, 6] += ratio > one + clip_high and advantage > 0
+                terms[0] -= objective
+                terms[4] += ratio - one - log_ratio
+                terms[5] += ratio < one - clip_low and advantage < 0
+                terms[6] += ratio > one + clip_high and advantage > 0
             # entropy of the choice, and what the log-softmax passes to all logits
             h = entropy(p)
-            terms[e, 1] += h
+            terms[1] += h
             for i in range(width):
                 probability = exp(p[i])
                 logarithm = p[i] if probability > 0 else zero
@@ -212,7 +210,7 @@ def _loss(
                 d.parent_logits[e, k, i] = zero
                 if batch.parent_mask[e, i]:
                     x, truth = outputs.parent_logits[e, k, i], kind(batch.parents[e, i])
-                    terms[e, 2] += (softplus(x) - x * truth) / num_parents
+                    terms[2] += (softplus(x) - x * truth) / num_parents
                     d.parent_logits[e, k, i] = parent_share * (sigmoid(x) - truth) / num_parents
             # outcomes, through the outcome head
             for n in range(draws):
@@ -224,61 +222,61 @@ def _loss(
                 loss, d_mean, d_error, d_noise = outcome_loss(
                     mean, log_error, log_noise, batch.draw_outcome[e, k, n], batch.draw_variance[e, k, n]
                 )
-                terms[e, 3] += loss
+                terms[3] += loss
                 d_mean *= outcome_share
                 d.slope[e, k, i] += d_mean * features[0]
                 bent_error, bent_noise = log_error / log_bound, log_noise / log_bound
                 d0 = kind(HALF_WIDTH) * d_mean
                 d1 = outcome_share * d_error * (one - bent_error * bent_error)
                 d2 = outcome_share * d_noise * (one - bent_noise * bent_noise)
-                d_out_bias[e, 0] += d0
-                d_out_bias[e, 1] += d1
-                d_out_bias[e, 2] += d2
+                d_out_bias[0] += d0
+                d_out_bias[1] += d1
+                d_out_bias[2] += d2
                 for j in range(half):
-                    d_out_weight[e, 0, j] += d0 * after[j]
-                    d_out_weight[e, 1, j] += d1 * after[j]
-                    d_out_weight[e, 2, j] += d2 * after[j]
+                    d_out_weight[0, j] += d0 * after[j]
+                    d_out_weight[1, j] += d1 * after[j]
+                    d_out_weight[2, j] += d2 * after[j]
                     back = d0 * out_weight[0, j] + d1 * out_weight[1, j] + d2 * out_weight[2, j]
                     back *= gelu_slope(before[j], one, a, c)
                     before[j] = back
                     d.hidden[e, k, i, j] += back
                 for f in range(VALUE_FEATURES):
                     for j in range(half):
-                        d_value_weight[e, f, j] += features[f] * before[j]
+                        d_value_weight[f, j] += features[f] * before[j]
 
 
 def loss_and_gradient(
-    space: Workspace, params: Params, outputs: Outputs, batch: Batch, fixed_std: float, learned_std: bool,
-    weights: LossWeights, grads: Params,
-) -> tuple[float, dict[str, float], Outputs]:  # fmt: skip
-    """(loss, terms, gradients of the outputs); those of the outcome head's own parameters are written to grads."""
-    num_episodes, steps, width = outputs.logits.shape
-    half, group, draws = outputs.hidden.shape[3], batch.variable.shape[2], batch.draw_variable.shape[2]
+    space: Workspace, params: Params, outputs: Outputs, batch: Batch, total_episodes: int, fixed_std: float,
+    learned_std: bool, weights: LossWeights, grads: Params,
+) -> tuple[Array, Outputs]:  # fmt: skip
+    """Sums of the terms over these episodes (see `mean_terms`), and the gradients of the outputs of the loss of the minibatch of
+    `total_episodes` that they are of; those of the outcome head's own parameters are written to grads."""
+    half = outputs.hidden.shape[3]
     d = Outputs(*(space("d." + name, *array.shape) for name, array in zip(Outputs._fields, outputs, strict=True)))
-    shapes = ((VALUE_FEATURES, half), (3, half), (3,))
-    names = ("value.weight", "out.weight", "out.bias")
-    parts = [space("d.each." + name, num_episodes, *shape) for name, shape in zip(names, shapes, strict=True)]
-    out_weight = space("outcome.transposed", 3, half)
+    out_weight, d_out_weight = space("outcome.transposed", 3, half), space("d.outcome.transposed", 3, half)
     np.copyto(out_weight, params["outcome_head.out.weight"].T)
-    terms = space("terms", num_episodes, len(TERMS), dtype=np.float64)
+    terms = space("terms", len(TERMS), dtype=np.float64)
     _loss(
-        num_episodes * steps * draws * half * 20, outputs, batch, learned_std, math.log(fixed_std),
+        outputs, batch, total_episodes, learned_std, math.log(fixed_std),
         (weights.clip_low, weights.clip_high, weights.entropy, weights.parent, weights.outcome),
-        params["outcome_head.value.weight"], out_weight, params["outcome_head.out.bias"], d, *parts,
-        space("log_p", num_episodes, width), space("outcome.scratch", num_episodes, 2 * half + VALUE_FEATURES), terms,
+        params["outcome_head.value.weight"], out_weight, params["outcome_head.out.bias"], d,
+        grads["outcome_head.value.weight"], d_out_weight, grads["outcome_head.out.bias"],
+        space("log_p", outputs.logits.shape[2]), space("outcome.scratch", 2 * half + VALUE_FEATURES), terms,
     )  # fmt: skip
-    for name, part in zip(names, parts, strict=True):
-        gradient = grads["outcome_head." + name]
-        total = space("d.total." + name, *part.shape[1:])
-        np.add.reduce(part, axis=0, out=total)
-        np.copyto(gradient, total.T if name == "out.weight" else total)
-    decisions = num_episodes * steps
+    np.copyto(grads["outcome_head.out.weight"], d_out_weight.T)
+    return terms, d
+
+
+def mean_terms(sums: Array, num_episodes: int, batch: Batch, weights: LossWeights) -> tuple[float, dict[str, float]]:
+    """(loss, terms) of a minibatch from the sums over its episodes."""
+    decisions = num_episodes * batch.variable.shape[1]
+    group, draws = batch.variable.shape[2], batch.draw_variable.shape[2]
     counts = (decisions * group, decisions, decisions, max(decisions * draws, 1), *(3 * [decisions * group]))
-    found = {name: float(s) / n for name, s, n in zip(TERMS, terms.sum(axis=0), counts, strict=True)}
+    found = {name: float(s) / n for name, s, n in zip(TERMS, sums, counts, strict=True)}
     loss = (
         found["surrogate"]
         - weights.entropy * found["entropy"]
         + weights.parent * found["parent_loss"]
         + weights.outcome * found["outcome_loss"]
     )
-    return loss, found, d
+    return loss, found

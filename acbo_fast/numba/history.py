@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba.evidence import evidence_channels, open_evidence
@@ -26,7 +25,7 @@ def standard_units(
     rows: Array, seen: Array, manipulable: Array, low: Array, high: Array, location: Array, scale: Array
 ) -> None:
     """location and scale (E, V), written, from observational rows (E, O, V)."""
-    for e in prange(rows.shape[0]):
+    for e in range(rows.shape[0]):
         count = 0
         for n in range(rows.shape[1]):
             count += seen[e, n]
@@ -57,7 +56,7 @@ def write_row(
     """The channels (E, V, C) of row `position` of standard (E, N, V), in which variable (E,) was set; of the start row if
     `is_start`. The evidence (E, V, F) is copied behind them, where out has room for it."""
     first = CHANNELS
-    for e in prange(out.shape[0]):
+    for e in range(out.shape[0]):
         for i in range(out.shape[1]):
             out[e, i, 0] = 0.0 if is_start else standard[e, position, i] / HALF_WIDTH
             out[e, i, 1] = i == target[e]
@@ -90,7 +89,7 @@ class Reading:
         double = np.float64
         self.location, self.scale = np.empty((2, num_episodes, width))
         standard_units(
-            task.observations.size, task.observations, task.observation_mask, task.manipulable, task.low, task.high,
+            task.observations, task.observation_mask, task.manipulable, task.low, task.high,
             self.location, self.scale,
         )  # fmt: skip
         self._standard = np.zeros((num_episodes, num_obs + capacity, width))
@@ -103,14 +102,14 @@ class Reading:
         shape = (num_episodes, width)
         self._evidence = np.zeros((*shape, EVIDENCE_CHANNELS))
         self._spread, self._ordered = np.zeros((2, *shape))
-        self._gram = workspace("evidence.gram", *shape, width, dtype=double)
-        self._direct = workspace("evidence.direct", *shape, dtype=double)
-        self._scratch = workspace("evidence.scratch", num_episodes, 3, width, dtype=double)
+        self._gram = workspace("evidence.gram", width, width, dtype=double)
+        self._direct = workspace("evidence.direct", width, dtype=double)
+        self._scratch = workspace("evidence.scratch", 3, width, dtype=double)
         if self._knows:
             open_evidence(
-                self._standard.size * width, self._standard[:, :num_obs], task.observation_mask, self._target, task.valid,
-                self._spread, self._ordered, self._gram, workspace("evidence.matrix", *shape, width, dtype=double),
-                self._direct, workspace("evidence.used", *shape, dtype=np.int64),
+                self._standard[:, :num_obs], task.observation_mask, self._target, task.valid,
+                self._spread, self._ordered, self._gram, workspace("evidence.matrix", width, width, dtype=double),
+                self._direct, workspace("evidence.used", width, dtype=np.int64),
             )  # fmt: skip
 
     def observations(self, out: Array) -> None:
@@ -138,8 +137,8 @@ class Reading:
         standard = self._standard
         if self._knows:
             evidence_channels(
-                standard.shape[0] * num_rows * standard.shape[2] ** 2, standard, self._variable, self._seen, num_rows,
+                standard, self._variable, self._seen, num_rows,
                 self._target, self._valid, self._spread, self._ordered, self._gram, self._direct, self._scratch,
                 self._evidence,
             )  # fmt: skip
-        write_row(out.size, standard, num_rows - 1, variable, self._target, is_start, self._evidence, out)
+        write_row(standard, num_rows - 1, variable, self._target, is_start, self._evidence, out)

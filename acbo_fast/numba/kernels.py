@@ -1,14 +1,13 @@
 """What the kernels are made of: the decorator, and scalar functions that LLVM can vectorise.
 
-A kernel is one Python function compiled twice, with and without threads; a call says how much work it is and gets the one
-that suits. Which one depends on the work alone and the loops are cut the same way on any number of threads, so results do
-not depend on it.
+A kernel runs on one thread and without Python's lock; threads take whole episodes (threads.py). Two things are done for
+speed. (1) `FASTMATH` lets sums be reordered and a product and a sum be one instruction, which is what a vectorised dot product
+needs; NaN and infinity keep their meaning. The conformance suite holds with it: float64 to 1e-12, float32 to 1e-5. (2) `exp`
+is written out, since libm's cannot be vectorised: 0.5 ns an element against 5 ns.
 
-Two things are done for speed. (1) `FASTMATH` lets sums be reordered and a product and a sum be one instruction, which is
-what a vectorised dot product needs; NaN and infinity keep their meaning. The conformance suite holds with it: float64 to
-1e-12, float32 to 1e-5. (2) `exp` is written out (libm's cannot be vectorised): 0.5 ns an element against 5 ns.
-
-Numba promotes float32 with a Python float or int to float64, hence the constants of each dtype.
+Numba promotes float32 with a Python float or int to float64, hence the constants of each dtype. Inner loops run over
+`range(n)`, never `range(start, stop)`: of that the compiler cannot see that its index is not negative, which would count from
+the end, and does not vectorise it.
 """
 
 from __future__ import annotations
@@ -23,27 +22,16 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 FASTMATH = {"reassoc", "contract", "nsz"}
-# Number of elementary steps below which a kernel runs on one thread: waking the others costs about 20 microseconds.
-PARALLEL_WORK = 50_000
-# Rows that one thread sums at a time. Fixed, so that sums are the same on any number of threads.
-CHUNK = 64
 
 
 def scalar(function: Callable[..., Any]) -> Any:
-    """A function of scalars, to be inlined into kernels."""
+    """A function of scalars, to be inlined into kernels; with the rules of IEEE 754 to the letter."""
     return njit(cache=True, error_model="numpy")(function)
 
 
-def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """A kernel on arrays, called as `f(work, *arguments)`; its `prange` loops run in threads where the work is worth it."""
-    settings: Any = {"cache": True, "error_model": "numpy", "fastmath": FASTMATH}
-    serial, parallel = njit(**settings)(function), njit(parallel=True, **settings)(function)
-
-    def call(work: int, *arguments: Any) -> None:
-        (parallel if work > PARALLEL_WORK else serial)(*arguments)
-
-    call.__doc__ = function.__doc__
-    return call
+def kernel(function: Callable[..., None]) -> Any:
+    """A kernel on arrays: compiled once for each dtype, kept on disk."""
+    return njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
 
 
 # ---------------------------------------------------------------------------------------------------------- exp

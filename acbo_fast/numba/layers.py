@@ -1,7 +1,6 @@
 """Twin of acbo_ref/layers.py: the layers as kernels on preallocated arrays, each forward with its backward by hand.
 
-Products go to BLAS through NumPy (`product`); kernels do what lies between them. A parameter's gradient is summed within
-chunks of CHUNK tokens first, in parallel, and over chunks afterwards.
+Products go to BLAS through NumPy (`product`); kernels do what lies between them.
 
 Letters: T tokens, D width, F features, H heads, d = D / H; A x B groups of N queries and M keys that attend to each other.
 """
@@ -12,19 +11,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from acbo_fast.numba.kernels import CHUNK, exp, kernel, scalar
+from acbo_fast.numba.kernels import exp, kernel, scalar
 from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
 
 Array = NDArray[Any]
 
 _GELU_C, _GELU_A = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
-
-
-def num_chunks(tokens: int) -> int:
-    return -(-tokens // CHUNK)
 
 
 def product(x: Array, weight: Array, out: Array) -> Array:
@@ -44,25 +38,18 @@ def weight_gradient(x: Array, d_y: Array, out: Array) -> None:
 @kernel
 def add_bias(x: Array, bias: Array) -> None:
     """x (T, F) += bias (F,)."""
-    for t in prange(x.shape[0]):
+    for t in range(x.shape[0]):
         for f in range(x.shape[1]):
             x[t, f] += bias[f]
 
 
 @kernel
-def column_sums(x: Array, partial: Array, out: Array) -> None:
-    """out (F,) = sum over rows of x (T, F), chunk by chunk; partial (chunks, F) is scratch."""
-    tokens, width = x.shape
-    for chunk in prange(partial.shape[0]):
-        for f in range(width):
-            partial[chunk, f] = 0
-        for t in range(chunk * CHUNK, min(tokens, (chunk + 1) * CHUNK)):
-            for f in range(width):
-                partial[chunk, f] += x[t, f]
+def column_sums(x: Array, out: Array) -> None:
+    """out (F,) = sum over the rows of x (T, F)."""
     out[:] = 0
-    for chunk in range(partial.shape[0]):
-        for f in range(width):
-            out[f] += partial[chunk, f]
+    for t in range(x.shape[0]):
+        for f in range(x.shape[1]):
+            out[f] += x[t, f]
 
 
 # ------------------------------------------------------------------------------------------------------ layer norm
@@ -76,7 +63,7 @@ def residual_norm_forward(
     tokens, width = x.shape
     one, size = x.dtype.type(1), x.dtype.type(width)
     epsilon = x.dtype.type(LAYER_NORM_EPSILON)
-    for t in prange(tokens):
+    for t in range(tokens):
         total = x.dtype.type(0)
         for c in range(width):
             value = x[t, c] + (branch[t, c] + branch_bias[c])
@@ -102,43 +89,33 @@ def residual_norm_backward(
     inverse_std: Array,
     scale: Array,
     d_x: Array,
-    partial: Array,
     d_scale: Array,
     d_bias: Array,
     d_branch_bias: Array,
 ) -> None:
     """d_x += what flows back through the LayerNorm; then d_x is also the gradient of the branch, and its column sum that of the
-    branch's bias. partial (chunks, 3, D) is scratch."""
+    branch's bias."""
     tokens, width = d_x.shape
     size, zero = d_x.dtype.type(width), d_x.dtype.type(0)
-    for chunk in prange(partial.shape[0]):
-        for k in range(3):
-            for c in range(width):
-                partial[chunk, k, c] = zero
-        for t in range(chunk * CHUNK, min(tokens, (chunk + 1) * CHUNK)):
-            mean_g, mean_gx = zero, zero
-            for c in range(width):
-                g = d_out[t, c] * scale[c]
-                mean_g += g
-                mean_gx += g * x_hat[t, c]
-            mean_g /= size
-            mean_gx /= size
-            inverse = inverse_std[t]
-            for c in range(width):
-                d, normalised = d_out[t, c], x_hat[t, c]
-                total = d_x[t, c] + (d * scale[c] - mean_g - normalised * mean_gx) * inverse
-                d_x[t, c] = total
-                partial[chunk, 0, c] += d * normalised
-                partial[chunk, 1, c] += d
-                partial[chunk, 2, c] += total
     d_scale[:] = zero
     d_bias[:] = zero
     d_branch_bias[:] = zero
-    for chunk in range(partial.shape[0]):
+    for t in range(tokens):
+        mean_g, mean_gx = zero, zero
         for c in range(width):
-            d_scale[c] += partial[chunk, 0, c]
-            d_bias[c] += partial[chunk, 1, c]
-            d_branch_bias[c] += partial[chunk, 2, c]
+            g = d_out[t, c] * scale[c]
+            mean_g += g
+            mean_gx += g * x_hat[t, c]
+        mean_g /= size
+        mean_gx /= size
+        inverse = inverse_std[t]
+        for c in range(width):
+            d, normalised = d_out[t, c], x_hat[t, c]
+            total = d_x[t, c] + (d * scale[c] - mean_g - normalised * mean_gx) * inverse
+            d_x[t, c] = total
+            d_scale[c] += d * normalised
+            d_bias[c] += d
+            d_branch_bias[c] += total
 
 
 # ------------------------------------------------------------------------------------------------------------ GELU
@@ -149,7 +126,7 @@ def residual_norm_backward(
 def gelu_forward(hidden: Array, bias: Array, out: Array) -> None:
     """hidden (T, F) += bias, which is kept, and out = GELU(hidden)."""
     one, a, c = hidden.dtype.type(1), hidden.dtype.type(_GELU_A), hidden.dtype.type(_GELU_C)
-    for t in prange(hidden.shape[0]):
+    for t in range(hidden.shape[0]):
         for f in range(hidden.shape[1]):
             x = hidden[t, f] + bias[f]
             hidden[t, f] = x
@@ -164,59 +141,47 @@ def gelu_slope(x: Any, one: Any, a: Any, c: Any) -> Any:
 
 
 @kernel
-def gelu_backward(hidden: Array, d_out: Array, partial: Array, d_bias: Array) -> None:
-    """d_out (T, F) becomes the gradient of hidden, its column sum that of the bias; partial (chunks, F) is scratch."""
-    tokens, width = hidden.shape
+def gelu_backward(hidden: Array, d_out: Array, d_bias: Array) -> None:
+    """d_out (T, F) becomes the gradient of hidden, its column sum that of the bias."""
     one, a, c = hidden.dtype.type(1), hidden.dtype.type(_GELU_A), hidden.dtype.type(_GELU_C)
-    for chunk in prange(partial.shape[0]):
-        for f in range(width):
-            partial[chunk, f] = 0
-        for t in range(chunk * CHUNK, min(tokens, (chunk + 1) * CHUNK)):
-            for f in range(width):
-                d = d_out[t, f] * gelu_slope(hidden[t, f], one, a, c)
-                d_out[t, f] = d
-                partial[chunk, f] += d
     d_bias[:] = 0
-    for chunk in range(partial.shape[0]):
-        for f in range(width):
-            d_bias[f] += partial[chunk, f]
+    for t in range(hidden.shape[0]):
+        for f in range(hidden.shape[1]):
+            d = d_out[t, f] * gelu_slope(hidden[t, f], one, a, c)
+            d_out[t, f] = d
+            d_bias[f] += d
 
 
 # ------------------------------------------------------------------------------------------------------- attention
-# Queries (A, N, B, D) and keys with values (A, M, B, 2 D) in one array, as their products leave them; the attended axis is the
-# second. Over variables A = E R, N = M = V, B = 1; over rows A = E, N queries of M rows, B = V. No transposed copies.
+# Queries (A, N, B, H, d) and keys with values (A, M, B, 2, H, d) in one array, as their products leave them; the attended axis
+# is the second. Over variables A = E R, N = M = V, B = 1; over rows A = E, N queries of M rows, B = V. No transposed copies.
 
 
 @kernel
-def attend_forward(
-    q: Array, kv: Array, num_keys: int, mask: Array, num_heads: int, out: Array, weights: Array
-) -> None:
-    """out = softmax(q k^T / sqrt(d), where the mask allows) v.
+def attend_forward(q: Array, kv: Array, num_keys: int, mask: Array, out: Array, weights: Array) -> None:
+    """out (A, N, B, H, d) = softmax(q k^T / sqrt(d), where the mask allows) v.
 
     Args:
         num_keys: how many of the M keys exist.
         mask: (A', N, M) bool with A a multiple of A'; group a reads mask[a // (A / A')].
         weights: (A, B, H, N, M), kept for the backward pass.
     """
-    num_a, num_queries, num_b, width = q.shape
-    dim = width // num_heads
+    num_a, num_queries, num_b, num_heads, dim = q.shape
     repeats = num_a // mask.shape[0]
-    zero, masked = q.dtype.type(0), q.dtype.type(MASKED)
+    zero, one, masked = q.dtype.type(0), q.dtype.type(1), q.dtype.type(MASKED)
     factor = q.dtype.type(1.0 / math.sqrt(dim))
-    for group in prange(num_a * num_b):
+    for group in range(num_a * num_b):
         a, b = group // num_b, group % num_b
         for h in range(num_heads):
-            start = h * dim
             for n in range(num_queries):
-                w = weights[a, b, h, n]
-                readable = mask[a // repeats, n]
+                w, readable = weights[a, b, h, n], mask[a // repeats, n]
                 largest = masked
                 for m in range(num_keys):
                     score = masked
                     if readable[m]:
                         score = zero
-                        for c in range(start, start + dim):
-                            score += q[a, n, b, c] * kv[a, m, b, c]
+                        for c in range(dim):
+                            score += q[a, n, b, h, c] * kv[a, m, b, 0, h, c]
                         score *= factor
                     w[m] = score
                     largest = max(largest, score)
@@ -225,34 +190,31 @@ def attend_forward(
                     weight = exp(w[m] - largest)
                     w[m] = weight
                     total += weight
-                for c in range(start, start + dim):
-                    out[a, n, b, c] = zero
+                inverse = one / total
+                for c in range(dim):
+                    out[a, n, b, h, c] = zero
                 for m in range(num_keys):
                     if readable[m]:
-                        weight = w[m] / total
+                        weight = w[m] * inverse
                         w[m] = weight
-                        for c in range(start, start + dim):
-                            out[a, n, b, c] += weight * kv[a, m, b, width + c]
+                        for c in range(dim):
+                            out[a, n, b, h, c] += weight * kv[a, m, b, 1, h, c]
 
 
 @kernel
 def attend_backward(
     q: Array, kv: Array, mask: Array, weights: Array, d_out: Array, d_q: Array, d_kv: Array, d_scores: Array
 ) -> None:
-    """d_q and d_kv, written, of `attend_forward`; d_scores (A, B, M) is scratch. As acbo_ref.layers.attend_backward."""
-    num_a, num_queries, num_b, width = q.shape
-    num_heads, num_keys = weights.shape[2], weights.shape[4]
-    dim = width // num_heads
+    """d_q and d_kv, written, of `attend_forward`; d_scores (M,) is scratch. As acbo_ref.layers.attend_backward."""
+    num_a, num_queries, num_b, num_heads, dim = q.shape
+    num_keys = weights.shape[4]
     repeats = num_a // mask.shape[0]
     zero, factor = q.dtype.type(0), q.dtype.type(1.0 / math.sqrt(dim))
-    for group in prange(num_a * num_b):
+    for group in range(num_a * num_b):
         a, b = group // num_b, group % num_b
-        ds = d_scores[a, b]
         for m in range(num_keys):
-            for c in range(2 * width):
-                d_kv[a, m, b, c] = zero
+            d_kv[a, m, b] = zero
         for h in range(num_heads):
-            start, stop = h * dim, (h + 1) * dim
             for n in range(num_queries):
                 w, readable = weights[a, b, h, n], mask[a // repeats, n]
                 total = zero
@@ -260,16 +222,18 @@ def attend_backward(
                     d_weight = zero
                     if readable[m]:
                         weight = w[m]
-                        for c in range(start, stop):
-                            d_weight += d_out[a, n, b, c] * kv[a, m, b, width + c]
-                            d_kv[a, m, b, width + c] += weight * d_out[a, n, b, c]
+                        for c in range(dim):
+                            d_weight += d_out[a, n, b, h, c] * kv[a, m, b, 1, h, c]
+                        for c in range(dim):
+                            d_kv[a, m, b, 1, h, c] += weight * d_out[a, n, b, h, c]
                         total += d_weight * weight
-                    ds[m] = d_weight
-                for c in range(start, stop):
-                    d_q[a, n, b, c] = zero
+                    d_scores[m] = d_weight
+                for c in range(dim):
+                    d_q[a, n, b, h, c] = zero
                 for m in range(num_keys):
                     if readable[m]:
-                        d_score = w[m] * (ds[m] - total) * factor
-                        for c in range(start, stop):
-                            d_q[a, n, b, c] += d_score * kv[a, m, b, c]
-                            d_kv[a, m, b, c] += d_score * q[a, n, b, c]
+                        d_score = w[m] * (d_scores[m] - total) * factor
+                        for c in range(dim):
+                            d_q[a, n, b, h, c] += d_score * kv[a, m, b, 0, h, c]
+                        for c in range(dim):
+                            d_kv[a, m, b, 0, h, c] += d_score * q[a, n, b, h, c]

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from acbo_fast.numba.kernels import CHUNK, kernel
+from acbo_fast.numba.kernels import kernel
 from acbo_ref.config import PolicyConfig
 from acbo_ref.optim import ADAM_EPSILON, BETA1, BETA2
 from acbo_ref.policy import parameter_shapes
 
 Array = NDArray[Any]
 Params = dict[str, Array]
-# Numbers that one thread takes at a time; fixed, so that the norm is the same on any number of threads.
-_PIECE = 64 * CHUNK
 
 
 def views(config: PolicyConfig, flat: Array) -> Params:
@@ -47,19 +44,25 @@ class State:
 
 
 @kernel
-def _sum_of_squares(x: Array, partial: Array) -> None:
-    for piece in prange(partial.size):
-        total = 0.0
-        for i in range(piece * _PIECE, min(x.size, (piece + 1) * _PIECE)):
-            total += np.float64(x[i]) * np.float64(x[i])
-        partial[piece] = total
+def add(total: Array, part: Array) -> None:
+    """total += part, elementwise."""
+    for i in range(total.size):
+        total[i] += part[i]
+
+
+@kernel
+def _sum_of_squares(x: Array, out: Array) -> None:
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
+    out[0] = total
 
 
 def global_norm(x: Array) -> float:
     """sqrt of the sum of squares, summed in float64."""
-    partial = np.empty(-(-x.size // _PIECE))
-    _sum_of_squares(x.size, x, partial)
-    return math.sqrt(float(partial.sum()))
+    out = np.empty(1)
+    _sum_of_squares(x, out)
+    return math.sqrt(float(out[0]))
 
 
 @kernel
@@ -77,7 +80,7 @@ def _adam(
     kind = flat.dtype.type
     b1, rest1, b2, rest2 = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2)
     f, lr, c1, c2, epsilon = kind(factor), kind(rate), kind(correction1), kind(correction2), kind(ADAM_EPSILON)
-    for i in prange(flat.size):
+    for i in range(flat.size):
         g = grads[i] * f
         m, v = b1 * first[i] + rest1 * g, b2 * second[i] + rest2 * (g * g)
         first[i], second[i] = m, v
@@ -92,7 +95,7 @@ def guarded_step(state: State, grads: Array, loss: float, learning_rate: float, 
     state.step += 1
     factor = 1.0 if clip is None or norm <= clip else clip / norm
     _adam(
-        4 * grads.size, state.flat, grads, state.first_moment, state.second_moment, factor, learning_rate,
+        state.flat, grads, state.first_moment, state.second_moment, factor, learning_rate,
         1.0 - BETA1**state.step, 1.0 - BETA2**state.step,
     )  # fmt: skip
     return norm, False

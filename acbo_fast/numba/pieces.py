@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acbo_fast.numba import evidence, grpo, layers, rollout
+from acbo_fast.numba import evidence, grpo, layers, rollout, threads
 from acbo_ref.grpo import LossBatch
 from acbo_ref.layers import Params
 from acbo_ref.policy import LOG_STD_BOUND, PolicyInputs, PolicyOutputs
@@ -33,7 +33,7 @@ def _linear(backend: Any, params: Params, name: str, x: Array) -> Array:
     params, x = _put(backend, params), _put(backend, x)
     out = np.empty((*x.shape[:-1], params[name + ".weight"].shape[1]), x.dtype)
     layers.product(x, params[name + ".weight"], out)
-    layers.add_bias(out.size, out.reshape(-1, out.shape[-1]), params[name + ".bias"])
+    layers.add_bias(out.reshape(-1, out.shape[-1]), params[name + ".bias"])
     return out
 
 
@@ -43,7 +43,7 @@ def _layer_norm(backend: Any, params: Params, name: str, x: Array) -> Array:
     out, hat, inverse = np.empty_like(flat), np.empty_like(flat), np.empty(len(flat), flat.dtype)
     zero = np.zeros(flat.shape[1], flat.dtype)
     layers.residual_norm_forward(
-        flat.size, np.zeros_like(flat), flat, zero, params[name + ".scale"], params[name + ".bias"], hat, inverse, out
+        np.zeros_like(flat), flat, zero, params[name + ".scale"], params[name + ".bias"], hat, inverse, out
     )
     return out.reshape(x.shape)
 
@@ -52,7 +52,7 @@ def _gelu(backend: Any, x: Array) -> Array:
     x = _put(backend, x)
     flat = x.reshape(-1, x.shape[-1]).copy()
     out = np.empty_like(flat)
-    layers.gelu_forward(flat.size, flat, np.zeros(flat.shape[1], flat.dtype), out)
+    layers.gelu_forward(flat, np.zeros(flat.shape[1], flat.dtype), out)
     return out.reshape(x.shape)
 
 
@@ -65,13 +65,13 @@ def _attend(backend: Any, q: Array, k: Array, v: Array, mask: Array) -> Array:
     x, y, heads, queries, dim = q.shape
 
     def together(a: Array) -> Array:
-        return a.swapaxes(2, 3).reshape(x * y, a.shape[3], 1, heads * dim)
+        return a.swapaxes(2, 3).reshape(x * y, a.shape[3], 1, heads, dim)
 
-    q_, kv = together(q), np.concatenate([together(k), together(v)], axis=-1)
+    q_, kv = together(q), np.stack([together(k), together(v)], axis=3)
     allowed = np.broadcast_to(mask[:, :, 0], (x, y, queries, k.shape[3])).reshape(x * y, queries, -1)
     q_, kv = _put(backend, q_), _put(backend, kv)
     out, weights = np.empty_like(q_), np.empty((x * y, 1, heads, queries, k.shape[3]), q_.dtype)
-    layers.attend_forward(weights.size, q_, kv, k.shape[3], np.ascontiguousarray(allowed), heads, out, weights)
+    layers.attend_forward(q_, kv, k.shape[3], np.ascontiguousarray(allowed), out, weights)
     return out.reshape(x, y, queries, heads, dim).swapaxes(2, 3)
 
 
@@ -110,7 +110,7 @@ def _parent_entropy(backend: Any, logits: Array, mask: Array) -> Array:
     flat = logits.reshape(-1, logits.shape[-1])
     out = np.empty(len(flat), flat.dtype)
     allowed = np.ascontiguousarray(np.broadcast_to(mask, logits.shape).reshape(flat.shape))
-    rollout.parent_entropies(flat.size, flat, allowed, out)
+    rollout.parent_entropies(flat, allowed, out)
     return out.reshape(logits.shape[:-1])
 
 
@@ -118,12 +118,12 @@ def _advantages(backend: Any, rewards: Array, scale: str) -> Array:
     rewards = _put(backend, rewards)
     out = np.empty_like(rewards)
     divisor = 1.0 if scale == "none" else float(rewards.std()) + grpo.ADVANTAGE_EPSILON
-    grpo.advantages(rewards.size, rewards, scale == "group", divisor, out)
+    grpo.advantages(rewards, scale == "group", divisor, out)
     return out
 
 
 def _forward(backend: Any, params: Params, inputs: PolicyInputs, num_decisions: int) -> PolicyOutputs:
-    outputs = backend._network.forward(_put(backend, params), _inputs(backend, inputs), num_decisions)
+    outputs = backend.part(0).network.forward(_put(backend, params), _inputs(backend, inputs), num_decisions)
     return PolicyOutputs(
         logits=outputs.logits.copy(),
         means=outputs.means.copy(),
@@ -139,12 +139,13 @@ def _inputs(backend: Any, inputs: PolicyInputs) -> PolicyInputs:
 
 def _loss_and_gradient(backend: Any, params: Params, inputs: PolicyInputs, batch: LossBatch, weights: Any) -> Any:
     data = grpo.Batch(*(_put(backend, getattr(batch, name)) for name in grpo.Batch._fields))
-    for gradient in backend._grads.values():
-        gradient.fill(np.nan)  # each must be written
-    loss, terms = backend._loss_and_gradient(
-        _put(backend, params), _inputs(backend, inputs), data, batch.fixed_std, weights
+    everything = np.arange(len(batch.variable))
+    for number in range(threads.MOST_PARTS):
+        backend.part(number).flat_grads.fill(np.nan)  # each number must be written
+    loss, terms = backend.loss_and_gradient(
+        _put(backend, params), _inputs(backend, inputs), data, everything, batch.fixed_std, weights
     )
-    return loss, terms, {name: gradient.copy() for name, gradient in backend._grads.items()}
+    return loss, terms, {name: gradient.copy() for name, gradient in backend.part(0).grads.items()}
 
 
 PIECES: dict[str, Any] = {

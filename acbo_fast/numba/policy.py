@@ -14,13 +14,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba import layers
 from acbo_fast.numba.evidence import head_features, tanh
 from acbo_fast.numba.kernels import exp, kernel, scalar
-from acbo_fast.numba.layers import num_chunks, product, weight_gradient
+from acbo_fast.numba.layers import product, weight_gradient
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.config import PolicyConfig
 from acbo_ref.evidence import EFFECTS, RESIDUAL_FEATURES
@@ -78,7 +77,7 @@ class Trunk:
         """x += branch + its bias, then LayerNorm of x into out."""
         x_hat, inverse = self._array(name + ".hat", *x.shape), self._array(name + ".inverse", x.size // x.shape[-1])
         layers.residual_norm_forward(
-            x.size, _tokens(x), _tokens(branch), params[bias], params[name + ".scale"], params[name + ".bias"],
+            _tokens(x), _tokens(branch), params[bias], params[name + ".scale"], params[name + ".bias"],
             _tokens(x_hat), inverse, _tokens(out),
         )  # fmt: skip
         return out
@@ -111,25 +110,22 @@ class Trunk:
         weight, qkv_bias = params[name + ".attention.qkv.weight"], params[name + ".attention.qkv.bias"]
         kv = self._array(name + ".kv", num_episodes, num_rows, num_variables, 2 * width)
         product(normed, weight[:, width:], kv)
-        layers.add_bias(kv.size, _tokens(kv), qkv_bias[width:])
+        layers.add_bias(_tokens(kv), qkv_bias[width:])
         if num_queries < num_rows:
             normed = self._last(normed, num_queries, name + ".normed1.last")
             x, branch = self._last(x, num_queries, "x.last"), self._last(branch, num_queries, "branch.last")
         q = self._array(name + ".q", *x.shape)
         product(normed, weight[:, :width], q)
-        layers.add_bias(q.size, _tokens(q), qkv_bias[:width])
+        layers.add_bias(_tokens(q), qkv_bias[:width])
         attended = self._array(name + ".attended", *x.shape)
         num_keys = num_rows if over_rows else num_variables
         if cache is not None and over_rows:
             cache[:, start : start + num_rows] = kv
             kv, num_keys = cache, start + num_rows
-        groups = [_groups(a, over_rows) for a in (q, kv, attended)]
-        num_a, num_q, num_b, _ = groups[0].shape
-        weights = self._array(name + ".weights", num_a, num_b, self._config.num_heads, num_q, num_keys)
-        layers.attend_forward(
-            2 * weights.size * width // self._config.num_heads, groups[0], groups[1], num_keys, mask,
-            self._config.num_heads, groups[2], weights,
-        )  # fmt: skip
+        groups = [self._groups(a, over_rows) for a in (q, kv, attended)]
+        num_a, num_q, num_b, num_heads, _ = groups[0].shape
+        weights = self._array(name + ".weights", num_a, num_b, num_heads, num_q, num_keys)
+        layers.attend_forward(groups[0], groups[1], num_keys, mask, groups[2], weights)
         branch = self._array("branch", *x.shape)
         product(attended, params[name + ".attention.out.weight"], branch)
         normed = self._array(name + ".normed2", *x.shape)
@@ -137,8 +133,15 @@ class Trunk:
         hidden = self._array(name + ".hidden", *x.shape[:3], 4 * width)
         activated = self._array(name + ".activated", *x.shape[:3], 4 * width)
         product(normed, params[name + ".mlp.up.weight"], hidden)
-        layers.gelu_forward(4 * hidden.size, _tokens(hidden), params[name + ".mlp.up.bias"], _tokens(activated))
+        layers.gelu_forward(_tokens(hidden), params[name + ".mlp.up.bias"], _tokens(activated))
         return x, product(activated, params[name + ".mlp.down.weight"], branch), name + ".mlp.down.bias"
+
+    def _groups(self, x: Array, over_rows: bool) -> Array:
+        """(E, N, V, D) or (E, N, V, 2 D) as groups (A, N, B, H, d) or (A, N, B, 2, H, d) that attend along their second axis."""
+        config = self._config
+        dim = config.hidden_dim // config.num_heads
+        heads = (config.num_heads, dim) if x.shape[3] == config.hidden_dim else (2, config.num_heads, dim)
+        return x.reshape(*(x.shape[:3] if over_rows else (-1, x.shape[2], 1)), *heads)
 
     def _last(self, x: Array, num_rows: int, name: str) -> Array:
         """A copy of the last rows of x (E, N, V, J)."""
@@ -150,10 +153,9 @@ class Trunk:
 
     def norm_backward(self, params: Params, name: str, d_out: Array, d_x: Array, bias: str, grads: Params) -> None:
         """d_x += through the LayerNorm; the gradients of its parameters and of the bias of the branch before it."""
-        partial = self._array("partial3", num_chunks(d_x.size // d_x.shape[-1]), 3, d_x.shape[-1])
         layers.residual_norm_backward(
-            2 * d_x.size, _tokens(d_out), _tokens(self._array(name + ".hat", *d_x.shape)),
-            self._array(name + ".inverse", d_x.size // d_x.shape[-1]), params[name + ".scale"], _tokens(d_x), partial,
+            _tokens(d_out), _tokens(self._array(name + ".hat", *d_x.shape)),
+            self._array(name + ".inverse", d_x.size // d_x.shape[-1]), params[name + ".scale"], _tokens(d_x),
             grads[name + ".scale"], grads[name + ".bias"], grads[bias],
         )  # fmt: skip
 
@@ -168,10 +170,7 @@ class Trunk:
         d_hidden, d_normed = self._array("d_hidden", *hidden.shape), self._array("d_normed.query", *d_x.shape)
         weight_gradient(activated, d_x, grads[name + ".mlp.down.weight"])
         product(d_x, params[name + ".mlp.down.weight"].T, d_hidden)
-        partial = self._array("partial", num_chunks(hidden.size // (4 * width)), 4 * width)
-        layers.gelu_backward(
-            4 * hidden.size, _tokens(hidden), _tokens(d_hidden), partial, grads[name + ".mlp.up.bias"]
-        )
+        layers.gelu_backward(_tokens(hidden), _tokens(d_hidden), grads[name + ".mlp.up.bias"])
         weight_gradient(self._array(name + ".normed2", *d_x.shape), d_hidden, grads[name + ".mlp.up.weight"])
         product(d_hidden, params[name + ".mlp.up.weight"].T, d_normed)
         self.norm_backward(params, name + ".norm2", d_normed, d_x, name + ".attention.out.bias", grads)
@@ -185,14 +184,11 @@ class Trunk:
         kv_shape = (num_episodes, num_rows, num_variables, 2 * width)
         q, kv = self._array(name + ".q", *d_x.shape), self._array(name + ".kv", *kv_shape)
         d_q, d_kv = self._array("d_q", *d_x.shape), self._array("d_kv", *kv_shape)
-        g = [_groups(a, over_rows) for a in (q, kv, d_attended, d_q, d_kv)]
-        num_a, num_q, num_b, _ = g[0].shape
+        g = [self._groups(a, over_rows) for a in (q, kv, d_attended, d_q, d_kv)]
+        num_a, num_q, num_b, num_heads, _ = g[0].shape
         num_keys = g[1].shape[1]
-        weights = self._array(name + ".weights", num_a, num_b, self._config.num_heads, num_q, num_keys)
-        scratch = self._array("d_scores", num_a, num_b, num_keys)
-        layers.attend_backward(
-            5 * weights.size * width // self._config.num_heads, g[0], g[1], mask, weights, g[2], g[3], g[4], scratch
-        )
+        weights = self._array(name + ".weights", num_a, num_b, num_heads, num_q, num_keys)
+        layers.attend_backward(g[0], g[1], mask, weights, g[2], g[3], g[4], self._array("d_scores", num_keys))
         weight, whole = params[name + ".attention.qkv.weight"], (num_episodes, num_rows, num_variables, width)
         d_weight, d_bias = grads[name + ".attention.qkv.weight"], grads[name + ".attention.qkv.bias"]
         normed = self._array(name + ".normed1", *whole)
@@ -200,8 +196,7 @@ class Trunk:
         normed_q = self._array(name + ".normed1.last", *d_x.shape) if few else normed
         for part, normed_part, d_part in ((slice(width), normed_q, d_q), (slice(width, None), normed, d_kv)):
             columns = d_part.shape[-1]
-            sums = self._array("partial", num_chunks(d_part.size // columns), columns)
-            layers.column_sums(d_part.size, _tokens(d_part), sums, d_bias[part])
+            layers.column_sums(_tokens(d_part), d_bias[part])
             gradient = self._array("d_weight", width, columns)  # BLAS wants it in one piece
             weight_gradient(normed_part, d_part, gradient)
             np.copyto(d_weight[:, part], gradient)
@@ -224,11 +219,6 @@ class Trunk:
 def _tokens(x: Array) -> Array:
     """(..., J) as (T, J)."""
     return x.reshape(-1, x.shape[-1])
-
-
-def _groups(x: Array, over_rows: bool) -> Array:
-    """(E, N, V, J) as groups (A, N, B, J) that attend along their second axis."""
-    return x if over_rows else x.reshape(-1, x.shape[2], 1, x.shape[3])
 
 
 # ------------------------------------------------------------------------------------------------------------ heads
@@ -256,7 +246,7 @@ def _finish_heads(
     num_episodes, steps, width = logits.shape
     kind = policy.dtype.type
     half, bound, log_bound, masked = kind(HALF_WIDTH), kind(VALUE_MEAN_BOUND), kind(LOG_STD_BOUND), kind(MASKED)
-    for e in prange(num_episodes):
+    for e in range(num_episodes):
         for k in range(steps):
             for i in range(width):
                 t = (e * steps + k) * width + i
@@ -290,7 +280,7 @@ def _begin_backward(
     num_episodes, steps, width = d_logits.shape
     kind = d_policy.dtype.type
     one, half, bound, log_bound = kind(1), kind(HALF_WIDTH), kind(VALUE_MEAN_BOUND), kind(LOG_STD_BOUND)
-    for e in prange(num_episodes):
+    for e in range(num_episodes):
         for k in range(steps):
             for i in range(width):
                 t = (e * steps + k) * width + i
@@ -324,10 +314,10 @@ class Heads:
         for name, columns in (("policy_head", self._columns), ("parent_head", 1)):
             before, after = self._array(name + ".hidden", tokens, half), self._array(name + ".activated", tokens, half)
             product(h, params[name + ".hidden.weight"], before)
-            layers.gelu_forward(4 * before.size, before, params[name + ".hidden.bias"], after)
+            layers.gelu_forward(before, params[name + ".hidden.bias"], after)
             raw[name] = product(after, params[name + ".out.weight"], self._array(name, tokens, columns))
         product(h, params["outcome_head.hidden.weight"], hidden)
-        layers.add_bias(hidden.size, _tokens(hidden), params["outcome_head.hidden.bias"])
+        layers.add_bias(_tokens(hidden), params["outcome_head.hidden.bias"])
         residual = self._array("residual", tokens, self._columns)
         trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
         slopes = self._array("slopes", tokens, 0)
@@ -335,7 +325,7 @@ class Heads:
             features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
             trust_bias = params["outcome_head.trust.bias"]
-            head_features(40 * tokens, _tokens(channels), CHANNELS, features, slopes)
+            head_features(_tokens(channels), CHANNELS, features, slopes)
             product(features, params["policy_head.residual.weight"], residual)
             product(h, params["outcome_head.trust.weight"], trust)
         else:
@@ -346,7 +336,7 @@ class Heads:
             self._array("out.slope", *shape),
         )
         _finish_heads(
-            40 * tokens, raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
+            raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
             params["parent_head.out.bias"], trust, trust_bias, slopes, self._log_fixed_std, outputs.logits, outputs.means,
             outputs.log_stds, outputs.parent_logits, outputs.slope,
         )  # fmt: skip
@@ -362,7 +352,7 @@ class Heads:
         d_policy, d_trust = self._array("d_policy", tokens, self._columns), self._array("d_trust", tokens, number)
         slopes = self._array("slopes", tokens, number)
         _begin_backward(
-            40 * tokens, outputs.means, outputs.log_stds, choosable, slopes, self._log_fixed_std, d.logits, d.means,
+            outputs.means, outputs.log_stds, choosable, slopes, self._log_fixed_std, d.logits, d.means,
             d.log_stds, d.slope, d_policy, d_trust,
         )  # fmt: skip
         d_h, d_part = self._array("d_h", *h.shape), self._array("d_h.part", *h.shape)
@@ -377,8 +367,7 @@ class Heads:
             before, after = self._array(name + ".hidden", tokens, half), self._array(name + ".activated", tokens, half)
             d_activated = self._array("d_activated", tokens, half)
             self._linear_backward(params, name + ".out", after, d_out, d_activated, grads)
-            partial = self._array("partial", num_chunks(tokens), half)
-            layers.gelu_backward(4 * before.size, before, d_activated, partial, grads[name + ".hidden.bias"])
+            layers.gelu_backward(before, d_activated, grads[name + ".hidden.bias"])
             weight_gradient(h, d_activated, grads[name + ".hidden.weight"])
             product(d_activated, params[name + ".hidden.weight"].T, d_part)
             d_h += d_part
@@ -386,8 +375,7 @@ class Heads:
 
     def _linear_backward(self, params: Params, name: str, x: Array, d_y: Array, d_x: Array, grads: Params) -> None:
         weight_gradient(x, d_y, grads[name + ".weight"])
-        partial = self._array("partial", num_chunks(len(d_y)), d_y.shape[1])
-        layers.column_sums(d_y.size, d_y, partial, grads[name + ".bias"])
+        layers.column_sums(d_y, grads[name + ".bias"])
         product(d_y, params[name + ".weight"].T, d_x)
 
 
@@ -492,10 +480,10 @@ def outcomes(
     out: Array,
 ) -> None:
     """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems: hidden (E, V, D/2), slope (E, V),
-    variable (E, N), values (E, N) standard; scratch (E, 2 D/2 + 6)."""
+    variable (E, N), values (E, N) standard; scratch (2 D/2 + 6,)."""
     half = hidden.shape[2]
-    for e in prange(hidden.shape[0]):
-        before, after, features = scratch[e, :half], scratch[e, half : 2 * half], scratch[e, 2 * half :]
+    before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
+    for e in range(hidden.shape[0]):
         for n in range(values.shape[1]):
             i = variable[e, n]
             value_features(values[e, n], features)

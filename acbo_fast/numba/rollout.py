@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba.grpo import log_softmax, normal_log_density, softplus
@@ -30,7 +29,7 @@ Array = NDArray[Any]
 @kernel
 def probe_actions(uniform: Array, choosable: Array, variable: Array, value: Array) -> None:
     """The j-th choosable variable and a value in [-5, 5], (E, K, P) each, from uniforms (E, K, P, 2)."""
-    for e in prange(uniform.shape[0]):
+    for e in range(uniform.shape[0]):
         count = 0
         for i in range(choosable.shape[1]):
             count += choosable[e, i]
@@ -51,9 +50,9 @@ def draw_candidates(
     variable: Array, value: Array, log_prob: Array,
 ) -> None:  # fmt: skip
     """G candidates of each state from outputs (E, 1, V), gumbel (E, G, V) and normal (E, G): see the reference."""
-    for e in prange(variable.shape[0]):
+    for e in range(variable.shape[0]):
         logits, means = outputs.logits[e, 0], outputs.means[e, 0]
-        log_softmax(logits, log_p[e])
+        log_softmax(logits, log_p)
         for g in range(variable.shape[1]):
             best = 0
             for i in range(1, logits.shape[0]):
@@ -64,7 +63,7 @@ def draw_candidates(
             std = np.float64(exp(log_std)) if learned_std else fixed_std
             variable[e, g] = best
             value[e, g] = means[best] + std * normal[e, g]
-            log_prob[e, g] = log_p[e, best] + normal_log_density(value[e, g], means[best], log_std)[0]
+            log_prob[e, g] = log_p[best] + normal_log_density(value[e, g], means[best], log_std)[0]
 
 
 @kernel
@@ -78,12 +77,12 @@ def judge(
         first_noise: (E, V); more_noise: (E, M - 1, V).
         variable, value: (E, N), values standard, inside [-5, 5].
         raw: (E, N), written: the values in raw units. rows: (E, N, V), written: under the first noise.
-        mean, variance: (E, N), written: of the bounded standard outcome. outcomes_of: (E, M + V) scratch.
+        mean, variance: (E, N), written: of the bounded standard outcome. outcomes_of: (M + V,) scratch.
     """
     draws = 1 + more_noise.shape[1]
-    for e in prange(variable.shape[0]):
+    values, row = outcomes_of[:draws], outcomes_of[draws:]
+    for e in range(variable.shape[0]):
         y = m.target[e]
-        values, row = outcomes_of[e, :draws], outcomes_of[e, draws:]
         for n in range(variable.shape[1]):
             i = variable[e, n]
             action = location[e, i] + scale[e, i] * np.float64(value[e, n])
@@ -110,13 +109,47 @@ def judge(
 @kernel
 def parent_entropies(parent_logits: Array, parent_mask: Array, out: Array) -> None:
     """Entropy of the parent posterior, nats: (E, V) -> (E,)."""
-    for e in prange(parent_logits.shape[0]):
+    for e in range(parent_logits.shape[0]):
         total = parent_logits.dtype.type(0)
         for i in range(parent_logits.shape[1]):
             if parent_mask[e, i]:
                 x = parent_logits[e, i]
                 total += softplus(x) - x * sigmoid(x)
         out[e] = total
+
+
+def empty_trajectories(
+    config: Config, problems: SCMBatch, observation_mask: Array, noise: EpisodeNoise, fixed_std: float, dtype: Any
+) -> Trajectories:
+    """Arrays for the episodes of a batch, not yet played."""
+    (num_episodes, num_obs, width), (steps, group) = noise.observation.shape, noise.gumbel.shape[1:3]
+    shape, draws = (num_episodes, steps), group + noise.probe.shape[2]
+
+    def array(size: int) -> Array:
+        return np.empty((*shape, size), dtype)
+
+    inputs = PolicyInputs(
+        channels=np.empty((num_episodes, num_obs + steps, width, num_channels(config.policy)), dtype),
+        valid=problems.valid,
+        choosable=problems.manipulable,
+        row_mask=attention_mask(observation_mask, steps),
+    )
+    return Trajectories(
+        inputs=inputs,
+        variable=np.empty((*shape, group), np.int64),
+        value=array(group),
+        log_prob=array(group),
+        rewards=array(group),
+        draw_variable=np.empty((*shape, draws), np.int64),
+        draw_value=array(draws),
+        draw_outcome=array(draws),
+        draw_variance=array(draws),
+        parents=problems.parents,
+        parent_mask=problems.valid & (np.arange(width) != problems.target[:, None]),
+        applied=np.empty(shape),
+        outcome=np.empty(shape),
+        fixed_std=fixed_std,
+    )
 
 
 def rollout(
@@ -126,91 +159,68 @@ def rollout(
     problems: SCMBatch,
     observation_mask: Array,
     noise: EpisodeNoise,
-    fixed_std: float,
-) -> Trajectories:
-    """Play E episodes of K interventions with the current policy; see acbo_ref.rollout.rollout."""
+    t: Trajectories,
+) -> None:
+    """Play E episodes of K interventions with the current policy, into t; see acbo_ref.rollout.rollout."""
     space, dtype = network.workspace, params["embed.weight"].dtype
     num_episodes, num_obs, width = noise.observation.shape
-    steps, group, probes = noise.gumbel.shape[1], noise.gumbel.shape[2], noise.probe.shape[2]
-    learned_std, weights = not config.policy.use_fixed_std, config.reward
+    steps, group, draws = noise.gumbel.shape[1], noise.gumbel.shape[2], t.draw_variable.shape[2]
+    learned_std, weights, channels = not config.policy.use_fixed_std, config.reward, t.inputs.channels
     system = models(problems)
-    observations = np.empty(noise.observation.shape)
-    simulate_observations(observations.size * width, system, noise.observation, observations)
     task = Task(
-        observations, observation_mask, problems.target, problems.valid, problems.manipulable, problems.low, problems.high
+        observations=space("observations", *noise.observation.shape, dtype=float),
+        observation_mask=observation_mask,
+        target=problems.target,
+        valid=problems.valid,
+        manipulable=problems.manipulable,
+        low=problems.low,
+        high=problems.high,
     )
+    simulate_observations(system, noise.observation, task.observations)
     reading = Reading(space, config.policy, task, steps + 1)
-    parent_mask = problems.valid & ~task.is_target
-    channels = np.empty((num_episodes, num_obs + steps, width, num_channels(config.policy)), dtype)
     reading.observations(channels[:, :num_obs])
-    decoder = Decoder(
-        network, params, np.ascontiguousarray(channels[:, :num_obs]), observation_mask, problems.valid, steps + 1
-    )
-    shape, all_draws = (num_episodes, steps), group + probes
-    variable, value = np.empty((*shape, group), np.int64), np.empty((*shape, group), dtype)
-    log_prob, rewards = np.empty_like(value), np.empty_like(value)
-    draw_variable, draw_value = np.empty((*shape, all_draws), np.int64), np.empty((*shape, all_draws), dtype)
-    draw_outcome, draw_variance = np.empty_like(draw_value), np.empty_like(draw_value)
-    applied, outcome = np.empty(shape), np.empty(shape)
-    probe_value = space("probe", *shape, probes, dtype=np.float64)
-    probe_actions(probe_value.size * width, noise.probe, problems.manipulable, draw_variable[..., group:], probe_value)
-    draw_value[..., group:] = probe_value
-    row = space("row", num_episodes, width, channels.shape[3])
-    log_p = space("log_p", num_episodes, width)
-    raw, rows = (space("raw", num_episodes, all_draws, dtype=float), space("rows", num_episodes, all_draws, width, dtype=float))
-    judged = [space(name, num_episodes, all_draws, dtype=float) for name in ("judged.mean", "judged.variance")]
-    draws = 1 + noise.scoring.shape[2]
-    scratch = space("outcomes", num_episodes, draws + width, dtype=float)
+    observed = space("observed", num_episodes, num_obs, width, channels.shape[3])
+    np.copyto(observed, channels[:, :num_obs])
+    decoder = Decoder(network, params, observed, observation_mask, problems.valid, steps + 1)
+    probe_value = space("probe", *noise.probe.shape[:3], dtype=float)
+    probe_actions(noise.probe, problems.manipulable, t.draw_variable[..., group:], probe_value)
+    t.draw_value[..., group:] = probe_value
+    row, log_p = space("row", num_episodes, width, channels.shape[3]), space("log_p", width)
+    raw, rows = space("raw", num_episodes, draws, dtype=float), space("rows", num_episodes, draws, width, dtype=float)
+    judged = [space(name, num_episodes, draws, dtype=float) for name in ("judged.mean", "judged.variance")]
+    scratch = space("outcomes", 1 + noise.scoring.shape[2] + width, dtype=float)
     entropies = [space(name, num_episodes) for name in ("entropy.before", "entropy.after")]
-    each = np.arange(num_episodes)
+    gain, each = space.zeros("gain", num_episodes, group), np.arange(num_episodes)
     reading.start(row)
     for k in range(steps):
         channels[:, num_obs + k] = row
-        h = decoder.append(row)
-        outputs = network.heads.forward(params, h, problems.manipulable, row[:, None])
+        outputs = network.heads.forward(params, decoder.append(row), problems.manipulable, row[:, None])
+        variable, value = t.variable[:, k], t.value[:, k]
         draw_candidates(
-            outputs.logits.size * group, outputs, noise.gumbel[:, k], noise.normal[:, k], learned_std, fixed_std, log_p,
-            variable[:, k], value[:, k], log_prob[:, k],
+            outputs, noise.gumbel[:, k], noise.normal[:, k], learned_std, t.fixed_std, log_p, variable, value,
+            t.log_prob[:, k],
         )  # fmt: skip
-        draw_variable[:, k, :group] = variable[:, k]
-        np.clip(value[:, k], -HALF_WIDTH, HALF_WIDTH, out=draw_value[:, k, :group])
+        t.draw_variable[:, k, :group] = variable
+        np.clip(value, -HALF_WIDTH, HALF_WIDTH, out=t.draw_value[:, k, :group])
         judge(
-            rows.size * draws * width, system, noise.intervention[:, k], noise.scoring[:, k], draw_variable[:, k],
-            draw_value[:, k], reading.location, reading.scale, scratch, raw, rows, *judged,
+            system, noise.intervention[:, k], noise.scoring[:, k], t.draw_variable[:, k], t.draw_value[:, k],
+            reading.location, reading.scale, scratch, raw, rows, *judged,
         )  # fmt: skip
-        draw_outcome[:, k], draw_variance[:, k] = judged
-        gain = 0.0
+        t.draw_outcome[:, k], t.draw_variance[:, k] = judged
         if weights.info_gain > 0:
-            parent_entropies(1, outputs.parent_logits[:, 0], parent_mask, entropies[0])
-            gain = np.empty((num_episodes, group))
+            parent_entropies(outputs.parent_logits[:, 0], t.parent_mask, entropies[0])
             for g in range(group):
-                reading.append(variable[:, k, g], rows[:, g], row, keep=False)
+                reading.append(variable[:, g], rows[:, g], row, keep=False)
                 h = decoder.append(row, keep=False)
                 peeked = network.heads.forward(params, h, problems.manipulable, row[:, None])
-                parent_entropies(1, peeked.parent_logits[:, 0], parent_mask, entropies[1])
-                gain[:, g] = entropies[0] - entropies[1]
-        is_parent = problems.parents[each[:, None], variable[:, k]]
-        rewards[:, k] = (
+                parent_entropies(peeked.parent_logits[:, 0], t.parent_mask, entropies[1])
+                np.subtract(entropies[0], entropies[1], out=gain[:, g])
+        is_parent = problems.parents[each[:, None], variable]
+        t.rewards[:, k] = (
             weights.target * (-judged[0][:, :group] / 5.0) + weights.parent * is_parent + weights.info_gain * gain
         )
-        applied[:, k], outcome[:, k] = raw[:, 0], rows[each, 0, problems.target]
-        reading.append(variable[:, k, 0], rows[:, 0], row)
-    return Trajectories(
-        inputs=PolicyInputs(channels, problems.valid, problems.manipulable, attention_mask(observation_mask, steps)),
-        variable=variable,
-        value=value,
-        log_prob=log_prob,
-        rewards=rewards,
-        draw_variable=draw_variable,
-        draw_value=draw_value,
-        draw_outcome=draw_outcome,
-        draw_variance=draw_variance,
-        parents=problems.parents,
-        parent_mask=parent_mask,
-        applied=applied,
-        outcome=outcome,
-        fixed_std=fixed_std,
-    )
+        t.applied[:, k], t.outcome[:, k] = raw[:, 0], rows[each, 0, problems.target]
+        reading.append(variable[:, 0], rows[:, 0], row)
 
 
 # --------------------------------------------------------------------------------- deciding, outside of training
@@ -220,7 +230,7 @@ def rollout(
 def lowest_bound(predicted: Array, allowed: Array, optimism: float, grid: Array, variable: Array, value: Array) -> None:
     """The action of lowest mean - optimism * error, from predictions (E, V * grid, 3) at every grid value of every variable."""
     size = grid.size
-    for e in prange(variable.shape[0]):
+    for e in range(variable.shape[0]):
         best, lowest = -1, np.inf
         for n in range(predicted.shape[1]):
             if allowed[e, n // size]:
@@ -265,9 +275,9 @@ class Session:
         space, params, half = self._network.workspace, self._params, outputs.hidden.shape[3]
         out = space("decide.outcomes", *value.shape, 3)
         outcomes(
-            20 * value.size * half, outputs.hidden[:, 0], outputs.slope[:, 0], variable, value,
+            outputs.hidden[:, 0], outputs.slope[:, 0], variable, value,
             params["outcome_head.value.weight"], self._out_weight, params["outcome_head.out.bias"],
-            space("outcome.scratch", len(value), 2 * half + VALUE_FEATURES), out,
+            space("outcome.scratch", 2 * half + VALUE_FEATURES), out,
         )  # fmt: skip
         return out
 
@@ -289,7 +299,7 @@ class Session:
             variable, standard = np.empty(len(logits), np.int64), np.empty(len(logits), logits.dtype)
             predicted = self._outcomes(outputs, self._grid_variable, self._grid_value)
             optimism = config.optimism if optimism is None else optimism
-            lowest_bound(predicted.size, predicted, allowed, float(optimism), self._grid, variable, standard)
+            lowest_bound(predicted, allowed, float(optimism), self._grid, variable, standard)
         else:
             variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
             standard = means[each, variable]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from acbo_fast.numba.kernels import kernel, scalar
@@ -60,6 +59,6 @@ def simulate_row(m: Any, e: int, noise: Any, variable: int, value: float, row: A
 @kernel
 def simulate_observations(m: Models, noise: Array, rows: Array) -> None:
     """rows (E, O, V), written, without interventions."""
-    for e in prange(noise.shape[0]):
+    for e in range(noise.shape[0]):
         for n in range(noise.shape[1]):
             simulate_row(m, e, noise[e, n], -1, 0.0, rows[e, n])

@@ -1,6 +1,6 @@
 """How often a campaign's 90 % intervals cover: the next measured outcome, and the true expectation, suite by suite.
 
-    python benchmarks/coverage.py [CHECKPOINT]
+    python benchmarks/intervals.py [CHECKPOINT]
 
 The policy plays 20 interventions on every system of a suite as `acbo evaluate` does; intervals are those of
 `acbo campaign` (the outcome head's, times the factor fixed when a campaign is created).
