@@ -104,6 +104,9 @@ class SurrogateConfig:
     probes: int = _key(
         "int", 10, "extra uniform (variable, value) draws labelled by the simulator in each state", 0, 4096
     )
+    commit_share: float = _key(
+        "float", 0.0, "share of episodes that carry out the outcome head's decision (needs a probe)", 0.0, 1.0
+    )
 
 
 @dataclass(frozen=True)
@@ -354,6 +357,11 @@ def _cross_check(config: Config) -> None:
         )
     if policy.hidden_dim % 2:
         raise AcboError(f"policy.hidden_dim is {policy.hidden_dim}, not even", "the heads halve it")
+    if config.surrogate.commit_share > 0 and config.surrogate.probes == 0:
+        raise AcboError(
+            "surrogate.commit_share needs a probe: the outcome head's decision takes the place of the first",
+            "set surrogate.probes to 1 or more",
+        )
     if config.batch_size % grpo.minibatches:
         raise AcboError(
             f"grpo.minibatches is {grpo.minibatches}, which does not divide batch_size {config.batch_size}",

@@ -23,14 +23,15 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
                            models (sortnregress, Reisach et al. 2021)
     spread                 standard deviation of the standard value over the observational rows: how far the variable
                            moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
+    centre                 mean of u_i over the observational rows: where the variable stands by itself
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
 The policy and outcome heads are residuals on top of these (Silver et al. 2018, "Residual Policy Learning"): features of the
 evidence also go straight to their outputs. The policy head's weights start as "play the end that the largest path effect
-recommends"; the outcome head's slope is the sum of the effects, each times the trust that the network puts in it, which
-starts as "the path effect is right"; both are trained like all else. The predicted outcome starts as b u and not
-b (u - mean u): where observations lie off the centre of a domain, the network has to learn the offset.
+recommends"; the outcome head's slope b is the sum of the effects, each times the trust that the network puts in it, which
+starts as "the path effect is right", and its prediction starts as b (u - centre): a variable left where it is changes nothing.
+Both are trained like all else.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
 Letters: E episodes, N rows, V variables, F channels.
@@ -47,9 +48,9 @@ from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
 
 Array = NDArray[Any]
 
-EVIDENCE_CHANNELS = 8
-# Which of them are effects: marginal, interventional, direct, path, ordered.
-PATH_EFFECT = 5
+EVIDENCE_CHANNELS = 9
+# Which of them are effects: marginal, interventional, direct, path, ordered; and which one is the centre.
+PATH_EFFECT, CENTRE = 5, 8
 EFFECTS = [0, 2, 4, PATH_EFFECT, 6]
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and of the joint one, in
 # rows of unit variance.
@@ -86,6 +87,11 @@ def slope_features(evidence: Array) -> Array:
     return np.asarray(OUTCOME_BOUND * np.tanh(np.sinh(evidence[..., EFFECTS]) / OUTCOME_BOUND))
 
 
+def centre_feature(evidence: Array) -> Array:
+    """(..., F) evidence channels -> (..., 1): the mean of u over the observational rows."""
+    return np.asarray(np.sinh(evidence[..., CENTRE : CENTRE + 1]))
+
+
 def evidence_channels(standard: Array, variable: Array, seen: Array, target: Array, valid: Array) -> Array:
     """The channels after these rows, (E, V, F); zero for the target and for padding.
 
@@ -116,6 +122,7 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     du = u - ((observed * u).sum(axis=1) / count)[:, None]
     dy = y - ((observed * y).sum(axis=1) / count)[:, None]
     spread = HALF_WIDTH * np.sqrt((observed * du * du).sum(axis=1) / count)
+    centre = (observed * u).sum(axis=1) / count
     precision = (own * du * du).sum(axis=1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(axis=1) / precision
     interventional_error = 1.0 / np.sqrt(precision)
@@ -124,8 +131,8 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     path = (slopes @ direct[:, :, None])[:, :, 0]
     counts = valid & (np.arange(width) != target[:, None])
     ordered = _ordered_regression(observed * du, observed * dy, spread / HALF_WIDTH, counts)
-    effects = [marginal, marginal_error, interventional, interventional_error, direct, path, ordered, spread]
-    channels = np.arcsinh(np.stack(effects, axis=-1))
+    known = [marginal, marginal_error, interventional, interventional_error, direct, path, ordered, spread, centre]
+    channels = np.arcsinh(np.stack(known, axis=-1))
     return np.asarray(np.where(counts[:, :, None], channels, 0.0))
 
 

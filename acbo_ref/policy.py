@@ -32,6 +32,7 @@ from acbo_ref.evidence import (
     RESIDUAL_FEATURES,
     RESIDUAL_START,
     SLOPE_START,
+    centre_feature,
     residual_features,
     slope_features,
 )
@@ -92,9 +93,9 @@ class PolicyInputs:
 class PolicyOutputs:
     """What the heads say at K decisions; also used for the gradients with respect to each of these.
 
-    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 1), the part of the
-    outcome head's hidden layer that does not depend on the value, and the slope that it takes from least squares. Logits of
-    variables that cannot be chosen are MASKED. `log_stds` is None with a fixed standard deviation.
+    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 2), the part of the
+    outcome head's hidden layer that does not depend on the value, the slope that it takes from least squares, and the centre
+    that this slope goes through (data: its gradient is 0). Logits of variables that cannot be chosen are MASKED. `log_stds` is None with a fixed standard deviation.
     """
 
     logits: Array
@@ -252,7 +253,9 @@ def heads_forward(
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
     hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
     slope, trust_cache = np.zeros_like(hidden[..., :1]), None
+    centre = np.zeros_like(slope)
     if slopes is not None:
+        centre = centre_feature(channels[..., CHANNELS:])
         trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
         slope = (trust * slopes).sum(axis=-1, keepdims=True)
     log_stds, bound_cache = None, None
@@ -264,7 +267,7 @@ def heads_forward(
         means=value_mean,
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome_hidden=np.concatenate([hidden, slope], axis=-1),
+        outcome_hidden=np.concatenate([hidden, slope, centre], axis=-1),
     )
     evidence_caches = (features, slopes, trust_cache)
     return outputs, (policy_cache, evidence_caches, parent_cache, outcome_cache, mean_cache, bound_cache, choosable)
@@ -279,7 +282,7 @@ def heads_backward(params: Params, d_outputs: PolicyOutputs, cache: Any, grads: 
     if d_outputs.log_stds is not None:
         d_policy.append(soft_bound_backward(d_outputs.log_stds, bound_cache))
     d_out = np.stack(d_policy, axis=-1)
-    d_hidden, d_slope = d_outputs.outcome_hidden[..., :-1], d_outputs.outcome_hidden[..., -1:]
+    d_hidden, d_slope = d_outputs.outcome_hidden[..., :-2], d_outputs.outcome_hidden[..., -2:-1]
     if features is not None:
         accumulate(grads, "policy_head.residual.weight", _weight_gradient(features, d_out))
     d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, policy_cache, grads)
@@ -312,28 +315,30 @@ def outcome_forward(params: Params, hidden: Array, value: Array) -> tuple[Array,
     approximate elsewhere (docs/derivations.md).
 
     Args:
-        hidden: (..., D/2 + 1), `outcome_hidden` of the variable in question.
+        hidden: (..., D/2 + 2), `outcome_hidden` of the variable in question.
         value: (...,) standard units.
     """
     features = value_features(value)
-    activated, gelu_cache = gelu_forward(hidden[..., :-1] + features @ params["outcome_head.value.weight"])
+    activated, gelu_cache = gelu_forward(hidden[..., :-2] + features @ params["outcome_head.value.weight"])
     out, out_cache = linear_forward(params, "outcome_head.out", activated)
     log_stds, bound_cache = soft_bound_forward(out[..., 1:], LOG_STD_BOUND)
-    mean = HALF_WIDTH * out[..., 0] + hidden[..., -1] * features[..., 0]
-    return mean, log_stds[..., 0], log_stds[..., 1], (features, gelu_cache, out_cache, bound_cache)
+    moved = features[..., 0] - hidden[..., -1]  # u - centre
+    mean = HALF_WIDTH * out[..., 0] + hidden[..., -2] * moved
+    return mean, log_stds[..., 0], log_stds[..., 1], (features, moved, gelu_cache, out_cache, bound_cache)
 
 
 def outcome_backward(
     params: Params, d_mean: Array, d_log_error: Array, d_log_noise: Array, cache: Any, grads: Params
 ) -> Array:
     """d_hidden of `outcome_forward`; values are data and need no gradient."""
-    features, gelu_cache, out_cache, bound_cache = cache
+    features, moved, gelu_cache, out_cache, bound_cache = cache
     d_log_stds = soft_bound_backward(np.stack([d_log_error, d_log_noise], axis=-1), bound_cache)
     d_out = np.concatenate([HALF_WIDTH * d_mean[..., None], d_log_stds], axis=-1)
     d_hidden = gelu_backward(linear_backward(params, "outcome_head.out", d_out, out_cache, grads), gelu_cache)
     flat_features = features.reshape(-1, VALUE_FEATURES)
     accumulate(grads, "outcome_head.value.weight", flat_features.T @ d_hidden.reshape(-1, d_hidden.shape[-1]))
-    return np.concatenate([d_hidden, (d_mean * features[..., 0])[..., None]], axis=-1)
+    d_slope = d_mean * moved
+    return np.concatenate([d_hidden, d_slope[..., None], np.zeros_like(d_slope)[..., None]], axis=-1)
 
 
 # ------------------------------------------------------------------------------------------------- one row at a time

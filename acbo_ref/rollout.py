@@ -2,7 +2,9 @@
 
 An iteration collects E whole episodes with the current parameters. In each state G candidates are drawn from the policy
 and scored in the simulator on the same exogenous noise (common random numbers); the committed row is that of candidate 0,
-an honest draw. P further uniform probes are labelled on the same noise, for the outcome head only. With
+an honest draw. In a share of the episodes (`surrogate.commit_share`) it is that of what the outcome head would decide, which
+then takes the place of the first probe: with `decision: surrogate` those are the histories that decisions will meet (Ross et al.
+2011, "DAgger"), and the labels do not depend on who chose them. P further uniform probes are labelled on the same noise, for the outcome head only. With
 `reward.noise_draws` M > 1 every candidate and probe is judged over that noise e, its mirror image -e, and further pairs
 (s, -s), M in all and again the same for the whole group: antithetic variates (Hammersley & Morton 1956). The simulator is
 free in training, and in a linear model a pair's mean is the exact expected target (where neither is clipped). The policy
@@ -33,6 +35,8 @@ Array = NDArray[Any]
 
 # Values at which `decision: surrogate` asks the outcome head, ends of the domain included.
 SURROGATE_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
+# The same in rollouts, where a coarser one will do.
+COMMIT_GRID = SURROGATE_GRID[::4]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class Trajectories:
     Shapes: inputs, see PolicyInputs; variable, value, log_prob, rewards (E, K, G), values standard and unclipped;
     draw_variable, draw_value, draw_outcome, draw_variance (E, K, N) standard, values clipped as applied; mean and variance
     of the outcome over the noise draws, each clipped at OUTCOME_BOUND;
-    parents, parent_mask (E, V); applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw;
+    committed (E,) the draw that was carried out, 0 (candidate 0) or G (the outcome head's); parents, parent_mask (E, V); applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw;
     fixed_std as used.
     """
 
@@ -99,11 +103,18 @@ class Trajectories:
     draw_value: Array
     draw_outcome: Array
     draw_variance: Array
+    committed: Array
     parents: Array
     parent_mask: Array
     applied: Array
     outcome: Array
     fixed_std: float
+
+
+def commit_by_surrogate(num_episodes: int, share: float) -> Array:
+    """(E,) bool: which episodes of a batch carry out what the outcome head decides, evenly spread."""
+    episode = np.arange(num_episodes)
+    return np.asarray(np.floor((episode + 1) * share) > np.floor(episode * share))
 
 
 def observe(problems: SCMBatch, noise: Array, observation_mask: Array) -> Task:
@@ -163,6 +174,9 @@ def rollout(
     observations = reading.observations()
     decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
     parent_mask = task.valid & ~task.is_target
+    share = config.surrogate.commit_share
+    by_surrogate = commit_by_surrogate(len(each), share)
+    committed = np.where(by_surrogate, num_groups, 0)
     target_location, target_scale = location[each, task.target], scale[each, task.target]
 
     def bounded(target: Array) -> Array:
@@ -177,6 +191,11 @@ def rollout(
         outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, later[-1][:, None])
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
         probe_variable, probe_value = probe_actions(noise.probe[:, k], task.manipulable)
+        if share > 0:
+            chosen, standard = lowest_predicted(
+                params, outputs.outcome_hidden[:, 0], config.optimism, task.manipulable, COMMIT_GRID
+            )
+            probe_variable[by_surrogate, 0], probe_value[by_surrogate, 0] = chosen[by_surrogate], standard[by_surrogate]
         draw_variable = np.concatenate([variable, probe_variable], axis=1)
         draw_value = np.clip(np.concatenate([value, probe_value], axis=1), -HALF_WIDTH, HALF_WIDTH)
         raw_value = to_raw(location, scale, draw_variable, draw_value)
@@ -191,7 +210,7 @@ def rollout(
         is_parent = np.take_along_axis(problems.parents, variable, axis=1)
         weights = (config.reward.target, config.reward.parent, config.reward.info_gain)
         rewards = grpo.reward(draw_outcome[:, :num_groups], is_parent, info_gain, weights)
-        later.append(reading.append(variable[:, 0], rows[:, 0]))
+        later.append(reading.append(draw_variable[each, committed], rows[each, committed]))
         step = (
             variable,
             value,
@@ -201,8 +220,8 @@ def rollout(
             draw_value,
             draw_outcome,
             draw_variance,
-            raw_value[:, 0],
-            rows[each, 0, task.target],
+            raw_value[each, committed],
+            rows[each, committed, task.target],
         )
         for key, array in zip(_COLLECTED, step, strict=True):
             collected[key].append(array)
@@ -216,7 +235,12 @@ def rollout(
         row_mask=attention_mask(observation_mask, steps),
     )
     return Trajectories(
-        inputs=inputs, parents=problems.parents, parent_mask=parent_mask, fixed_std=fixed_std, **stacked
+        inputs=inputs,
+        committed=committed,
+        parents=problems.parents,
+        parent_mask=parent_mask,
+        fixed_std=fixed_std,
+        **stacked,
     )
 
 
@@ -271,6 +295,29 @@ def information_gain(
         peeked, _ = heads_forward(params, config.policy, decoder.peek(row)[:, None], task.manipulable, row[:, None])
         after.append(grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask))
     return np.asarray(before[:, None] - np.stack(after, axis=1))
+
+
+def lowest_predicted(
+    params: Params, hidden: Array, optimism: float, allowed: Array, grid: Array
+) -> tuple[Array, Array]:
+    """(variable, standard value), (E,) each, of the lowest mean - optimism * error that the outcome head predicts on a grid.
+
+    A lower confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum.
+
+    Args:
+        hidden: (E, V, D/2 + 2), `outcome_hidden` of one decision.
+        allowed: (E, V) bool.
+        grid: standard values.
+    """
+    num_episodes, width, size = hidden.shape
+    grid = grid.astype(hidden.dtype)
+    shape = (num_episodes, width, grid.size)
+    mean, log_error, _, _ = outcome_forward(
+        params, np.broadcast_to(hidden[:, :, None], (*shape, size)), np.broadcast_to(grid, shape)
+    )
+    bound = np.where(allowed[:, :, None], mean - optimism * np.exp(log_error), np.inf)
+    best = bound.reshape(num_episodes, -1).argmin(axis=1)
+    return best // grid.size, grid[best % grid.size]
 
 
 # --------------------------------------------------------------------------------- deciding, outside of training
@@ -349,7 +396,9 @@ class Session:
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         if (decision or self._config.decision) == "surrogate":
             optimism = self._config.optimism if optimism is None else optimism
-            variable, standard = self._lowest_predicted(outputs.outcome_hidden[:, 0], optimism, allowed)
+            variable, standard = lowest_predicted(
+                self._params, outputs.outcome_hidden[:, 0], optimism, allowed, SURROGATE_GRID
+            )
         else:
             variable = logits.argmax(axis=1) if gumbel is None else (logits + gumbel).argmax(axis=1)
             standard = np.take_along_axis(means, variable[:, None], axis=1)[:, 0]
@@ -372,18 +421,3 @@ class Session:
             outcome_error=scale * np.exp(log_error),
             outcome_std=scale * np.hypot(np.exp(log_error), np.exp(log_noise)),
         )
-
-    def _lowest_predicted(self, hidden: Array, optimism: float, allowed: Array) -> tuple[Array, Array]:
-        """(variable, standard value) of the lowest mean - optimism * error that the outcome head predicts on a grid: a lower
-        confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum. hidden (E, V, D/2 + 1), allowed (E, V)."""
-        num_episodes, width, half = hidden.shape
-        grid = SURROGATE_GRID.astype(self._dtype)
-        shape = (num_episodes, width, grid.size)
-        mean, log_error, _, _ = outcome_forward(
-            self._params,
-            np.broadcast_to(hidden[:, :, None], (*shape, half)),
-            np.broadcast_to(grid, shape),
-        )
-        bound = np.where(allowed[:, :, None], mean - optimism * np.exp(log_error), np.inf)
-        best = bound.reshape(num_episodes, -1).argmin(axis=1)
-        return best // grid.size, grid[best % grid.size]

@@ -430,19 +430,23 @@ def minibatch_order(config: Config, iteration: int) -> Array:
 
 
 def episode_statistics(trajectories: Any, normal: Array | None) -> Record:
-    """Numbers of a batch of episodes, as played: candidate 0 is what was committed.
+    """Numbers of a batch of episodes, as played.
 
     Targets are in standard units here, so that systems can be averaged; `target_mean` is raw. `normal` (E, K) is the noise
-    of the committed values, to be taken off again for `mean_range_utilization`; None with a learned standard deviation.
+    of candidate 0's values, to be taken off again for `mean_range_utilization`; None with a learned standard deviation.
     """
     rewards = np.asarray(trajectories.rewards, float)
-    variable = np.asarray(trajectories.variable)[:, :, 0]
-    value = np.clip(np.asarray(trajectories.value, float)[:, :, 0], -5.0, 5.0)
-    mean = value
+    committed = np.asarray(trajectories.committed)[:, None, None]
+
+    def done(draws: Any) -> Array:
+        return np.take_along_axis(np.asarray(draws), committed, axis=2)[:, :, 0]
+
+    variable, value = done(trajectories.draw_variable), done(trajectories.draw_value).astype(float)
+    mean = np.clip(np.asarray(trajectories.value, float)[:, :, 0], -5.0, 5.0)
     if normal is not None:
         mean = np.asarray(trajectories.value, float)[:, :, 0] - float(trajectories.fixed_std) * normal
         mean = np.clip(mean, -5.0, 5.0)
-    target = np.asarray(trajectories.draw_outcome, float)[:, :, 0]
+    target = done(trajectories.draw_outcome).astype(float)
     outcome = np.asarray(trajectories.outcome, float)
     parents = np.take_along_axis(np.asarray(trajectories.parents), variable, axis=1)
     return {

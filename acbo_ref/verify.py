@@ -333,6 +333,7 @@ def verify_backend(make: Callable[[Config], backends.Backend]) -> list[Check]:
             policy={"use_fixed_std": False},
             reward={"info_gain": 0.3, "noise_draws": 3},
             grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3},
+            surrogate={"commit_share": 0.5},
         ),
     }
     for label, config in variants.items():

@@ -11,6 +11,7 @@ from jax import Array
 from acbo_fast.jax.history import row_channels, start_channels
 from acbo_ref.config import PolicyConfig
 from acbo_ref.evidence import (
+    CENTRE,
     DIRECTION_SLOPE,
     EFFECTS,
     EQUAL_SPREADS,
@@ -33,10 +34,34 @@ class Past(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What is known of the variables: is_target (E, V), valid (E, V)."""
+    """What is known of the variables, (E, V) each: is_target, valid, and what the observational rows alone say, so that it is
+    computed once: spread (in half domains), ordered effect and centre."""
 
     is_target: Array
     valid: Array
+    spread: Array
+    ordered: Array
+    centre: Array
+
+
+def _centred(x: Array, weight: Array) -> Array:
+    total = jnp.maximum(weight.sum(1), 1)
+    return x - ((weight * x).sum(1) / total)[:, None]
+
+
+def open_columns(network: PolicyConfig, standard: Array, seen: Array, is_target: Array, valid: Array) -> Columns:
+    """From the observational rows (E, O, V), standard units, of which those in seen (E, O) count."""
+    if network.evidence == "none":
+        nothing = jnp.zeros(valid.shape, standard.dtype)
+        return Columns(is_target, valid, nothing, nothing, nothing)
+    weight = seen[..., None].astype(standard.dtype)
+    count = jnp.maximum(weight.sum(1), 1)
+    u = standard / HALF_WIDTH
+    y = jnp.where(is_target[:, None], standard, 0).sum(2, keepdims=True)
+    du, dy = weight * _centred(u, weight), weight * _centred(y, weight)
+    spread = jnp.sqrt(jnp.square(du).sum(1) / count)
+    ordered = _ordered_regression(du, dy[..., 0], spread, valid & ~is_target)
+    return Columns(is_target, valid, spread, ordered, (weight * u).sum(1) / count)
 
 
 def open_past(standard: Array, observation_mask: Array, capacity: int) -> Past:
@@ -92,6 +117,11 @@ def slope_features(evidence: Array) -> Array:
     return OUTCOME_BOUND * jnp.tanh(jnp.sinh(_effects(evidence)) / OUTCOME_BOUND)
 
 
+def centre_feature(evidence: Array) -> Array:
+    """(..., F) -> (..., 1); see acbo_ref.evidence.centre_feature."""
+    return jnp.sinh(evidence[..., CENTRE : CENTRE + 1])
+
+
 def _effects(evidence: Array) -> Array:
     return jnp.stack([evidence[..., i] for i in EFFECTS], -1)
 
@@ -105,28 +135,22 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     observed = (past.seen & (past.variable < 0))[..., None].astype(dtype)
     own = (past.seen[..., None] & (past.variable[..., None] == jnp.arange(width))).astype(dtype)
 
-    def centred(x: Array, weight: Array) -> Array:
-        total = jnp.maximum(weight.sum(1), 1)
-        return x - ((weight * x).sum(1) / total)[:, None]
-
     weight = observed + own
-    du, dy = centred(u, weight), centred(y, weight)
+    du, dy = _centred(u, weight), _centred(y, weight)
     precision = (weight * jnp.square(du)).sum(1) + MARGINAL_PENALTY
     marginal = (weight * du * dy).sum(1) / precision
     slopes = jnp.einsum("eni,enk->eik", weight * du, u) / precision[..., None]
     residual = (weight * jnp.square(dy - marginal[:, None] * du)).sum(1)
     variance = (residual + VARIANCE_ROWS) / (jnp.maximum(weight.sum(1), 1) + VARIANCE_ROWS)
 
-    du, dy = centred(u, observed), centred(y, observed)
-    observed_u, observed_y = observed * du, observed * dy
-    own_spread = HALF_WIDTH * jnp.sqrt((observed * jnp.square(du)).sum(1) / jnp.maximum(observed.sum(1), 1))
+    du, dy = _centred(u, observed), _centred(y, observed)
     own_precision = (own * jnp.square(du)).sum(1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(1) / own_precision
 
     columns_used = columns.valid & ~columns.is_target
     seen = past.seen[..., None].astype(dtype)
     rows = jnp.maximum(seen.sum(1), 1)
-    du, dy = seen * centred(u, seen), seen * centred(y, seen)
+    du, dy = seen * _centred(u, seen), seen * _centred(y, seen)
     spread = jnp.sqrt(jnp.square(du).sum(1) / rows)
     spread = jnp.where(columns_used & (spread > 1e-6), spread, jnp.inf)
     scaled = du / spread[:, None]
@@ -137,8 +161,8 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
 
     errors = jnp.sqrt(variance / precision), jax.lax.rsqrt(own_precision)
     path = jnp.einsum("eik,ek->ei", slopes, jnp.where(columns_used, direct, 0))
-    ordered = _ordered_regression(observed_u, observed_y[..., 0], own_spread / HALF_WIDTH, columns_used)
-    channels = [marginal, errors[0], interventional, errors[1], direct, path, ordered, own_spread]
+    spread = HALF_WIDTH * columns.spread
+    channels = [marginal, errors[0], interventional, errors[1], direct, path, columns.ordered, spread, columns.centre]
     return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax.evidence import residual_features, slope_features
+from acbo_fast.jax.evidence import centre_feature, residual_features, slope_features
 from acbo_ref.config import PolicyConfig
 from acbo_ref.history import CHANNELS, HALF_WIDTH
 from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
@@ -196,10 +196,11 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, chan
         policy = policy + residual_features(channels[..., CHANNELS:]) @ params["policy_head.residual.weight"]
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
     hidden = linear(params, "outcome_head.hidden", h)
-    slope = jnp.zeros_like(hidden[..., :1])
+    slope, centre = jnp.zeros_like(hidden[..., :1]), jnp.zeros_like(hidden[..., :1])
     if config.evidence == "regression":
         trust = linear(params, "outcome_head.trust", h)
         slope = (trust * slope_features(channels[..., CHANNELS:])).sum(-1, keepdims=True)
+        centre = centre_feature(channels[..., CHANNELS:])
     log_stds = None
     if not config.use_fixed_std:
         log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2])
@@ -208,7 +209,7 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, chan
         means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome_hidden=jnp.concatenate([hidden, slope], -1),
+        outcome_hidden=jnp.concatenate([hidden, slope, centre], -1),
     )
 
 
@@ -221,10 +222,10 @@ def outcome(params: Params, hidden: Array, value: Array) -> tuple[Array, Array, 
     u = value / HALF_WIDTH
     angle = jnp.pi * u
     features = [u, u**2, jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)]
-    hidden, slope = hidden[..., :-1], hidden[..., -1]
+    hidden, slope, centre = hidden[..., :-2], hidden[..., -2], hidden[..., -1]
     activated = gelu(hidden + jnp.stack(features, -1) @ params["outcome_head.value.weight"])
     out = linear(params, "outcome_head.out", activated)
-    return HALF_WIDTH * out[..., 0] + slope * u, soft_bound(out[..., 1]), soft_bound(out[..., 2])
+    return HALF_WIDTH * out[..., 0] + slope * (u - centre), soft_bound(out[..., 1]), soft_bound(out[..., 2])
 
 
 # ------------------------------------------------------------------------------------------------- one row at a time

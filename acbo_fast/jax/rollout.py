@@ -17,6 +17,7 @@ from acbo_fast.jax.history import attention_mask, standard_units
 from acbo_fast.jax.scm import Problems, simulate
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
+from acbo_ref.rollout import COMMIT_GRID, commit_by_surrogate
 
 
 class Noise(NamedTuple):
@@ -42,6 +43,7 @@ class Trajectories(NamedTuple):
     draw_value: Array
     draw_outcome: Array
     draw_variance: Array
+    committed: Array
     parents: Array
     parent_mask: Array
     applied: Array
@@ -85,12 +87,15 @@ def rollout(
     observed = simulate(problems, noise.observation, nothing, jnp.zeros((num_models, num_obs), dtype))
     location, scale = standard_units(observed, observation_mask, choosable, problems.low, problems.high)
 
-    columns = evidence.Columns(is_target, valid)
+    share = config.surrogate.commit_share
+    by_surrogate = jnp.asarray(commit_by_surrogate(num_models, share))
+    committed = jnp.where(by_surrogate, group, 0)
 
     def in_standard_units(rows: Array) -> Array:
         return jnp.where(valid[:, None], (rows - location[:, None]) / scale[:, None], 0)
 
     standard_observations = jnp.where(observation_mask[:, :, None], in_standard_units(observed), 0)
+    columns = evidence.open_columns(network, standard_observations, observation_mask, is_target, valid)
     observations = evidence.observation_row_channels(network, standard_observations, columns)
     cache = policy.read_observations(params, network, observations, observation_mask, valid, steps + 1)
     row_index = jnp.arange(num_obs + steps + 1)
@@ -112,6 +117,14 @@ def rollout(
         value = at_variable(outputs.means[:, 0], variable) + std * normal
         log_prob = grpo.log_prob(outputs, variable[:, None], value[:, None], fixed_std)[:, 0]
         probe_variable, probe_value = probe_actions(uniform, choosable)
+        if share > 0:
+            hidden = outputs.outcome_hidden[:, 0]
+            grid, optimism = jnp.asarray(COMMIT_GRID, dtype), jnp.asarray(config.optimism, dtype)
+            decided = lowest_predicted(params, hidden, optimism, choosable, grid)
+            probe_variable, probe_value = (
+                probes.at[:, 0].set(jnp.where(by_surrogate, best, probes[:, 0]))
+                for probes, best in zip((probe_variable, probe_value), decided, strict=True)
+            )
         draw_variable = jnp.concatenate([variable, probe_variable], 1)
         draw_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
         raw = at_variable(location, draw_variable) + at_variable(scale, draw_variable) * draw_value
@@ -123,7 +136,7 @@ def rollout(
         standard = (outcome - at_variable(location, target)) / at_variable(scale, target)
         outcomes = jnp.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND).reshape(num_models, draws, actions)
         draw_outcome, draw_variance = outcomes.mean(1), outcomes.var(1)
-        candidates = in_standard_units(rows[:, :group])
+        chosen = committed[:, None]
         weights = config.reward
         rewards = weights.target * -draw_outcome[:, :group] / 5
         rewards = rewards + weights.parent * at_variable(problems.parents, variable)
@@ -136,13 +149,15 @@ def rollout(
                 peeked, _ = read(cache, step + 1, row)
                 return grpo.parent_entropy(peeked.parent_logits[:, 0], parent_mask)
 
+            candidates = in_standard_units(rows[:, :group])
             gain = before[:, None] - jax.lax.map(after, (variable.T, candidates.swapaxes(0, 1))).T
             rewards = rewards + weights.info_gain * gain
         record = (
             channels, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, draw_variance,
-            raw[:, 0], outcome[:, 0],
+            at_variable(raw, chosen)[:, 0], at_variable(outcome, chosen)[:, 0],
         )  # fmt: skip
-        past = evidence.append(past, num_obs + step, variable[:, 0], candidates[:, 0])
+        row = in_standard_units(jnp.take_along_axis(rows, chosen[..., None], axis=1))[:, 0]
+        past = evidence.append(past, num_obs + step, at_variable(draw_variable, chosen)[:, 0], row)
         return (cache, past, evidence.newest_row_channels(network, past, num_obs + step, columns)), record
 
     by_step = tuple(
@@ -158,8 +173,20 @@ def rollout(
     )
     return Trajectories(
         inputs, variable, value, log_prob, rewards, draw_variable, draw_value, draw_outcome, draw_variance,
-        problems.parents, parent_mask, applied, outcome, fixed_std,
+        committed, problems.parents, parent_mask, applied, outcome, fixed_std,
     )  # fmt: skip
+
+
+def lowest_predicted(
+    params: policy.Params, hidden: Array, optimism: Array, allowed: Array, grid: Array
+) -> tuple[Array, Array]:
+    """See acbo_ref.rollout.lowest_predicted."""
+    num_episodes, width, _ = hidden.shape
+    values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
+    mean, log_error, _ = policy.outcome(params, hidden[:, :, None], values)
+    bound = jnp.where(allowed[:, :, None], mean - optimism * jnp.exp(log_error), jnp.inf)
+    best = bound.reshape(num_episodes, -1).argmin(1)
+    return best // grid.size, grid[best % grid.size]
 
 
 # --------------------------------------------------------------------------------- deciding, outside of training
@@ -174,8 +201,10 @@ class Known(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Where a session stands: caches, the rows read, and of the newest its channels (E, V, C) and h (E, V, D)."""
+    """Where a session stands: what is known of the variables, caches, the rows read, and of the newest its channels (E, V, C)
+    and h (E, V, D)."""
 
+    columns: evidence.Columns
     cache: policy.Cache
     past: evidence.Past
     row: Array
@@ -187,13 +216,13 @@ def open_session(
     params: policy.Params, network: PolicyConfig, observations: Array, known: Known, capacity: int
 ) -> Read:
     """State after the observational rows (standard units, padded to a fixed number) and the start row."""
-    columns = evidence.Columns(known.is_target, known.valid)
+    columns = evidence.open_columns(network, observations, known.observation_mask, known.is_target, known.valid)
     channels = evidence.observation_row_channels(network, observations, columns)
     cache = policy.read_observations(params, network, channels, known.observation_mask, known.valid, capacity + 1)
     past = evidence.open_past(observations, known.observation_mask, capacity)
     start = evidence.start_row_channels(network, past, columns)
     h, cache = _append(params, network, known, cache, 0, start)
-    return Read(cache, past, start, h)
+    return Read(columns, cache, past, start, h)
 
 
 def _append(
@@ -220,10 +249,9 @@ def observe(
     """State after the rows (E, V), standard units, of intervention number `step` (from 1)."""
     position = known.observation_mask.shape[1] + step - 1
     past = evidence.append(read.past, position, variable, rows)
-    columns = evidence.Columns(known.is_target, known.valid)
-    channels = evidence.newest_row_channels(network, past, position, columns)
+    channels = evidence.newest_row_channels(network, past, position, read.columns)
     h, cache = _append(params, network, known, read.cache, step, channels)
-    return Read(cache, past, channels, h)
+    return Read(read.columns, cache, past, channels, h)
 
 
 class Decided(NamedTuple):
@@ -255,13 +283,8 @@ def decide(
     """The next action of each system; zero gumbel and normal make it deterministic."""
     outputs = policy.heads(params, network, h[:, None], allowed, row[:, None])
     logits, hidden = outputs.logits[:, 0], outputs.outcome_hidden[:, 0]
-    num_episodes, width = logits.shape
     if by_surrogate:
-        values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
-        mean, log_error, _ = policy.outcome(params, hidden[:, :, None], values)
-        bound = mean - optimism * jnp.exp(log_error)
-        best = jnp.where(allowed[:, :, None], bound, jnp.inf).reshape(num_episodes, -1).argmin(1)
-        variable, standard = best // grid.size, grid[best % grid.size]
+        variable, standard = lowest_predicted(params, hidden, optimism, allowed, grid)
     else:
         variable = (logits + gumbel).argmax(1)
         std: Any = network.fixed_std

@@ -1,6 +1,6 @@
 """Twin of acbo_ref/evidence.py: the regressions of the rows read so far.
 
-The spreads and the ordered effects are those of the observational rows, so they are computed once, when an episode opens.
+The spreads, the ordered effects and the centres are those of the observational rows, so they are computed once, when an episode opens.
 Arithmetic is float64, whatever the network's dtype. Letters: E episodes, N rows, V variables, F channels.
 """
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from acbo_fast.numba.kernels import exp, kernel, scalar
 from acbo_ref.evidence import (
+    CENTRE,
     DIRECTION_SLOPE,
     EFFECTS,
     EQUAL_SPREADS,
@@ -66,12 +67,13 @@ def open_evidence(
     valid: Array,
     spread: Array,
     ordered: Array,
+    centre: Array,
     gram: Array,
     matrix: Array,
     right: Array,
     used: Array,
 ) -> None:
-    """`spread` (in half domains) and `ordered` effects, (E, V) each, from observational rows.
+    """`spread` (in half domains), `ordered` effects and `centre`, (E, V) each, from observational rows.
 
     Args:
         standard: (E, O, V) standard units; seen: (E, O) bool, the rows that count.
@@ -85,12 +87,10 @@ def open_evidence(
         for i in range(width):
             for j in range(width):
                 gram[i, j] = 0.0
-            spread[e, i] = 0.0
+            spread[e, i] = centre[e, i] = 0.0
             right[i] = 0.0
         if rows > 0:
-            means = matrix[0]
-            for i in range(width):
-                means[i] = 0.0
+            means = centre[e]
             for n in range(standard.shape[1]):
                 for i in range(width if seen[e, n] else 0):
                     means[i] += standard[e, n, i] / HALF_WIDTH
@@ -139,6 +139,7 @@ def evidence_channels(
     valid: Array,
     spread: Array,
     ordered: Array,
+    centre: Array,
     gram: Array,
     direct: Array,
     scratch: Array,
@@ -149,7 +150,7 @@ def evidence_channels(
     Args:
         standard: (E, N, V) standard units, of which `num_rows` exist; variable: (E, N) what was set in each, -1 for nothing;
             seen: (E, N) bool, the rows that count.
-        spread, ordered: of `open_evidence`; gram (V, V), direct (V,) and scratch (3, V) are scratch.
+        spread, ordered, centre: of `open_evidence`; gram (V, V), direct (V,) and scratch (3, V) are scratch.
     """
     width = standard.shape[2]
     for e in range(standard.shape[0]):
@@ -249,19 +250,21 @@ def evidence_channels(
             out[e, i, 5] = np.arcsinh(path)
             out[e, i, 6] = np.arcsinh(ordered[e, i])
             out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread[e, i])
+            out[e, i, 8] = np.arcsinh(centre[e, i])
 
 
 @kernel
-def head_features(channels: Array, first: int, residual: Array, slopes: Array) -> None:
-    """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T, 5) features.
+def head_features(channels: Array, first: int, residual: Array, slopes: Array, centre: Array) -> None:
+    """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T, 5) features, centre (T,).
 
-    channels (T, C); the evidence begins at channel `first`. See acbo_ref.evidence.residual_features and slope_features.
+    channels (T, C); the evidence begins at channel `first`. See acbo_ref.evidence.residual_features and those after it.
     """
     number = channels.shape[1] - first
     bound, steepness = channels.dtype.type(OUTCOME_BOUND), channels.dtype.type(DIRECTION_SLOPE)
     for t in range(channels.shape[0]):
         for f in range(number):
             residual[t, f] = channels[t, first + f]
+        centre[t] = np.sinh(channels[t, first + CENTRE])
         for k in range(_EFFECTS.size):
             effect = channels[t, first + _EFFECTS[k]]
             residual[t, number + k] = abs(effect)

@@ -217,14 +217,15 @@ def _loss(
                 i = batch.draw_variable[e, k, n]
                 value_features(batch.draw_value[e, k, n], features)
                 mean, log_error, log_noise = outcome_head(
-                    outputs.hidden[e, k, i], outputs.slope[e, k, i], features, value_weight, out_weight, out_bias, before, after
+                    outputs.hidden[e, k, i], outputs.slope[e, k, i], outputs.centre[e, k, i], features, value_weight, out_weight,
+                    out_bias, before, after,
                 )
                 loss, d_mean, d_error, d_noise = outcome_loss(
                     mean, log_error, log_noise, batch.draw_outcome[e, k, n], batch.draw_variance[e, k, n]
                 )
                 terms[3] += loss
                 d_mean *= outcome_share
-                d.slope[e, k, i] += d_mean * features[0]
+                d.slope[e, k, i] += d_mean * (features[0] - outputs.centre[e, k, i])
                 bent_error, bent_noise = log_error / log_bound, log_noise / log_bound
                 d0 = kind(HALF_WIDTH) * d_mean
                 d1 = outcome_share * d_error * (one - bent_error * bent_error)

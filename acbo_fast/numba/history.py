@@ -101,14 +101,14 @@ class Reading:
         self._standard[:, :num_obs] /= self.scale[:, None]
         shape = (num_episodes, width)
         self._evidence = np.zeros((*shape, EVIDENCE_CHANNELS))
-        self._spread, self._ordered = np.zeros((2, *shape))
+        self._spread, self._ordered, self._centre = np.zeros((3, *shape))
         self._gram = workspace("evidence.gram", width, width, dtype=double)
         self._direct = workspace("evidence.direct", width, dtype=double)
         self._scratch = workspace("evidence.scratch", 3, width, dtype=double)
         if self._knows:
             open_evidence(
                 self._standard[:, :num_obs], task.observation_mask, self._target, task.valid,
-                self._spread, self._ordered, self._gram, workspace("evidence.matrix", width, width, dtype=double),
+                self._spread, self._ordered, self._centre, self._gram, workspace("evidence.matrix", width, width, dtype=double),
                 self._direct, workspace("evidence.used", width, dtype=np.int64),
             )  # fmt: skip
 
@@ -138,7 +138,7 @@ class Reading:
         if self._knows:
             evidence_channels(
                 standard, self._variable, self._seen, num_rows,
-                self._target, self._valid, self._spread, self._ordered, self._gram, self._direct, self._scratch,
+                self._target, self._valid, self._spread, self._ordered, self._centre, self._gram, self._direct, self._scratch,
                 self._evidence,
             )  # fmt: skip
         write_row(standard, num_rows - 1, variable, self._target, is_start, self._evidence, out)

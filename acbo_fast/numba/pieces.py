@@ -129,7 +129,7 @@ def _forward(backend: Any, params: Params, inputs: PolicyInputs, num_decisions: 
         means=outputs.means.copy(),
         log_stds=None if backend.config.policy.use_fixed_std else outputs.log_stds.copy(),
         parent_logits=outputs.parent_logits.copy(),
-        outcome_hidden=np.concatenate([outputs.hidden, outputs.slope[..., None]], axis=-1),
+        outcome_hidden=np.concatenate([outputs.hidden, np.stack([outputs.slope, outputs.centre], axis=-1)], axis=-1),
     )
 
 

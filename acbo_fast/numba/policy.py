@@ -34,7 +34,7 @@ Params = dict[str, Array]
 class Outputs(NamedTuple):
     """What the heads say at K decisions, and gradients with respect to it: see acbo_ref.policy.PolicyOutputs.
 
-    The outcome head's part is in two arrays here: hidden (E, K, V, D/2) and slope (E, K, V).
+    The outcome head's part is in three arrays here: hidden (E, K, V, D/2), slope and centre (E, K, V).
     """
 
     logits: Array
@@ -43,6 +43,7 @@ class Outputs(NamedTuple):
     parent_logits: Array
     hidden: Array
     slope: Array
+    centre: Array
 
 
 def variable_mask(valid: Array) -> Array:
@@ -320,20 +321,22 @@ class Heads:
         layers.add_bias(_tokens(hidden), params["outcome_head.hidden.bias"])
         residual = self._array("residual", tokens, self._columns)
         trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
-        slopes = self._array("slopes", tokens, 0)
+        slopes, centre = self._array("slopes", tokens, 0), self._array("out.centre", *shape)
         if self._knows:
             features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
             trust_bias = params["outcome_head.trust.bias"]
-            head_features(_tokens(channels), CHANNELS, features, slopes)
+            head_features(_tokens(channels), CHANNELS, features, slopes, centre.reshape(-1))
             product(features, params["policy_head.residual.weight"], residual)
             product(h, params["outcome_head.trust.weight"], trust)
         else:
             residual.fill(0)
+            centre.fill(0)
         outputs = Outputs(
             *(self._array("out." + name, *shape) for name in ("logits", "means", "log_stds", "parent_logits")),
             hidden,
             self._array("out.slope", *shape),
+            centre,
         )
         _finish_heads(
             raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
@@ -440,7 +443,7 @@ def value_features(value: Any, out: Any) -> None:
 
 @scalar
 def outcome_head(
-    hidden: Any, slope: Any, features: Any, value_weight: Any, out_weight: Any, out_bias: Any, before: Any, after: Any
+    hidden: Any, slope: Any, centre: Any, features: Any, value_weight: Any, out_weight: Any, out_bias: Any, before: Any, after: Any
 ) -> Any:
     """(mean, log_error, log_noise) of the target under one action, and its hidden layer before and after GELU.
 
@@ -463,7 +466,7 @@ def outcome_head(
         second += activated * out_weight[1, j]
         third += activated * out_weight[2, j]
     bound = kind(LOG_STD_BOUND)
-    mean = kind(HALF_WIDTH) * (first + out_bias[0]) + slope * features[0]
+    mean = kind(HALF_WIDTH) * (first + out_bias[0]) + slope * (features[0] - centre)
     return mean, bound * tanh((second + out_bias[1]) / bound), bound * tanh((third + out_bias[2]) / bound)
 
 
@@ -471,6 +474,7 @@ def outcome_head(
 def outcomes(
     hidden: Array,
     slope: Array,
+    centre: Array,
     variable: Array,
     values: Array,
     value_weight: Array,
@@ -479,7 +483,7 @@ def outcomes(
     scratch: Array,
     out: Array,
 ) -> None:
-    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems: hidden (E, V, D/2), slope (E, V),
+    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems: hidden (E, V, D/2), slope, centre (E, V),
     variable (E, N), values (E, N) standard; scratch (2 D/2 + 6,)."""
     half = hidden.shape[2]
     before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
@@ -488,7 +492,7 @@ def outcomes(
             i = variable[e, n]
             value_features(values[e, n], features)
             mean, log_error, log_noise = outcome_head(
-                hidden[e, i], slope[e, i], features, value_weight, out_weight, out_bias, before, after
+                hidden[e, i], slope[e, i], centre[e, i], features, value_weight, out_weight, out_bias, before, after
             )
             out[e, n, 0], out[e, n, 1], out[e, n, 2] = mean, log_error, log_noise
 

@@ -20,7 +20,14 @@ from acbo_fast.numba.scm import Models, models, simulate_observations, simulate_
 from acbo_ref.config import Config
 from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND, Task, to_domain
 from acbo_ref.policy import VALUE_FEATURES, PolicyInputs, num_channels
-from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise, Trajectories
+from acbo_ref.rollout import (
+    COMMIT_GRID,
+    SURROGATE_GRID,
+    Decision,
+    EpisodeNoise,
+    Trajectories,
+    commit_by_surrogate,
+)
 from acbo_ref.scm import SCMBatch
 
 Array = NDArray[Any]
@@ -144,6 +151,7 @@ def empty_trajectories(
         draw_value=array(draws),
         draw_outcome=array(draws),
         draw_variance=array(draws),
+        committed=np.where(commit_by_surrogate(num_episodes, config.surrogate.commit_share), group, 0),
         parents=problems.parents,
         parent_mask=problems.valid & (np.arange(width) != problems.target[:, None]),
         applied=np.empty(shape),
@@ -191,6 +199,7 @@ def rollout(
     scratch = space("outcomes", 1 + noise.scoring.shape[2] + width, dtype=float)
     entropies = [space(name, num_episodes) for name in ("entropy.before", "entropy.after")]
     gain, each = space.zeros("gain", num_episodes, group), np.arange(num_episodes)
+    by_surrogate, surrogate = t.committed > 0, Surrogate(network, params, num_episodes, width, COMMIT_GRID)
     reading.start(row)
     for k in range(steps):
         channels[:, num_obs + k] = row
@@ -202,6 +211,10 @@ def rollout(
         )  # fmt: skip
         t.draw_variable[:, k, :group] = variable
         np.clip(value, -HALF_WIDTH, HALF_WIDTH, out=t.draw_value[:, k, :group])
+        if config.surrogate.commit_share > 0:
+            chosen, standard = surrogate(outputs, problems.manipulable, config.optimism)
+            t.draw_variable[by_surrogate, k, group] = chosen[by_surrogate]
+            t.draw_value[by_surrogate, k, group] = standard[by_surrogate]
         judge(
             system, noise.intervention[:, k], noise.scoring[:, k], t.draw_variable[:, k], t.draw_value[:, k],
             reading.location, reading.scale, scratch, raw, rows, *judged,
@@ -219,8 +232,8 @@ def rollout(
         t.rewards[:, k] = (
             weights.target * (-judged[0][:, :group] / 5.0) + weights.parent * is_parent + weights.info_gain * gain
         )
-        t.applied[:, k], t.outcome[:, k] = raw[:, 0], rows[each, 0, problems.target]
-        reading.append(variable[:, 0], rows[:, 0], row)
+        t.applied[:, k], t.outcome[:, k] = raw[each, t.committed], rows[each, t.committed, problems.target]
+        reading.append(t.draw_variable[each, k, t.committed], rows[each, t.committed], row)
 
 
 # --------------------------------------------------------------------------------- deciding, outside of training
@@ -240,6 +253,36 @@ def lowest_bound(predicted: Array, allowed: Array, optimism: float, grid: Array,
         variable[e], value[e] = best // size, grid[best % size]
 
 
+class Surrogate:
+    """Deciding by the outcome head: twin of acbo_ref.rollout.lowest_predicted."""
+
+    def __init__(self, network: Network, params: Params, num_episodes: int, width: int, grid: Array) -> None:
+        dtype = params["embed.weight"].dtype
+        self._space, self._params, self._grid = network.workspace, params, grid.astype(dtype)
+        # every grid value of every variable
+        self._variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
+        self._value = np.tile(self._grid, (num_episodes, width))
+        self._out_weight = np.ascontiguousarray(params["outcome_head.out.weight"].T)
+
+    def predict(self, outputs: Outputs, variable: Array, value: Array) -> Array:
+        """(mean, log_error, log_noise), (E, N, 3), of actions variable, value (E, N)."""
+        params, half = self._params, outputs.hidden.shape[3]
+        out = self._space("decide.outcomes", *value.shape, 3)
+        outcomes(
+            outputs.hidden[:, 0], outputs.slope[:, 0], outputs.centre[:, 0], variable, value,
+            params["outcome_head.value.weight"], self._out_weight, params["outcome_head.out.bias"],
+            self._space("outcome.scratch", 2 * half + VALUE_FEATURES), out,
+        )  # fmt: skip
+        return out
+
+    def __call__(self, outputs: Outputs, allowed: Array, optimism: float) -> tuple[Array, Array]:
+        """(variable, standard value), (E,) each."""
+        predicted = self.predict(outputs, self._variable, self._value)
+        variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
+        lowest_bound(predicted, allowed, float(optimism), self._grid, variable, standard)
+        return variable, standard
+
+
 class Session:
     """Twin of acbo_ref.rollout.Session."""
 
@@ -256,12 +299,7 @@ class Session:
         self._row, self._h = np.empty((num_episodes, width, shape[3]), dtype), np.empty((num_episodes, 1, width, 0), dtype)
         self._reading.start(self._row)
         self._h = self._decoder.append(self._row).copy()
-        # every grid value of every variable
-        count = SURROGATE_GRID.size
-        self._grid = SURROGATE_GRID.astype(dtype)
-        self._grid_variable = np.tile(np.repeat(np.arange(width), count), (num_episodes, 1))
-        self._grid_value = np.tile(self._grid, (num_episodes, width))
-        self._out_weight = np.ascontiguousarray(params["outcome_head.out.weight"].T)
+        self._surrogate = Surrogate(network, params, num_episodes, width, SURROGATE_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
@@ -270,16 +308,6 @@ class Session:
         self._observed += 1
         self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float), self._row)
         np.copyto(self._h, self._decoder.append(self._row))
-
-    def _outcomes(self, outputs: Outputs, variable: Array, value: Array) -> Array:
-        space, params, half = self._network.workspace, self._params, outputs.hidden.shape[3]
-        out = space("decide.outcomes", *value.shape, 3)
-        outcomes(
-            outputs.hidden[:, 0], outputs.slope[:, 0], variable, value,
-            params["outcome_head.value.weight"], self._out_weight, params["outcome_head.out.bias"],
-            space("outcome.scratch", 2 * half + VALUE_FEATURES), out,
-        )  # fmt: skip
-        return out
 
     def decide(
         self,
@@ -296,10 +324,7 @@ class Session:
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "surrogate":
-            variable, standard = np.empty(len(logits), np.int64), np.empty(len(logits), logits.dtype)
-            predicted = self._outcomes(outputs, self._grid_variable, self._grid_value)
-            optimism = config.optimism if optimism is None else optimism
-            lowest_bound(predicted, allowed, float(optimism), self._grid, variable, standard)
+            variable, standard = self._surrogate(outputs, allowed, config.optimism if optimism is None else optimism)
         else:
             variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
             standard = means[each, variable]
@@ -308,7 +333,7 @@ class Session:
                 std = np.exp(outputs.log_stds[:, 0][each, variable]) if learned else config.policy.fixed_std
                 standard = standard + std * normal
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        predicted = self._outcomes(outputs, variable[:, None], standard[:, None].astype(logits.dtype))
+        predicted = self._surrogate.predict(outputs, variable[:, None], standard[:, None].astype(logits.dtype))
         mean, log_error, log_noise = predicted[:, 0].T
         error, noise = np.exp(log_error), np.exp(log_noise)
         location, scale = self._reading.location[each, task.target], self._reading.scale[each, task.target]
