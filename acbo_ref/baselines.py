@@ -157,7 +157,7 @@ class Regress:
 
 
 class Paths:
-    """Path coefficients, then the steepest end: what an untrained policy with `evidence: regression` does, but for ties.
+    """Path coefficients, then the steepest end: what an untrained policy head with `evidence: regression` does, but for ties.
 
     As `Regress`, with the path effect of evidence.py in place of the marginal one: the effect on every variable times that
     variable's coefficient (Wright 1921). Classical; better than `Regress` where observational rows are few.

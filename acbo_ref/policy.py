@@ -93,9 +93,10 @@ class PolicyInputs:
 class PolicyOutputs:
     """What the heads say at K decisions; also used for the gradients with respect to each of these.
 
-    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 2), the part of the
-    outcome head's hidden layer that does not depend on the value, the slope that it takes from least squares, and the centre
-    that this slope goes through (data: its gradient is 0). Logits of variables that cannot be chosen are MASKED. `log_stds` is None with a fixed standard deviation.
+    Shapes: logits, means, log_stds, parent_logits (E, K, V); outcome_hidden (E, K, V, D/2 + 2), the part of the outcome
+    head's hidden layer that does not depend on the value, the slope that it takes from least squares, and the centre that
+    this slope goes through (data: its gradient is 0). Logits of variables that cannot be chosen are MASKED. `log_stds` is None
+    with a fixed standard deviation.
     """
 
     logits: Array

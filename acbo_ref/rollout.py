@@ -1,14 +1,16 @@
 """Episodes: draw the noise, simulate, decide, and collect what an update needs.
 
 An iteration collects E whole episodes with the current parameters. In each state G candidates are drawn from the policy
-and scored in the simulator on the same exogenous noise (common random numbers); the committed row is that of candidate 0,
-an honest draw. In a share of the episodes (`surrogate.commit_share`) it is that of what the outcome head would decide, which
-then takes the place of the first probe: with `decision: surrogate` those are the histories that decisions will meet (Ross et al.
-2011, "DAgger"), and the labels do not depend on who chose them. P further uniform probes are labelled on the same noise, for the outcome head only. With
-`reward.noise_draws` M > 1 every candidate and probe is judged over that noise e, its mirror image -e, and further pairs
-(s, -s), M in all and again the same for the whole group: antithetic variates (Hammersley & Morton 1956). The simulator is
-free in training, and in a linear model a pair's mean is the exact expected target (where neither is clipped). The policy
-sees none of those rows.
+and scored in the simulator on the same exogenous noise (common random numbers). P further uniform probes are labelled on the
+same noise, for the outcome head only. With `reward.noise_draws` M > 1 every candidate and probe is judged over that noise e,
+its mirror image -e, and further pairs (s, -s), M in all and again the same for the whole group: antithetic variates
+(Hammersley & Morton 1956). The simulator is free in training, and in a linear model a pair's mean is the exact expected target
+(where neither is clipped). The policy sees none of those rows.
+
+The committed row is that of candidate 0, an honest draw. In a share of the episodes (`surrogate.commit_share`) it is that of
+what the outcome head would decide, which then takes the place of the first probe. With `decision: surrogate` those are the
+histories that decisions will meet (Ross et al. 2011, "DAgger"); the labels do not depend on who chose them, and candidates are
+still compared within their state.
 
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs in its own dtype.
 Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P, M noise draws, V variables.
@@ -89,9 +91,9 @@ class Trajectories:
 
     Shapes: inputs, see PolicyInputs; variable, value, log_prob, rewards (E, K, G), values standard and unclipped;
     draw_variable, draw_value, draw_outcome, draw_variance (E, K, N) standard, values clipped as applied; mean and variance
-    of the outcome over the noise draws, each clipped at OUTCOME_BOUND;
-    committed (E,) the draw that was carried out, 0 (candidate 0) or G (the outcome head's); parents, parent_mask (E, V); applied (E, K) the committed value as applied and outcome (E, K) the target it gave, both raw;
-    fixed_std as used.
+    of the outcome over the noise draws, each clipped at OUTCOME_BOUND; committed (E,) which of the N draws was carried out, 0
+    (candidate 0) or G (the outcome head's); parents, parent_mask (E, V); applied (E, K) the committed value as applied and
+    outcome (E, K) the target it gave, both raw; fixed_std as used.
     """
 
     inputs: PolicyInputs

@@ -362,8 +362,8 @@ class SCMBatch:
         """(E,) bool: models whose expectations have a closed form."""
         return ~self.saturate & ~(self.amplitude != 0).any(axis=(1, 2))
 
-    def select(self, index: Array) -> SCMBatch:
-        """The models at `index`, as a batch."""
+    def select(self, index: Array | slice) -> SCMBatch:
+        """The models at `index`, as a batch; views, if it is a slice."""
         return SCMBatch(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
 

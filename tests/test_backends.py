@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +71,40 @@ def test_the_committed_row_is_candidate_zero(make_backend):
         each = np.arange(len(row))
         np.testing.assert_allclose(5 * row[each, problems.target, 0], np.asarray(t.draw_outcome)[:, k, 0], rtol=1e-12)
         np.testing.assert_allclose(5 * row[each, variable[:, k, 0], 0], np.asarray(t.draw_value)[:, k, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("share, who", [(1.0, [True] * 6), (0.5, [False, True] * 3), (0.0, [False] * 6)])
+def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend, share, who):
+    """It takes the place of the first probe, is what a session would decide, and the rows that follow are its own."""
+    _, backend, state, data = setup(make_backend, surrogate={"commit_share": share}, optimism=2.0)
+    problems, observation_mask, noise = data
+    t = backend.rollout(state, *data, 1.5)
+    committed, group = np.asarray(t.committed), t.variable.shape[2]
+    assert (committed == np.where(who, group, 0)).all()
+    each, num_obs = np.arange(len(committed)), observation_mask.shape[1]
+    variable, value = (np.asarray(a)[each, :, committed] for a in (t.draw_variable, t.draw_value))
+    task, channels, outcome = (
+        observe(problems, noise.observation, observation_mask),
+        np.asarray(t.inputs.channels),
+        np.asarray(t.outcome),
+    )
+    location, scale = (a[each, problems.target] for a in standard_units(task))
+    for k in range(variable.shape[1] - 1):
+        row = channels[:, num_obs + k + 1]
+        assert (row[..., 2].argmax(axis=1) == variable[:, k]).all()
+        np.testing.assert_allclose(5 * row[each, variable[:, k], 0], value[:, k], atol=1e-12)
+        np.testing.assert_allclose(5 * row[each, problems.target, 0], (outcome[:, k] - location) / scale, rtol=1e-9)
+    decision = backend.session(state, task, 1).decide(decision="surrogate", optimism=2.0)
+    applied = np.asarray(t.applied)[:, 0]
+    # the rollout's grid has every fourth value of the session's
+    step = (problems.high - problems.low)[each, decision.variable] / 10
+    assert (variable[:, 0] == decision.variable)[np.array(who)].all()
+    assert (np.abs(applied - decision.value) <= step + 1e-9)[np.array(who)].all()
+
+
+def test_a_share_needs_a_probe():
+    with pytest.raises(AcboError, match="needs a probe"):
+        small_config(surrogate={"commit_share": 0.5, "probes": 0})
 
 
 def test_only_levers_are_pulled_and_values_stay_inside(make_backend):
@@ -377,6 +413,154 @@ def test_a_missing_extra_is_explained_in_one_line(monkeypatch):
     with pytest.raises(AcboError) as caught:
         backend_maker("jax")
     assert caught.value.message == "backend 'jax' needs jax: pip install 'acbo[jax]' (available here: ref)"
+
+
+# ------------------------------------------------------------------------------------------------ Numba's own promises
+
+
+def numba_training(threads, dtype="float32", **changes):
+    """Parameters after two iterations whose batches are cut into parts, on so many threads."""
+    numba = pytest.importorskip("numba")
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        config, data = small_config(dtype=dtype, **changes), None
+        backend = backend_maker("numba")(config)
+        state = backend.from_host(perturbed_state(ReferenceBackend(small_config(**changes))))
+        for i in range(2):
+            data = iteration_data(config, i)
+            t = backend.rollout(state, *data, 1.5)
+            state, _ = backend.update(state, t, minibatch_order(config, i), HYPER)
+        return host(backend, state)
+    finally:
+        numba.set_num_threads(before)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Batches of the tests are too small to be cut otherwise."""
+    pytest.importorskip("numba")
+    from acbo_fast.numba import threads
+
+    monkeypatch.setattr(threads, "TOKENS_A_PART", 1)
+
+
+def test_numba_results_do_not_depend_on_the_number_of_threads(small_parts):
+    numba = pytest.importorskip("numba")
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one core")
+    one, two = numba_training(1), numba_training(2)
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_numba_agrees_with_the_reference_also_in_parts(small_parts):
+    """Cut into single episodes, gradients and rollouts are those of the whole."""
+    from acbo_ref.verify import network_checks, rollout_checks
+
+    config = small_config(dtype="float64", surrogate={"commit_share": 0.5})
+    make = backend_maker("numba")
+    checks = [
+        *network_checks(make(config), config, "parts", 1e-12, 1e-10),
+        *rollout_checks(make(config), config, "parts"),
+    ]
+    assert [c for c in checks if not c.okay] == []
+
+
+def test_numba_parts_are_whole_episodes_and_depend_on_the_shape_alone():
+    pytest.importorskip("numba")
+    from acbo_fast.numba.threads import MOST_PARTS, TOKENS_A_PART, parts
+
+    for episodes, tokens in [(1, 10**6), (7, TOKENS_A_PART), (64, 1), (64, 10**5), (5, TOKENS_A_PART // 2)]:
+        found = parts(episodes, tokens)
+        assert [i for part in found for i in range(episodes)[part]] == list(range(episodes))
+        assert len(found) <= min(MOST_PARTS, episodes) and min(part.stop - part.start for part in found) >= 1
+    assert parts(64, 1) == [slice(0, 64)]
+
+
+def test_numba_holds_blas_to_one_thread_and_lets_go_of_it(small_parts):
+    controller = pytest.importorskip("threadpoolctl").ThreadpoolController().select(user_api="blas")
+    before = [library["num_threads"] for library in controller.info()]
+    from acbo_fast.numba import threads
+
+    with threads.one_blas_thread():
+        assert {library["num_threads"] for library in controller.info()} == {1}
+    assert [library["num_threads"] for library in controller.info()] == before
+
+
+def test_numba_allocates_nothing_once_warm():
+    """Every array of a pass is asked for by name and shape; after the first iteration none is made any more."""
+    pytest.importorskip("numba")
+    _, backend, state, data = setup(backend_maker("numba"), reward={"info_gain": 0.2}, surrogate={"commit_share": 0.5})
+    order = minibatch_order(backend.config, 0)
+    made = []
+    for _ in range(3):
+        t = backend.rollout(state, *data, 1.5)
+        state, _ = backend.update(state, t, order, HYPER)
+        made.append([id(a) for a in backend.part(0).space._memory.values()])
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numba_exp_is_libms_to_two_units_in_the_last_place(dtype):
+    numba = pytest.importorskip("numba")
+    from acbo_fast.numba.kernels import FASTMATH, exp
+
+    @numba.njit(error_model="numpy", fastmath=FASTMATH)
+    def over(x, out):
+        for i in range(x.size):
+            out[i] = exp(x[i])
+
+    low, high = (-87.0, 88.3) if dtype == "float32" else (-708.0, 709.4)
+    x = np.concatenate([np.linspace(low, high, 400_001), [0.0, -0.0, 1e-30]]).astype(dtype)
+    x = x[(x >= low) & (x <= high)]
+    out = np.empty_like(x)
+    over(x, out)
+    exact = np.exp(x.astype(np.longdouble))
+    assert float((np.abs(out - exact) / exact).max()) <= 2 * np.finfo(dtype).eps
+    special = np.array([-np.inf, -1e30, -1e4, np.inf, 1e4, np.nan], dtype)
+    over(special, out[:6])
+    np.testing.assert_array_equal(out[:6], [0, 0, 0, np.inf, np.inf, np.nan])
+
+
+def test_numba_forgets_kernels_made_from_other_sources(tmp_path, monkeypatch):
+    """A kernel holds constants of other files, so a change in any source must not leave it on disk."""
+    pytest.importorskip("numba")
+    from acbo_fast.numba import kernels
+
+    package, cache = tmp_path / "acbo_fast" / "numba", tmp_path / "acbo_fast" / "numba" / "__pycache__"
+    cache.mkdir(parents=True)
+    (tmp_path / "acbo_ref").mkdir()
+    constants = tmp_path / "acbo_ref" / "evidence.py"
+    constants.write_text("JOINT_PENALTY = 1.0")
+    monkeypatch.setattr(kernels, "__file__", str(package / "kernels.py"))
+    kernels.forget_stale_kernels()
+    kept = cache / "layers.attend-1.nbc"
+    kept.write_bytes(b"code")
+    kernels.forget_stale_kernels()
+    assert kept.exists()
+    constants.write_text("JOINT_PENALTY = 10.0")
+    kernels.forget_stale_kernels()
+    assert not kept.exists()
+
+
+def test_numba_starts_quickly_a_second_time():
+    """Kernels are kept on disk: a new process makes its first decision in under 3 seconds, imports included."""
+    pytest.importorskip("numba")
+    code = (
+        "import time; began = time.perf_counter()\n"
+        "import numpy as np\n"
+        "from acbo_fast import backend_maker\n"
+        "from acbo_ref.rollout import observe\n"
+        "from acbo_ref.verify import iteration_data, small_config\n"
+        "backend = backend_maker('numba')(small_config(dtype='float64'))\n"
+        "problems, mask, noise = iteration_data(backend.config)\n"
+        "backend.session(backend.init_state(), observe(problems, noise.observation, mask), 1).decide(decision='surrogate')\n"
+        "print(time.perf_counter() - began)\n"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in range(2)
+    ]
+    assert seconds[1] < 3.0
 
 
 # -------------------------------------------------------------------------------------------------- JAX's own promises

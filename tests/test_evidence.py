@@ -18,7 +18,9 @@ from acbo_ref.evidence import (
 from acbo_ref.history import Task
 from acbo_ref.reading import Reading
 
-MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, ORDERED, SPREAD = range(EVIDENCE_CHANNELS)
+MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, ORDERED, SPREAD, CENTRE = range(
+    EVIDENCE_CHANNELS
+)
 
 
 def history(seed, rows=9, width=4, interventions=4):
@@ -56,13 +58,14 @@ def test_by_hand():
     # of the two observational rows, u = 0 and 0.2, y = 0 and 1: sd 0.1, z = -1 and 1, X^T y = 1
     assert found[0, ORDERED] == pytest.approx(1 / (2 + JOINT_PENALTY) / 0.1)
     assert found[0, SPREAD] == pytest.approx(0.5)  # of 0 and 1
+    assert found[0, CENTRE] == pytest.approx(0.1)  # of 0 and 0.2
     assert not found[1].any()  # the target
 
 
 def test_nothing_known_is_nothing():
     found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
     assert np.isfinite(found).all()
-    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED, SPREAD]].any()
+    assert not found[[0, 2]][:, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED, SPREAD, CENTRE]].any()
     assert found[0, INTERVENTIONAL_ERROR] == pytest.approx(INTERVENTIONAL_PENALTY**-0.5)
 
 
@@ -165,7 +168,7 @@ def test_turning_a_variable_over_turns_its_effects_over():
     flipped = standard * np.array([-1.0, 1, 1, 1])
     a, b = channels(standard, variable), channels(flipped, variable)
     signs = np.ones((4, EVIDENCE_CHANNELS))
-    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED]] = -1
+    signs[0, [MARGINAL, INTERVENTIONAL, DIRECT, PATH, ORDERED, CENTRE]] = -1
     np.testing.assert_allclose(b, a * signs, rtol=1e-9, atol=1e-12)
 
 
@@ -181,7 +184,7 @@ def test_columns_that_are_constant_tiny_or_huge_stay_finite(scale):
 
 
 def test_residual_features_by_hand():
-    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, -0.2, 7.0])
+    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, -0.2, 7.0, 0.4])
     expected = [*evidence, 0.1, 0.3, 0.5, 0.6, 0.2, *np.tanh(6.0 * np.array([0.1, -0.3, -0.5, 0.6, -0.2]))]
     np.testing.assert_allclose(residual_features(evidence), expected)
 

@@ -16,7 +16,8 @@ from acbo_fast import available, backend_maker
 from acbo_ref import policy
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import PolicyConfig
-from acbo_ref.history import attention_mask
+from acbo_ref.evidence import CENTRE, PATH_EFFECT, SLOPE_START
+from acbo_ref.history import CHANNELS, attention_mask
 from acbo_ref.layers import MASKED
 from acbo_ref.verify import perturbed_state, small_config
 
@@ -184,8 +185,23 @@ def test_parameters_start_as_documented():
 
 def test_six_hundred_thousand_parameters_of_the_default_are_counted():
     # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 3) (D / 2) + 6, at D = 64, L = 4;
-    # C = 4, and with evidence 8 more, 18 residual features times 2 outputs, D + 1 for the trust in each of 5 effects
+    # C = 4, and with evidence 9 more, 19 residual features times 2 outputs, D + 1 for the trust in each of 5 effects
     rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 6 * 32 + 6
-    for evidence, expected in (("none", 4 * 64 + rest), ("regression", 12 * 64 + rest + 36 + 5 * 65)):
+    for evidence, expected in (("none", 4 * 64 + rest), ("regression", 13 * 64 + rest + 38 + 5 * 65)):
         shapes = policy.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected
+
+
+def test_the_predicted_outcome_goes_through_where_a_variable_stands():
+    """A trust of 1 in a path effect b, all else 0: the prediction is b (u - centre)."""
+    config = PolicyConfig(hidden_dim=8, num_heads=2, num_layers=1)
+    params = {name: np.zeros_like(value) for name, value in policy.init_params(config, 0).items()}
+    params["outcome_head.trust.bias"] = np.array(SLOPE_START)
+    channels = np.zeros((1, 1, 1, policy.num_channels(config)))
+    channels[..., CHANNELS + PATH_EFFECT], channels[..., CHANNELS + CENTRE] = np.arcsinh(0.7), np.arcsinh(0.2)
+    outputs, _ = policy.heads_forward(params, config, np.zeros((1, 1, 1, 8)), np.ones((1, 1), bool), channels)
+    hidden = np.broadcast_to(outputs.outcome_hidden[0, 0, 0], (3, 6))
+    mean, *_ = policy.outcome_forward(params, hidden, np.array([-5.0, 1.0, 5.0]))
+    np.testing.assert_allclose(
+        mean, 0.7 * np.array([-1.2, 0.0, 0.8]), rtol=1e-3, atol=1e-12
+    )  # the effect is softly bounded

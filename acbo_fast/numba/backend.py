@@ -71,7 +71,11 @@ class NumbaBackend:
 
         params = flat(state.params)
         return optim.State(
-            params, flat(state.first_moment), flat(state.second_moment), state.step, optim.views(self.config.policy, params)
+            params,
+            flat(state.first_moment),
+            flat(state.second_moment),
+            state.step,
+            optim.views(self.config.policy, params),
         )
 
     def to_host(self, state: optim.State) -> OptimiserState:
@@ -85,7 +89,7 @@ class NumbaBackend:
         self, state: optim.State, problems: SCMBatch, observation_mask: Array, noise: EpisodeNoise, fixed_std: float
     ) -> Trajectories:
         whole = episodes.empty_trajectories(self.config, problems, observation_mask, noise, fixed_std, self.dtype)
-        num_episodes, num_obs, width = noise.observation.shape
+        num_episodes, _, width = noise.observation.shape
         # a step reads one row an episode, so it takes many episodes to be worth a thread
         slices = threads.parts(num_episodes, ROLLOUT_SHARE * width)
         networks = [self.part(i).network for i in range(len(slices))]
@@ -143,14 +147,16 @@ class NumbaBackend:
     # -------------------------------------------------------------------------------------------------- its parts
 
     def _advantages(self, rewards: Array) -> Array:
-        scale = self.config.grpo.scale_rewards
-        out = self.part(0).space("advantage", *rewards.shape)
-        divisor = 1.0 if scale == "none" else float(rewards.std()) + grpo.ADVANTAGE_EPSILON
-        grpo.advantages(rewards, scale == "group", divisor, out)
-        return out
+        return grpo.advantages(rewards, self.config.grpo.scale_rewards, self.part(0).space("advantage", *rewards.shape))
 
     def loss_and_gradient(
-        self, params: policy.Params, inputs: PolicyInputs, data: grpo.Batch, index: Array, fixed_std: float, weights: LossWeights
+        self,
+        params: policy.Params,
+        inputs: PolicyInputs,
+        data: grpo.Batch,
+        index: Array,
+        fixed_std: float,
+        weights: LossWeights,
     ) -> tuple[float, dict[str, float]]:
         """Loss and its terms over the episodes `index`; the gradient of every parameter is then in `part(0).grads`."""
         rows, width = inputs.channels.shape[1:3]

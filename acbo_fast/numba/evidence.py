@@ -1,7 +1,7 @@
 """Twin of acbo_ref/evidence.py: the regressions of the rows read so far.
 
-The spreads, the ordered effects and the centres are those of the observational rows, so they are computed once, when an episode opens.
-Arithmetic is float64, whatever the network's dtype. Letters: E episodes, N rows, V variables, F channels.
+The spreads, the ordered effects and the centres are those of the observational rows, so they are computed once, when an
+episode opens. Arithmetic is float64, whatever the network's dtype. Letters: E episodes, N rows, V variables, F channels.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def outcome_loss(mean: Any, log_error: Any, log_noise: Any, outcome: Any, varian
 
 
 @kernel
-def advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) -> None:
+def _advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) -> None:
     """Group-relative advantages (E, K, G): over (group standard deviation + epsilon), or over `divisor`."""
     kind = rewards.dtype.type
     size = rewards.shape[2]
@@ -125,6 +125,13 @@ def advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) ->
             scale = np.sqrt(squares / kind(size)) + kind(ADVANTAGE_EPSILON) if group_scale else kind(divisor)
             for g in range(size):
                 out[e, k, g] = kind(0) if low == high and total == total else (group[g] - mean) / scale
+
+
+def advantages(rewards: Array, scale: str, out: Array) -> Array:
+    """Group-relative advantages of rewards (E, K, G) into out; see acbo_ref.grpo.advantages."""
+    divisor = float(rewards.std()) + ADVANTAGE_EPSILON if scale == "batch" else 1.0
+    _advantages(rewards, scale == "group", divisor, out)
+    return out
 
 
 @kernel
@@ -217,8 +224,15 @@ def _loss(
                 i = batch.draw_variable[e, k, n]
                 value_features(batch.draw_value[e, k, n], features)
                 mean, log_error, log_noise = outcome_head(
-                    outputs.hidden[e, k, i], outputs.slope[e, k, i], outputs.centre[e, k, i], features, value_weight, out_weight,
-                    out_bias, before, after,
+                    outputs.hidden[e, k, i],
+                    outputs.slope[e, k, i],
+                    outputs.centre[e, k, i],
+                    features,
+                    value_weight,
+                    out_weight,
+                    out_bias,
+                    before,
+                    after,
                 )
                 loss, d_mean, d_error, d_noise = outcome_loss(
                     mean, log_error, log_noise, batch.draw_outcome[e, k, n], batch.draw_variance[e, k, n]

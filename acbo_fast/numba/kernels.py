@@ -12,8 +12,10 @@ the end, and does not vectorise it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,31 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+from acbo_ref.atomic import write_atomically
+from acbo_ref.errors import RunError
+
 FASTMATH = {"reassoc", "contract", "nsz"}
+
+
+def forget_stale_kernels() -> None:
+    """Delete the kernels on disk if any source file of the package has changed since they were made.
+
+    Numba looks at a kernel's own file only; but a kernel also holds functions and constants of other files, acbo_ref's among
+    them. Where the folder cannot be written there is nothing to delete: Numba then keeps its files elsewhere.
+    """
+    here = Path(__file__).parent
+    sources = sorted([*here.glob("*.py"), *(here.parents[1] / "acbo_ref").glob("*.py")])
+    stamp = repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]).encode()
+    kept, folder = here / "__pycache__" / "kernels.stamp", here / "__pycache__"
+    with contextlib.suppress(OSError, RunError):
+        if not kept.is_file() or kept.read_bytes() != stamp:
+            for old in [*folder.glob("*.nbi"), *folder.glob("*.nbc")]:
+                old.unlink(missing_ok=True)
+            folder.mkdir(exist_ok=True)
+            write_atomically(kept, stamp)
+
+
+forget_stale_kernels()
 
 
 def scalar(function: Callable[..., Any]) -> Any:
@@ -37,17 +63,18 @@ def kernel(function: Callable[..., None]) -> Any:
 # ---------------------------------------------------------------------------------------------------------- exp
 
 
-@intrinsic  # type: ignore[misc]
-def _as_float32(context: Any, bits: Any) -> Any:
+def _from_bits32(context: Any, bits: Any) -> Any:
     """The float32 with these bits (int32)."""
     return types.float32(types.int32), lambda c, builder, s, args: builder.bitcast(args[0], ir.FloatType())
 
 
-@intrinsic  # type: ignore[misc]
-def _as_float64(context: Any, bits: Any) -> Any:
+def _from_bits64(context: Any, bits: Any) -> Any:
     """The float64 with these bits (int64)."""
     return types.float64(types.int64), lambda c, builder, s, args: builder.bitcast(args[0], ir.DoubleType())
 
+
+_as_float32: Any = intrinsic(_from_bits32)
+_as_float64: Any = intrinsic(_from_bits64)
 
 # exp(x) = 2^n exp(r) with n the integer nearest to x / ln 2, and |r| <= ln 2 / 2, taken off in two parts, the first of which has
 # so few digits that n times it is exact (Cody & Waite 1980, ch. 6). exp(r) is its Taylor series, up to the first term that is
@@ -61,7 +88,9 @@ _HALF4, _HALF8, _ZERO4, _ZERO8 = _F4(0.5), _F8(0.5), _F4(0), _F8(0)
 _LOWEST4, _HIGHEST4, _LOWEST8, _HIGHEST8 = _F4(-87.0), _F4(88.3), _F8(-708.0), _F8(709.4)
 _INF4, _INF8 = _F4(np.inf), _F8(np.inf)
 _A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7 = (_F4(1 / math.factorial(i)) for i in range(8))
-_B0, _B1, _B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13 = (_F8(1 / math.factorial(i)) for i in range(14))
+_B0, _B1, _B2, _B3, _B4, _B5, _B6, _B7, _B8, _B9, _B10, _B11, _B12, _B13 = (
+    _F8(1 / math.factorial(i)) for i in range(14)
+)
 _BIAS4, _SHIFT4, _BIAS8, _SHIFT8 = np.int32(127), np.int32(23), np.int64(1023), np.int64(52)
 
 
@@ -70,7 +99,7 @@ def exp(x: Any) -> Any:
     raise NotImplementedError("only inside compiled code")
 
 
-@overload(exp)
+@overload(exp, jit_options={"fastmath": False})  # reordered, the two parts of ln 2 would be one again
 def _exp(x: Any) -> Any:
     def exp32(x: Any) -> Any:
         y = min(max(x, _LOWEST4), _HIGHEST4)

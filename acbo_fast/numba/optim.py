@@ -87,7 +87,9 @@ def _adam(
         flat[i] -= lr * ((m / c1) / (np.sqrt(v / c2) + epsilon))
 
 
-def guarded_step(state: State, grads: Array, loss: float, learning_rate: float, clip: float | None) -> tuple[float, bool]:
+def guarded_step(
+    state: State, grads: Array, loss: float, learning_rate: float, clip: float | None
+) -> tuple[float, bool]:
     """One clipped step, in place, unless loss or gradient are not finite. Returns (norm before clipping, skipped?)."""
     norm = global_norm(grads)
     if not (math.isfinite(loss) and math.isfinite(norm)):

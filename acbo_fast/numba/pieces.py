@@ -84,9 +84,7 @@ def _log_prob(backend: Any, outputs: PolicyOutputs, variable: Array, value: Arra
         grpo.log_softmax(logits[state], log_p)
         log_std = np.log(fixed_std) if outputs.log_stds is None else outputs.log_stds[state][i]
         kind = logits.dtype.type
-        out[place] = (
-            log_p[i] + grpo.normal_log_density(kind(value[place]), kind(means[state][i]), kind(log_std))[0]
-        )
+        out[place] = log_p[i] + grpo.normal_log_density(kind(value[place]), kind(means[state][i]), kind(log_std))[0]
     return out
 
 
@@ -116,10 +114,7 @@ def _parent_entropy(backend: Any, logits: Array, mask: Array) -> Array:
 
 def _advantages(backend: Any, rewards: Array, scale: str) -> Array:
     rewards = _put(backend, rewards)
-    out = np.empty_like(rewards)
-    divisor = 1.0 if scale == "none" else float(rewards.std()) + grpo.ADVANTAGE_EPSILON
-    grpo.advantages(rewards, scale == "group", divisor, out)
-    return out
+    return grpo.advantages(rewards, scale, np.empty_like(rewards))
 
 
 def _forward(backend: Any, params: Params, inputs: PolicyInputs, num_decisions: int) -> PolicyOutputs:

@@ -333,10 +333,13 @@ class Heads:
             residual.fill(0)
             centre.fill(0)
         outputs = Outputs(
-            *(self._array("out." + name, *shape) for name in ("logits", "means", "log_stds", "parent_logits")),
-            hidden,
-            self._array("out.slope", *shape),
-            centre,
+            logits=self._array("out.logits", *shape),
+            means=self._array("out.means", *shape),
+            log_stds=self._array("out.log_stds", *shape),
+            parent_logits=self._array("out.parent_logits", *shape),
+            hidden=hidden,
+            slope=self._array("out.slope", *shape),
+            centre=centre,
         )
         _finish_heads(
             raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
@@ -443,7 +446,15 @@ def value_features(value: Any, out: Any) -> None:
 
 @scalar
 def outcome_head(
-    hidden: Any, slope: Any, centre: Any, features: Any, value_weight: Any, out_weight: Any, out_bias: Any, before: Any, after: Any
+    hidden: Any,
+    slope: Any,
+    centre: Any,
+    features: Any,
+    value_weight: Any,
+    out_weight: Any,
+    out_bias: Any,
+    before: Any,
+    after: Any,
 ) -> Any:
     """(mean, log_error, log_noise) of the target under one action, and its hidden layer before and after GELU.
 
@@ -483,8 +494,10 @@ def outcomes(
     scratch: Array,
     out: Array,
 ) -> None:
-    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems: hidden (E, V, D/2), slope, centre (E, V),
-    variable (E, N), values (E, N) standard; scratch (2 D/2 + 6,)."""
+    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems.
+
+    hidden (E, V, D/2); slope, centre (E, V); variable (E, N); values (E, N) standard; scratch (2 D/2 + 6,).
+    """
     half = hidden.shape[2]
     before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
     for e in range(hidden.shape[0]):
@@ -504,7 +517,13 @@ class Decoder:
     """Twin of acbo_ref.policy.Decoder: rows one by one, with cached keys and values, room for `capacity` later rows."""
 
     def __init__(
-        self, network: Network, params: Params, observations: Array, observation_mask: Array, valid: Array, capacity: int
+        self,
+        network: Network,
+        params: Params,
+        observations: Array,
+        observation_mask: Array,
+        valid: Array,
+        capacity: int,
     ) -> None:
         config = network.config
         num_episodes, num_obs, width, _ = observations.shape
@@ -528,9 +547,7 @@ class Decoder:
         x, branch, bias = trunk.embed(params, channels)
         for i in range(self._network.config.num_layers):
             mask = row_mask if i % 2 else self._variable_mask
-            x, branch, bias = trunk.block(
-                params, i, x, branch, bias, mask, x.shape[1], self._caches.get(i), start
-            )
+            x, branch, bias = trunk.block(params, i, x, branch, bias, mask, x.shape[1], self._caches.get(i), start)
         return x, branch, bias
 
     def append(self, channels: Array, keep: bool = True) -> Array:

@@ -170,7 +170,7 @@ def rollout(
     t: Trajectories,
 ) -> None:
     """Play E episodes of K interventions with the current policy, into t; see acbo_ref.rollout.rollout."""
-    space, dtype = network.workspace, params["embed.weight"].dtype
+    space = network.workspace
     num_episodes, num_obs, width = noise.observation.shape
     steps, group, draws = noise.gumbel.shape[1], noise.gumbel.shape[2], t.draw_variable.shape[2]
     learned_std, weights, channels = not config.policy.use_fixed_std, config.reward, t.inputs.channels
@@ -296,7 +296,10 @@ class Session:
         observations = np.empty(shape, dtype)
         self._reading.observations(observations)
         self._decoder = Decoder(network, params, observations, task.observation_mask, task.valid, capacity + 1)
-        self._row, self._h = np.empty((num_episodes, width, shape[3]), dtype), np.empty((num_episodes, 1, width, 0), dtype)
+        self._row, self._h = (
+            np.empty((num_episodes, width, shape[3]), dtype),
+            np.empty((num_episodes, 1, width, 0), dtype),
+        )
         self._reading.start(self._row)
         self._h = self._decoder.append(self._row).copy()
         self._surrogate = Surrogate(network, params, num_episodes, width, SURROGATE_GRID)

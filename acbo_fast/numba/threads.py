@@ -8,6 +8,7 @@ training iteration took 50 times as long). Both kernels and products run without
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def parts(num_episodes: int, tokens_an_episode: int) -> list[slice]:
     wanted = num_episodes * tokens_an_episode // TOKENS_A_PART
     count = max(1, min(wanted, MOST_PARTS, num_episodes))
     edges = [round(i * num_episodes / count) for i in range(count + 1)]
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 @functools.cache
