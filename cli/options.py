@@ -19,7 +19,7 @@ def format_option(function: F) -> F:
 
 
 def backend_option(default: str) -> Callable[[F], F]:
-    return click.option("--backend", help=f"ref or jax; default {default}.")
+    return click.option("--backend", help=f"jax, numba or ref; default {default}.")
 
 
 def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable[..., Any]]:

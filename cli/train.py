@@ -13,6 +13,10 @@ import click
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend
 
 
+# When a backend compiles, for those that do.
+COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very first iteration, for half a minute"}
+
+
 @click.command()
 @click.option(
     "--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file."
@@ -71,8 +75,8 @@ def train(
     click.echo(
         f"training {trainer.config.name!r} to {trainer.config.total_episodes} episodes in {trainer.output}", err=True
     )
-    if name == "jax" and trainer.iteration < trainer.config.num_iterations:
-        click.echo("compiling on the first iteration of each stage; kept on disk for the next run", err=True)
+    if name in COMPILES and trainer.iteration < trainer.config.num_iterations:
+        click.echo(f"compiling {COMPILES[name]}; kept on disk for the next run", err=True)
 
     def stop(signum: int, frame: Any) -> None:
         if trainer.stop_requested:
