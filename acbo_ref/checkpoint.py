@@ -135,6 +135,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     info = archive.getinfo(name + ".npy")
+    if info.compress_type != zipfile.ZIP_STORED:  # so the file's own size bounds what is read
+        raise AcboError(f"member {name!r} is compressed", "the file was not written by acbo")
     if info.file_size > largest:
         raise AcboError(
             f"member {name!r} claims {info.file_size} bytes, at most {largest} expected", "the file is damaged"

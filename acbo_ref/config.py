@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 
+from acbo_ref.documents import read_yaml
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.graphs import GRAPHS
 
@@ -443,8 +443,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"cannot read config {source}: {error}", f"shipped configs, by name: {', '.join(shipped_configs())}"
         ) from error
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        document = read_yaml(text)
+    except ValueError as error:
         raise AcboError(f"{source}: not valid YAML: {error}") from error
     if document is None:
         document = {}
@@ -465,8 +465,8 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not key:
             raise AcboError(f"--set {text!r} is not KEY=VALUE", "for example --set grpo.learning_rate=1e-3")
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            parsed = read_yaml(value)
+        except ValueError as error:
             raise AcboError(f"--set {text!r}: the value is not valid YAML") from error
         *sections, last = key.split(".")
         place: Any = document

@@ -23,7 +23,8 @@ With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and t
                            models (sortnregress, Reisach et al. 2021)
     spread                 standard deviation of the standard value over the observational rows: how far the variable
                            moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
-    centre                 mean of u_i over the observational rows: where the variable stands by itself
+    centre                 mean of u_i over the observational rows, or the nearest end of the domain if that lies outside:
+                           where the variable stands by itself
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl & Kennard 1970.
 
@@ -88,7 +89,7 @@ def slope_features(evidence: Array) -> Array:
 
 
 def centre_feature(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., 1): the mean of u over the observational rows."""
+    """(..., F) evidence channels -> (..., 1): the centre."""
     return np.asarray(np.sinh(evidence[..., CENTRE : CENTRE + 1]))
 
 
@@ -122,7 +123,7 @@ def evidence_channels(standard: Array, variable: Array, seen: Array, target: Arr
     du = u - ((observed * u).sum(axis=1) / count)[:, None]
     dy = y - ((observed * y).sum(axis=1) / count)[:, None]
     spread = HALF_WIDTH * np.sqrt((observed * du * du).sum(axis=1) / count)
-    centre = (observed * u).sum(axis=1) / count
+    centre = np.clip((observed * u).sum(axis=1) / count, -1.0, 1.0)
     precision = (own * du * du).sum(axis=1) + INTERVENTIONAL_PENALTY
     interventional = (own * du * dy).sum(axis=1) / precision
     interventional_error = 1.0 / np.sqrt(precision)

@@ -19,12 +19,13 @@ from typing import Any
 import yaml
 
 from acbo_ref.atomic import write_atomically
+from acbo_ref.documents import read_yaml
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.scm import SCM, Sine, Variable
 
 FORMAT = "acbo-scm/1"
-# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM.
-MAX_FILE_BYTES = 64 * 2**20
+# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models are dense matrices.
+MAX_FILE_BYTES, MAX_VARIABLES = 64 * 2**20, 2_000
 
 _TOP = ("format", "name", "target", "direction", "variables", "edges", "saturate", "sines")
 _VARIABLE = ("name", "intercept", "noise_std", "low", "high", "manipulable")
@@ -46,8 +47,8 @@ def load_scm(path: str | Path) -> SCM:
     except (OSError, UnicodeDecodeError) as error:
         raise AcboError(f"cannot read SCM file {path}: {error}", "check the path") from error
     try:
-        document = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        document = read_yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise AcboError(f"{path}: not valid {'YAML' if path.suffix != '.json' else 'JSON'}: {error}") from error
     try:
         return scm_from_dict(document)
@@ -97,7 +98,12 @@ def scm_from_dict(document: Any) -> SCM:
         raise AcboError(f"format is {document['format']!r}", f"this program reads {FORMAT!r}")
     target = _text(document["target"], "target")
     variables = []
-    for n, entry in enumerate(_list(document["variables"], "variables")):
+    entries = _list(document["variables"], "variables")
+    if len(entries) > MAX_VARIABLES:
+        raise AcboError(
+            f"{len(entries)} variables, at most {MAX_VARIABLES} are read", "leave out what is no lever or target"
+        )
+    for n, entry in enumerate(entries):
         place = f"variable {n + 1}"
         _keys(entry, place, _VARIABLE, required=("name", "low", "high"))
         name = _text(entry["name"], f"name of {place}")

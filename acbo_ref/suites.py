@@ -21,8 +21,8 @@ from acbo_ref.randomness import Role, generator
 from acbo_ref.scm import SCM, System, Variable
 from acbo_ref.scm_files import load_scm
 
-# Systems in a suite of random models, and in its quick version.
-FULL_SIZE, QUICK_SIZE = 64, 16
+# Systems in a suite of random models, and in its quick version. Paired differences of .01 need that many to be seen.
+FULL_SIZE, QUICK_SIZE = 256, 16
 DEFAULT_OBSERVATIONS = 20
 # Streams of two suites must not meet: suite number * this + model number.
 _STRIDE = 2**20

@@ -54,7 +54,7 @@ def load_folder(path: Path) -> Folder:
             "give run folders of acbo train, or folders written by acbo evaluate --output",
         )
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text()) if (path / "config.yaml").exists() else {}
+        config = read_yaml((path / "config.yaml").read_text()) if (path / "config.yaml").exists() else {}
         report = json.loads((path / "summary.json").read_text()) if has_summary else None
         results = {}
         for suite in report["suites"] if report is not None else []:

@@ -60,6 +60,8 @@ def test_by_hand():
     assert found[0, SPREAD] == pytest.approx(0.5)  # of 0 and 1
     assert found[0, CENTRE] == pytest.approx(0.1)  # of 0 and 0.2
     assert not found[1].any()  # the target
+    # observations beyond the domain: the nearest end
+    assert channels(standard + np.array([8.0, 0.0]), np.array([[-1, -1, 0]]))[0, CENTRE] == pytest.approx(1.0)
 
 
 def test_nothing_known_is_nothing():

@@ -61,7 +61,8 @@ def open_columns(network: PolicyConfig, standard: Array, seen: Array, is_target:
     du, dy = weight * _centred(u, weight), weight * _centred(y, weight)
     spread = jnp.sqrt(jnp.square(du).sum(1) / count)
     ordered = _ordered_regression(du, dy[..., 0], spread, valid & ~is_target)
-    return Columns(is_target, valid, spread, ordered, (weight * u).sum(1) / count)
+    centre = jnp.clip((weight * u).sum(1) / count, -1, 1)
+    return Columns(is_target, valid, spread, ordered, centre)
 
 
 def open_past(standard: Array, observation_mask: Array, capacity: int) -> Past:

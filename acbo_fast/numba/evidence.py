@@ -250,7 +250,7 @@ def evidence_channels(
             out[e, i, 5] = np.arcsinh(path)
             out[e, i, 6] = np.arcsinh(ordered[e, i])
             out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread[e, i])
-            out[e, i, 8] = np.arcsinh(centre[e, i])
+            out[e, i, 8] = np.arcsinh(min(max(centre[e, i], -1.0), 1.0))
 
 
 @kernel
