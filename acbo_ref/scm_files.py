@@ -24,8 +24,9 @@ from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.scm import SCM, Sine, Variable
 
 FORMAT = "acbo-scm/1"
-# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models are dense matrices.
-MAX_FILE_BYTES, MAX_VARIABLES = 64 * 2**20, 2_000
+# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models are dense matrices. YAML takes
+# seconds a megabyte to read.
+MAX_FILE_BYTES, MAX_YAML_BYTES, MAX_VARIABLES = 64 * 2**20, 2**20, 2_000
 
 _TOP = ("format", "name", "target", "direction", "variables", "edges", "saturate", "sines")
 _VARIABLE = ("name", "intercept", "noise_std", "low", "high", "manipulable")
@@ -40,16 +41,18 @@ def load_scm(path: str | Path) -> SCM:
         AcboError: the file is missing, too large, not JSON/YAML, or not a model.
     """
     path = Path(path)
+    is_yaml = path.suffix in (".yaml", ".yml")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise AcboError(f"{path}: larger than {MAX_FILE_BYTES // 2**20} MiB", "is this really an SCM file?")
+        if path.stat().st_size > (MAX_YAML_BYTES if is_yaml else MAX_FILE_BYTES):
+            hint = "larger models are read from JSON" if is_yaml else "is this really an SCM file?"
+            raise AcboError(f"{path}: {path.stat().st_size} bytes are too many", hint)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AcboError(f"cannot read SCM file {path}: {error}", "check the path") from error
     try:
-        document = read_yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        document = read_yaml(text) if is_yaml else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AcboError(f"{path}: not valid {'YAML' if path.suffix != '.json' else 'JSON'}: {error}") from error
+        raise AcboError(f"{path}: not valid {'YAML' if is_yaml else 'JSON'}: {error}") from error
     try:
         return scm_from_dict(document)
     except AcboError as error:

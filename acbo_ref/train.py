@@ -100,6 +100,7 @@ class Trainer:
         self.output = Path(output) if output is not None else None
         if self.output is not None:
             _refuse_another_run(self.output)
+            self._write_config()  # so that a place that cannot be written says so first
             # Metrics without a checkpoint are of a run that died before its first: nothing to continue, so begin again.
             (self.output / "metrics.jsonl").unlink(missing_ok=True)
         self.curriculum = Curriculum(config)
@@ -377,6 +378,13 @@ class Trainer:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+        except FileNotFoundError as error:  # the folder itself is gone, the state is not
+            self._write_config()
+            save_checkpoint(self.checkpoint(), self.output / "latest.npz")
+            raise RunError(
+                f"{self.output} was removed while training; the present state is saved there again, the metrics so far are lost",
+                "continue with --resume",
+            ) from error
         except OSError as error:
             raise RunError(
                 f"cannot write {self.output / 'metrics.jsonl'}: {error.strerror}; "

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from acbo_cli.options import table
 
 from acbo_ref.arena import results_from_dict
+from acbo_ref.documents import read_yaml
 from acbo_ref.errors import AcboError
 from acbo_ref.metrics import MethodResults, score_difference
 from acbo_ref.suites import SUITES, Suite, load_suite
@@ -61,7 +61,7 @@ def load_folder(path: Path) -> Folder:
             for method in suite["methods"]:
                 cell = path / "cells" / f"{suite['name']}--{method}.json"
                 results[suite["name"], method] = results_from_dict(json.loads(cell.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise AcboError(f"{path}: cannot be read ({error})", "run the evaluation or training again") from error
     return Folder(path.resolve().name, records, config or {}, report, results)
 
