@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-
 from acbo_ref.documents import read_yaml
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.graphs import GRAPHS

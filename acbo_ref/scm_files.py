@@ -24,8 +24,8 @@ from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.scm import SCM, Sine, Variable
 
 FORMAT = "acbo-scm/1"
-# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models are dense matrices. YAML takes
-# seconds a megabyte to read.
+# A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models are dense matrices. YAML
+# takes seconds a megabyte to read.
 MAX_FILE_BYTES, MAX_YAML_BYTES, MAX_VARIABLES = 64 * 2**20, 2**20, 2_000
 
 _TOP = ("format", "name", "target", "direction", "variables", "edges", "saturate", "sines")

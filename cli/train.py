@@ -12,7 +12,6 @@ from typing import Any
 import click
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend
 
-
 # When a backend compiles, for those that do.
 COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very first iteration, for half a minute"}
 

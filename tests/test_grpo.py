@@ -103,3 +103,13 @@ def test_extreme_numbers_stay_finite():
     big = np.array([1e4, -1e4, 0.0])
     assert np.isfinite(grpo.softplus(big)).all() and grpo.sigmoid(big).tolist() == [1.0, 0.0, 0.5]
     assert np.isfinite(grpo.log_softmax(np.array([[1e30, MASKED, 0.0]]))).all()
+
+
+def test_the_entropy_of_the_parents_is_one_number_a_state():
+    logits = np.random.default_rng(0).standard_normal((2, 3, 4))
+    mask = np.array([True, False, True, True])
+    found = grpo.parent_entropy(logits, mask)
+    p = 1 / (1 + np.exp(-logits))
+    expected = (-(p * np.log(p) + (1 - p) * np.log(1 - p)) * mask).sum(axis=-1)
+    assert found.shape == (2, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

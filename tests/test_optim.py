@@ -47,3 +47,21 @@ def test_schedules():
 
 def test_parameter_change():
     assert optim.parameter_change({"a": np.zeros(2)}, {"a": np.array([3.0, 4.0])}) == 5.0
+
+
+def test_numbers_by_hand_at_the_edges():
+    # a gradient of 1e-9, smaller than epsilon 1e-8: 1e-9 / (1e-9 + 1e-8)
+    state = optim.adam_step(optim.init_state({"w": np.array([1.0])}), {"w": np.array([1e-9])}, 0.1)
+    assert state.params["w"][0] == pytest.approx(1.0 - 0.1 / 11.0, rel=1e-12)
+    assert optim.parameter_change({"a": np.array([1.0, 2.0])}, {"a": np.array([4.0, 6.0])}) == pytest.approx(5.0)
+    one = GRPOConfig(learning_rate=1.0, learning_rate_schedule="cosine", learning_rate_final=0.1)
+    assert optim.learning_rate(one, 1, 1) == pytest.approx(0.1)
+    falling = GRPOConfig(entropy_coefficient=0.4, entropy_coefficient_final=0.2)
+    assert [optim.entropy_coefficient(falling, i, 2) for i in (0, 1, 5)] == pytest.approx([0.4, 0.2, 0.2])
+
+
+def test_float32_stays_float32():
+    grads = {"w": np.array([3.0, 4.0], np.float32)}
+    clipped = optim.clip_by_global_norm(grads, 5.0, 1.0)
+    state = optim.adam_step(optim.init_state({"w": np.ones(2, np.float32)}), clipped, 0.1)
+    assert clipped["w"].dtype == state.params["w"].dtype == state.first_moment["w"].dtype == np.float32

@@ -353,3 +353,46 @@ def test_a_share_of_models_keeps_to_the_defaults():
 
     assert (widths(0.0, 20) == 10.0).all() and (widths(1.0, 20) < 6.5).all()
     assert 0.2 < (widths(0.3, 300) < 6.5).mean() < 0.4
+
+
+def test_no_intervention_is_minus_one_and_its_value_is_ignored():
+    for model in (diamond(), diamond(saturate=True)):
+        mean, _ = model.observational_moments
+        assert model.expected_target(np.array([-1]), np.array([99.0]))[0] == pytest.approx(mean, abs=1e-12)
+        noise = np.random.default_rng(0).standard_normal((3, 4))
+        np.testing.assert_array_equal(model.simulate(noise), model.simulate(noise, -1, 99.0))
+        mixed = model.simulate(noise, np.array([-1, 2, -1]), np.array([99, 3, 99]))  # integers are values too
+        np.testing.assert_array_equal(mixed[[0, 2]], model.simulate(noise)[[0, 2]])
+        assert mixed[1, 2] == 3.0
+
+
+def test_moments_of_sampled_models_are_each_ones_own():
+    """Models without a closed form, in one batch: mean and spread over its own draws."""
+    models = [
+        diamond(saturate=True),
+        diamond(saturate=True, variables=(*diamond().variables[:2], Variable("A", 4.0, 3.0), diamond().variables[3])),
+    ]
+    together = observational_moments(stack(models))
+    for n, model in enumerate(models):
+        alone = observational_moments(stack([model]))
+        assert [together[0][n], together[1][n]] == pytest.approx([alone[0][0], alone[1][0]], rel=1e-12)
+    assert abs(together[0][0] - together[0][1]) > 0.5 and abs(together[1][0] - together[1][1]) > 0.1
+
+
+def test_turning_a_model_over_keeps_the_rest_of_it():
+    model = diamond(saturate=True, direction="maximize", sines=(Sine("Y", 2.0, 0.3, {"A": 1.0}),))
+    turned = model.minimised()
+    assert (turned.name, turned.saturate, turned.direction, turned.target) == ("diamond", True, "minimize", "Y")
+    noise = np.random.default_rng(0).standard_normal((5, 4))
+    rows, other = model.simulate(noise), turned.simulate(noise * np.where(np.array(model.names) == "Y", -1, 1))
+    y = model.target_index
+    np.testing.assert_allclose(other[:, y], -rows[:, y], rtol=1e-12)
+    np.testing.assert_array_equal(np.delete(other, y, axis=1), np.delete(rows, y, axis=1))
+
+
+def test_a_batch_of_oracles_is_each_ones_own():
+    models = [diamond(), diamond(saturate=True), diamond(edges={("A", "B"): -2.0, ("B", "Y"): 1.0, ("C", "Y"): 0.5})]
+    variable, value, best = oracle(stack(models))
+    for n, model in enumerate(models):
+        alone = oracle(stack([model]))
+        assert (variable[n], value[n]) == (alone[0][0], alone[1][0]) and best[n] == pytest.approx(alone[2][0])
