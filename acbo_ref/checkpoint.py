@@ -95,7 +95,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, moments: bool = Tr
     header["sha256"] = _digest(header, arrays)
     buffer = io.BytesIO()
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
-    np.savez(buffer, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
+    np.savez(buffer, header=np.frombuffer(text, np.uint8), **arrays)
     write_atomically(path, buffer.getvalue())
     return str(header["sha256"])
 

@@ -1,10 +1,10 @@
 """Training under faults: killed at random moments, and on a disk that is full after so many bytes.
 
-    python tests/training_crashes.py kills N      SIGKILL at N random moments; each run goes on until it ends as the uninterrupted one
+    python tests/training_crashes.py kills N      SIGKILL at N random moments; each run goes on until it has ended
     python tests/training_crashes.py disk N       N runs whose files cannot grow beyond a random size (RLIMIT_FSIZE)
 
-After each fault the last good checkpoint must load and the record of iterations must hold it; in the end parameters and metrics must
-be those of an uninterrupted run, bit for bit. A process of its own (it forks). Exit code 1 on a difference.
+After each fault the last good checkpoint must load and the record of iterations must hold it; in the end parameters and
+metrics must be those of an uninterrupted run, bit for bit. A process of its own (it forks). Exit code 1 on a difference.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from acbo_ref.errors import AcboError
 from acbo_ref.scm import SCMBatch
 
 
@@ -29,8 +31,24 @@ class Problems(NamedTuple):
     frequency: Array
 
 
+# Relative width below which a domain has too few numbers of its dtype in it: a thousand.
+_RESOLUTION = 1000.0
+
+
 def to_device(batch: SCMBatch, dtype: str) -> Problems:
-    """Cast the floating arrays and hand all of them over."""
+    """Cast the floating arrays and hand all of them over.
+
+    Raises:
+        AcboError: a lever's domain is too narrow, so far from 0, for this dtype.
+    """
+    size = np.maximum(np.abs(batch.low), np.abs(batch.high))
+    narrow = batch.manipulable & (batch.high - batch.low < _RESOLUTION * np.finfo(dtype).eps * size)
+    if narrow.any():
+        low, high = batch.low[narrow][0], batch.high[narrow][0]
+        raise AcboError(
+            f"the domain {low:.9g} to {high:.9g} is too narrow for {dtype}",
+            "set dtype: float64, or shift the variable towards 0",
+        )
     arrays = (getattr(batch, name) for name in Problems._fields)
     return Problems(*(jnp.asarray(a, dtype) if a.dtype.kind == "f" else jnp.asarray(a) for a in arrays))
 
