@@ -95,7 +95,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, moments: bool = Tr
     header["sha256"] = _digest(header, arrays)
     buffer = io.BytesIO()
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
-    np.savez(buffer, header=np.frombuffer(text, np.uint8), **arrays)
+    savez: Any = np.savez  # its keyword allow_pickle is new in NumPy 2; these arrays are numbers
+    savez(buffer, header=np.frombuffer(text, np.uint8), **arrays)
     write_atomically(path, buffer.getvalue())
     return str(header["sha256"])
 

@@ -10,6 +10,7 @@ Letters: E episodes, O observational rows, K decisions, R = O + K, V variables, 
 from __future__ import annotations
 
 from acbo_ref.config import Config
+from acbo_ref.policy import num_channels
 
 
 def forward_flops(config: Config, num_variables: int) -> float:
@@ -17,7 +18,7 @@ def forward_flops(config: Config, num_variables: int) -> float:
     d, num_layers, v = config.policy.hidden_dim, config.policy.num_layers, num_variables
     o, k = config.observations_per_episode[1], config.interventions_per_episode
     r = o + k
-    total = 2.0 * r * v * 4 * d  # embedding
+    total = 2.0 * r * v * num_channels(config.policy) * d  # embedding
     for i in range(num_layers):
         last, over_rows = i == num_layers - 1, i % 2 == 1
         queries = k if last else r
