@@ -71,11 +71,14 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     fewer than two rows or a constant column it is 1, and with no rows the location is 0.
     """
     weight = task.observation_mask[:, :, None].astype(task.observations.dtype)
+    rows = np.where(
+        task.valid[:, None] & task.observation_mask[:, :, None], task.observations, 0.0
+    )  # whatever stands there
     count = np.maximum(weight.sum(axis=1), 1.0)
-    mean = (task.observations * weight).sum(axis=1) / count
-    variance = (((task.observations - mean[:, None]) * weight) ** 2).sum(axis=1) / count
+    mean = rows.sum(axis=1) / count
+    variance = (((rows - mean[:, None]) * weight) ** 2).sum(axis=1) / count
     std = np.sqrt(variance)
-    largest = np.abs(task.observations * weight).max(axis=1, initial=0.0)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
     std = np.where(std > ROUNDING_UNITS * np.finfo(std.dtype).eps * largest, std, 1.0)
     location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
     scale = np.where(task.manipulable, (task.high - task.low) / (2 * HALF_WIDTH), std)

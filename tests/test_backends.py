@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import subprocess
 import sys
@@ -377,6 +378,37 @@ def test_a_decision_can_be_kept_to_some_variables(make_backend):
         assert session.decide(decision=kind).variable.tolist() == first.variable.tolist()
 
 
+def test_what_stands_in_padding_is_never_read(make_backend):
+    """NaN in every padded place, of observations and of measured rows: the same decisions."""
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    task = observe(problems, noise.observation, observation_mask)
+    assert not task.valid.all() and not observation_mask.all()
+    padding = ~(task.valid[:, None] & observation_mask[:, :, None])
+    dirty = dataclasses.replace(task, observations=np.where(padding, np.nan, task.observations))
+    rows, variable = np.random.default_rng(0).standard_normal(task.valid.shape), np.argmax(task.manipulable, axis=1)
+    decisions = []
+    for given, row in ((task, rows), (dirty, np.where(task.valid, rows, np.nan))):
+        session = backend.session(state, given, 1)
+        session.observe(variable, row)
+        decisions.append(session.decide())
+    for field in dataclasses.fields(decisions[0]):
+        a, b = (getattr(d, field.name) for d in decisions)
+        assert np.isfinite(a).all()
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_session_keeps_the_parameters_it_was_opened_with(make_backend):
+    config, backend, state, data = setup(make_backend)
+    if backend.name == "jax":
+        pytest.skip("an update takes the old state's buffers, and a session on them says so")
+    problems, observation_mask, noise = data
+    session = backend.session(state, observe(problems, noise.observation, observation_mask), 1)
+    before = session.decide(decision="surrogate")
+    t = backend.rollout(state, *data, 1.5)
+    backend.update(state, t, minibatch_order(config, 0), Hyper(learning_rate=0.1, entropy_coefficient=0.0))
+    np.testing.assert_array_equal(session.decide(decision="surrogate").outcome_mean, before.outcome_mean)
+
+
 def test_extreme_shapes(make_backend):
     for changes in (
         {
@@ -466,6 +498,38 @@ def test_numba_agrees_with_the_reference_also_in_parts(small_parts):
     assert [c for c in checks if not c.okay] == []
 
 
+def test_numba_an_interrupted_update_changes_nothing(monkeypatch):
+    pytest.importorskip("numba")
+    from acbo_fast.numba import optim
+
+    config, backend, state, data = setup(backend_maker("numba"))
+    t, order = backend.rollout(state, *data, 1.5), minibatch_order(config, 0)
+    before, calls, plain = backend.to_host(state), iter(range(100)), optim.guarded_step
+
+    def interrupted(*arguments):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(optim, "guarded_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend.update(state, t, order, HYPER)
+    after = backend.to_host(state)
+    assert after.step == before.step
+    for part in ("params", "first_moment", "second_moment"):
+        assert all((getattr(after, part)[k] == v).all() for k, v in getattr(before, part).items())
+
+
+def test_numba_states_can_be_copied():
+    pytest.importorskip("numba")
+    config, backend, state, data = setup(backend_maker("numba"))
+    twin = copy.deepcopy(state)
+    t = backend.rollout(twin, *data, 1.5)
+    backend.update(twin, t, minibatch_order(config, 0), HYPER)
+    assert all(np.shares_memory(view, twin.flat) for view in twin.params.values())
+    assert (twin.params["embed.weight"] != state.params["embed.weight"]).any()
+
+
 def test_numba_parts_are_whole_episodes_and_depend_on_the_shape_alone():
     pytest.importorskip("numba")
     from acbo_fast.numba.threads import MOST_PARTS, TOKENS_A_PART, parts
@@ -482,13 +546,15 @@ def test_numba_holds_blas_to_one_thread_and_lets_go_of_it(small_parts):
     before = [library["num_threads"] for library in controller.info()]
     from acbo_fast.numba import threads
 
-    with threads.one_blas_thread():
+    with threads.one_blas_thread:
+        with threads.one_blas_thread:
+            pass
         assert {library["num_threads"] for library in controller.info()} == {1}
     assert [library["num_threads"] for library in controller.info()] == before
 
 
-def test_numba_allocates_nothing_once_warm():
-    """Every array of a pass is asked for by name and shape; after the first iteration none is made any more."""
+def test_numba_workspaces_are_settled_once_warm():
+    """The arrays of a pass are asked for by name and shape; after the first iteration none of them is made any more."""
     pytest.importorskip("numba")
     _, backend, state, data = setup(backend_maker("numba"), reward={"info_gain": 0.2}, surrogate={"commit_share": 0.5})
     order = minibatch_order(backend.config, 0)
@@ -527,19 +593,20 @@ def test_numba_forgets_kernels_made_from_other_sources(tmp_path, monkeypatch):
     pytest.importorskip("numba")
     from acbo_fast.numba import kernels
 
-    package, cache = tmp_path / "acbo_fast" / "numba", tmp_path / "acbo_fast" / "numba" / "__pycache__"
-    cache.mkdir(parents=True)
-    (tmp_path / "acbo_ref").mkdir()
+    package, cache = tmp_path / "acbo_fast" / "numba", tmp_path / "cache"
+    for folder in (package, cache, tmp_path / "acbo_ref"):
+        folder.mkdir(parents=True)
     constants = tmp_path / "acbo_ref" / "evidence.py"
     constants.write_text("JOINT_PENALTY = 1.0")
     monkeypatch.setattr(kernels, "__file__", str(package / "kernels.py"))
-    kernels.forget_stale_kernels()
+    forget = kernels.forget_stale_kernels.__wrapped__
+    forget(cache)
     kept = cache / "layers.attend-1.nbc"
     kept.write_bytes(b"code")
-    kernels.forget_stale_kernels()
+    forget(cache)
     assert kept.exists()
     constants.write_text("JOINT_PENALTY = 10.0")
-    kernels.forget_stale_kernels()
+    forget(cache)
     assert not kept.exists()
 
 

@@ -1,7 +1,7 @@
 """The Numba backend object: BLAS for products, compiled kernels for the rest, gradients by hand; float32 by default.
 
-A state is changed in place by `update`. Sessions share one workspace, so a backend serves one thread at a time; its own threads
-are in threads.py.
+A state is changed in place by `update`; a session keeps the parameters it was opened with. Sessions share one workspace, so a
+backend serves one thread at a time; its own threads are in threads.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class _Part:
         self.network = policy.Network(self.space, config.policy)
         self.flat_grads = np.zeros(optim.num_parameters(config.policy), dtype)
         self.grads = optim.views(config.policy, self.flat_grads)
-        self.terms = np.zeros(len(grpo.TERMS))
 
 
 class NumbaBackend:
@@ -52,7 +51,7 @@ class NumbaBackend:
         self.config = config
         self.dtype = config.dtype or "float32"
         self._parts: list[_Part] = []
-        self._start = np.zeros(optim.num_parameters(config.policy), self.dtype)
+        self._before = np.zeros((3, optim.num_parameters(config.policy)), self.dtype)
 
     def part(self, number: int) -> _Part:
         """Arena number 0, 1, ...; the first has the sum of all gradients in the end."""
@@ -69,13 +68,8 @@ class NumbaBackend:
         def flat(arrays: dict[str, Array]) -> Array:
             return np.concatenate([np.asarray(arrays[name], self.dtype).ravel() for name in order])
 
-        params = flat(state.params)
         return optim.State(
-            params,
-            flat(state.first_moment),
-            flat(state.second_moment),
-            state.step,
-            optim.views(self.config.policy, params),
+            self.config.policy, flat(state.params), flat(state.first_moment), flat(state.second_moment), state.step
         )
 
     def to_host(self, state: optim.State) -> OptimiserState:
@@ -92,49 +86,59 @@ class NumbaBackend:
         num_episodes, _, width = noise.observation.shape
         # a step reads one row an episode, so it takes many episodes to be worth a thread
         slices = threads.parts(num_episodes, ROLLOUT_SHARE * width)
-        networks = [self.part(i).network for i in range(len(slices))]
+        networks, params = [self.part(i).network for i in range(len(slices))], state.params
 
         def play(i: int) -> None:
             cut = slices[i]
             episodes.rollout(
-                networks[i], state.params, self.config, problems.select(cut), observation_mask[cut], _cut(noise, cut),
+                networks[i], params, self.config, problems.select(cut), observation_mask[cut], _cut(noise, cut),
                 _cut(whole, cut),
             )  # fmt: skip
 
-        with threads.one_blas_thread():
-            threads.run(play, slices)
+        with threads.one_blas_thread:
+            threads.run(play, len(slices))
         return whole
 
     def update(
         self, state: optim.State, trajectories: Trajectories, order: Array, hyper: Hyper
     ) -> tuple[optim.State, dict[str, float]]:
-        """The state given is changed and returned."""
-        settings, t = self.config.grpo, trajectories
-        weights = loss_weights(self.config, hyper.entropy_coefficient)
+        """The state given is changed and returned; an update that is interrupted leaves it as it was."""
+        kept, step = (state.flat, state.first_moment, state.second_moment), state.step
+        for before, array in zip(self._before, kept, strict=True):
+            np.copyto(before, array)
+        try:
+            with threads.one_blas_thread:
+                records = self._passes(state, trajectories, order, hyper)
+        except BaseException:
+            for before, array in zip(self._before, kept, strict=True):
+                np.copyto(array, before)
+            state.step = step
+            raise
+        diagnostics = {key: float(np.mean([record[key] for record in records])) for key in records[0]}
+        diagnostics["skipped_steps"] *= len(records)
+        np.subtract(state.flat, self._before[0], out=self._before[0])
+        return state, diagnostics | {"parameter_change": optim.global_norm(self._before[0])}
+
+    def _passes(self, state: optim.State, t: Trajectories, order: Array, hyper: Hyper) -> list[dict[str, float]]:
+        """All minibatches of all epochs; what each gave."""
+        settings, weights = self.config.grpo, loss_weights(self.config, hyper.entropy_coefficient)
         data = grpo.Batch(
             t.variable, t.value, t.log_prob, self._advantages(t.rewards), t.draw_variable, t.draw_value, t.draw_outcome,
             t.draw_variance, t.parents, t.parent_mask,
         )  # fmt: skip
-        np.copyto(self._start, state.flat)
-        records: list[dict[str, float]] = []
-        skipped = 0
-        with threads.one_blas_thread():
-            for epoch in order:
-                for index in np.split(epoch, settings.minibatches):
-                    loss, terms = self.loss_and_gradient(state.params, t.inputs, data, index, t.fixed_std, weights)
-                    norm, skip = optim.guarded_step(
-                        state, self.part(0).flat_grads, loss, hyper.learning_rate, settings.gradient_clip
-                    )
-                    skipped += skip
-                    records.append({"loss": loss, **terms, "gradient_norm": norm})
-        diagnostics = {key: float(np.mean([record[key] for record in records])) for key in records[0]}
-        np.subtract(state.flat, self._start, out=self._start)
-        diagnostics["parameter_change"] = optim.global_norm(self._start)
-        diagnostics["skipped_steps"] = float(skipped)
-        return state, diagnostics
+        params, records = state.params, []
+        for epoch in order:
+            for index in np.split(epoch, settings.minibatches):
+                loss, terms = self.loss_and_gradient(params, t.inputs, data, index, t.fixed_std, weights)
+                norm, skipped = optim.guarded_step(
+                    state, self.part(0).flat_grads, loss, hyper.learning_rate, settings.gradient_clip
+                )
+                records.append({"loss": loss, **terms, "gradient_norm": norm, "skipped_steps": float(skipped)})
+        return records
 
     def session(self, state: optim.State, task: Task, capacity: int) -> episodes.Session:
-        return episodes.Session(self.part(0).network, state.params, self.config, task, capacity)
+        params = optim.views(self.config.policy, state.flat.copy())  # an update must not change a session that is open
+        return episodes.Session(self.part(0).network, params, self.config, task, capacity)
 
     def decide(self, state: optim.State, history: History) -> Decision:
         return decide_by_replay(self, state, history)
@@ -164,19 +168,20 @@ class NumbaBackend:
         arenas = [self.part(i) for i in range(len(slices))]
         learned = not self.config.policy.use_fixed_std
 
-        def work(i: int) -> None:
+        def work(i: int) -> Array:
             arena = arenas[i]
             few, batch = _take(arena.space, inputs, data, index[slices[i]])
             outputs = arena.network.forward(params, few, batch.variable.shape[1])
-            arena.terms, d_outputs = grpo.loss_and_gradient(
+            terms, d_outputs = grpo.loss_and_gradient(
                 arena.space, params, outputs, batch, len(index), fixed_std, learned, weights, arena.grads
             )
             arena.network.backward(params, few, outputs, d_outputs, arena.grads)
+            return terms
 
-        threads.run(work, slices)
+        terms = threads.run(work, len(slices))
         for arena in arenas[1:]:
             optim.add(arenas[0].flat_grads, arena.flat_grads)
-        return grpo.mean_terms(np.sum([arena.terms for arena in arenas], axis=0), len(index), data, weights)
+        return grpo.mean_terms(np.sum(terms, axis=0), len(index), data, weights)
 
 
 def _cut(arrays: Any, part: slice) -> Any:

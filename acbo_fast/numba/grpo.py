@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acbo_fast.numba.kernels import exp, kernel, scalar, sigmoid
-from acbo_fast.numba.layers import _GELU_A, _GELU_C, gelu_slope
+from acbo_fast.numba.layers import GELU_A, GELU_C, gelu_slope
 from acbo_fast.numba.policy import Outputs, Params, outcome_head, value_features
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.grpo import ADVANTAGE_EPSILON, LossWeights
@@ -168,8 +168,8 @@ def _loss(
     per_candidate = kind(1.0 / (total_episodes * steps * group))
     per_decision = 1.0 / (total_episodes * steps)
     entropy_share, parent_share = kind(weights[2] * per_decision), kind(weights[3] * per_decision)
-    outcome_share = kind(weights[4] / max(total_episodes * steps * draws, 1))
-    log_bound, a, c = kind(LOG_STD_BOUND), kind(_GELU_A), kind(_GELU_C)
+    outcome_share = kind(weights[4] / (total_episodes * steps * draws))
+    log_bound, a, c = kind(LOG_STD_BOUND), kind(GELU_A), kind(GELU_C)
     before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
     p = log_p
     terms[:] = 0.0
@@ -196,7 +196,7 @@ def _loss(
                 log_ratio = p[i] + density - batch.old_log_prob[e, k, g]
                 ratio = exp(log_ratio)
                 objective, is_unclipped = surrogate(ratio, advantage, clip_low, clip_high)
-                d_log_prob = -per_candidate * advantage * ratio if is_unclipped or objective != objective else zero
+                d_log_prob = -per_candidate * advantage * kind(is_unclipped) * ratio
                 d.logits[e, k, i] += d_log_prob
                 whole += d_log_prob
                 d.means[e, k, i] += d_log_prob * z * exp(-log_std)
@@ -286,7 +286,7 @@ def mean_terms(sums: Array, num_episodes: int, batch: Batch, weights: LossWeight
     """(loss, terms) of a minibatch from the sums over its episodes."""
     decisions = num_episodes * batch.variable.shape[1]
     group, draws = batch.variable.shape[2], batch.draw_variable.shape[2]
-    counts = (decisions * group, decisions, decisions, max(decisions * draws, 1), *(3 * [decisions * group]))
+    counts = (decisions * group, decisions, decisions, decisions * draws, *(3 * [decisions * group]))
     found = {name: float(s) / n for name, s, n in zip(TERMS, sums, counts, strict=True)}
     loss = (
         found["surrogate"]

@@ -98,7 +98,7 @@ class Reading:
         self._seen[:, :num_obs] = task.observation_mask
         counts = task.valid[:, None] & task.observation_mask[:, :, None]
         np.subtract(task.observations, self.location[:, None], out=self._standard[:, :num_obs], where=counts)
-        self._standard[:, :num_obs] /= self.scale[:, None]
+        np.divide(self._standard[:, :num_obs], self.scale[:, None], out=self._standard[:, :num_obs], where=counts)
         shape = (num_episodes, width)
         self._evidence = np.zeros((*shape, EVIDENCE_CHANNELS))
         self._spread, self._ordered, self._centre = np.zeros((3, *shape))
@@ -128,7 +128,7 @@ class Reading:
         standard = self._standard[:, position]
         np.subtract(rows, self.location, out=standard)
         np.divide(standard, self.scale, out=standard)
-        np.multiply(standard, self._valid, out=standard)
+        np.copyto(standard, 0.0, where=~self._valid)
         self._variable[:, position] = variable
         self._complete(position + 1, variable, False, out)
         self._later += keep

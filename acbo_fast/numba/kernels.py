@@ -2,7 +2,8 @@
 
 A kernel runs on one thread and without Python's lock; threads take whole episodes (threads.py). Two things are done for
 speed. (1) `FASTMATH` lets sums be reordered and a product and a sum be one instruction, which is what a vectorised dot product
-needs; NaN and infinity keep their meaning. The conformance suite holds with it: float64 to 1e-12, float32 to 1e-5. (2) `exp`
+needs; NaN and infinity keep their meaning. The conformance suite holds with it, with the tolerances of
+acbo_ref/verify.py. (2) `exp`
 is written out, since libm's cannot be vectorised: 0.5 ns an element against 5 ns.
 
 Numba promotes float32 with a Python float or int to float64, hence the constants of each dtype. Inner loops run over
@@ -13,6 +14,7 @@ the end, and does not vectorise it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -29,35 +31,46 @@ from acbo_ref.errors import RunError
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 
-def forget_stale_kernels() -> None:
-    """Delete the kernels on disk if any source file of the package has changed since they were made.
+# What kernels take constants from, besides the files of this folder.
+_SOURCES = ("evidence", "grpo", "history", "layers", "optim", "policy", "scm")
 
-    Numba looks at a kernel's own file only; but a kernel also holds functions and constants of other files, acbo_ref's among
-    them. Where the folder cannot be written there is nothing to delete: Numba then keeps its files elsewhere.
-    """
+
+def _stamp() -> bytes:
+    """Changes with every source file that kernels are made of."""
     here = Path(__file__).parent
-    sources = sorted([*here.glob("*.py"), *(here.parents[1] / "acbo_ref").glob("*.py")])
-    stamp = repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]).encode()
-    kept, folder = here / "__pycache__" / "kernels.stamp", here / "__pycache__"
+    reference = here.parents[1] / "acbo_ref"
+    sources = [*sorted(here.glob("*.py")), *(reference / f"{name}.py" for name in _SOURCES)]
+    return repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources if p.exists()]).encode()
+
+
+@functools.cache
+def forget_stale_kernels(folder: Path) -> None:
+    """Delete the kernels kept in a folder if any source file has changed since they were made.
+
+    Numba looks at a kernel's own file only; but a kernel also holds functions and constants of other files.
+    """
+    stamp, kept = _stamp(), folder / "kernels.stamp"
     with contextlib.suppress(OSError, RunError):
         if not kept.is_file() or kept.read_bytes() != stamp:
             for old in [*folder.glob("*.nbi"), *folder.glob("*.nbc")]:
                 old.unlink(missing_ok=True)
-            folder.mkdir(exist_ok=True)
             write_atomically(kept, stamp)
 
 
-forget_stale_kernels()
+def _compiled(function: Callable[..., Any], **settings: Any) -> Any:
+    dispatcher = njit(cache=True, error_model="numpy", **settings)(function)
+    forget_stale_kernels(Path(dispatcher.stats.cache_path))
+    return dispatcher
 
 
 def scalar(function: Callable[..., Any]) -> Any:
-    """A function of scalars, to be inlined into kernels; with the rules of IEEE 754 to the letter."""
-    return njit(cache=True, error_model="numpy")(function)
+    """A function to be inlined into kernels; with the rules of IEEE 754 to the letter."""
+    return _compiled(function)
 
 
 def kernel(function: Callable[..., None]) -> Any:
     """A kernel on arrays: compiled once for each dtype, kept on disk."""
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    return _compiled(function, nogil=True, fastmath=FASTMATH)
 
 
 # ---------------------------------------------------------------------------------------------------------- exp
@@ -95,7 +108,8 @@ _BIAS4, _SHIFT4, _BIAS8, _SHIFT8 = np.int32(127), np.int32(23), np.int64(1023), 
 
 
 def exp(x: Any) -> Any:
-    """e^x of a float32 or float64 scalar inside a kernel: within 2 units in the last place, 0 where it would be subnormal."""
+    """e^x of a float32 or float64 scalar inside a kernel, within 2 units in the last place; 0 below e^-87 (float64: e^-708),
+    infinite above e^88.3 (e^709.4)."""
     raise NotImplementedError("only inside compiled code")
 
 

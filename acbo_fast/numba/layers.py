@@ -18,7 +18,8 @@ from acbo_ref.layers import LAYER_NORM_EPSILON, MASKED
 
 Array = NDArray[Any]
 
-_GELU_C, _GELU_A = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
+# c (for sigmoid, twice that of tanh) and a of GELU.
+GELU_C, GELU_A = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 
 
 def product(x: Array, weight: Array, out: Array) -> Array:
@@ -122,15 +123,21 @@ def residual_norm_backward(
 # 0.5 x (1 + tanh(z)) = x sigmoid(2 z): one exp and one division.
 
 
+@scalar
+def gelu(x: Any, one: Any, a: Any, c: Any) -> Any:
+    """x sigmoid(c (x + a x^3)); one, a, c in x's dtype: see GELU."""
+    return x / (one + exp(-c * x * (one + a * (x * x))))
+
+
 @kernel
 def gelu_forward(hidden: Array, bias: Array, out: Array) -> None:
     """hidden (T, F) += bias, which is kept, and out = GELU(hidden)."""
-    one, a, c = hidden.dtype.type(1), hidden.dtype.type(_GELU_A), hidden.dtype.type(_GELU_C)
+    one, a, c = hidden.dtype.type(1), hidden.dtype.type(GELU_A), hidden.dtype.type(GELU_C)
     for t in range(hidden.shape[0]):
         for f in range(hidden.shape[1]):
             x = hidden[t, f] + bias[f]
             hidden[t, f] = x
-            out[t, f] = x / (one + exp(-c * x * (one + a * (x * x))))
+            out[t, f] = gelu(x, one, a, c)
 
 
 @scalar
@@ -143,7 +150,7 @@ def gelu_slope(x: Any, one: Any, a: Any, c: Any) -> Any:
 @kernel
 def gelu_backward(hidden: Array, d_out: Array, d_bias: Array) -> None:
     """d_out (T, F) becomes the gradient of hidden, its column sum that of the bias."""
-    one, a, c = hidden.dtype.type(1), hidden.dtype.type(_GELU_A), hidden.dtype.type(_GELU_C)
+    one, a, c = hidden.dtype.type(1), hidden.dtype.type(GELU_A), hidden.dtype.type(GELU_C)
     d_bias[:] = 0
     for t in range(hidden.shape[0]):
         for f in range(hidden.shape[1]):

@@ -34,13 +34,18 @@ def num_parameters(config: PolicyConfig) -> int:
 
 @dataclass(eq=False)
 class State:
-    """See acbo_ref.optim.OptimiserState; an update changes it in place. `params` are views of `flat`."""
+    """See acbo_ref.optim.OptimiserState; an update changes it in place."""
 
+    config: PolicyConfig
     flat: Array
     first_moment: Array
     second_moment: Array
     step: int
-    params: Params
+
+    @property
+    def params(self) -> Params:
+        """Views of `flat`."""
+        return views(self.config, self.flat)
 
 
 @kernel

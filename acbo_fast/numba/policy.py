@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from acbo_fast.numba import layers
 from acbo_fast.numba.evidence import head_features, tanh
-from acbo_fast.numba.kernels import exp, kernel, scalar
+from acbo_fast.numba.kernels import kernel, scalar
 from acbo_fast.numba.layers import product, weight_gradient
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.config import PolicyConfig
@@ -55,17 +55,10 @@ def variable_mask(valid: Array) -> Array:
 
 
 class Trunk:
-    """The blocks, for one workspace; `params` and `grads` are passed to each call.
+    """The blocks, for one workspace; `params` and `grads` are passed to each call."""
 
-    Args:
-        prefix: of the names in the workspace.
-    """
-
-    def __init__(self, workspace: Workspace, config: PolicyConfig, prefix: str) -> None:
-        self._space, self._config, self._prefix = workspace, config, prefix
-
-    def _array(self, name: str, *shape: int) -> Array:
-        return self._space(self._prefix + name, *shape)
+    def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
+        self._array, self._config = workspace, config
 
     def embed(self, params: Params, channels: Array) -> tuple[Array, Array, str]:
         """(x, branch, name of the branch's bias): x is 0, the first residual addition makes it the embedding."""
@@ -114,7 +107,7 @@ class Trunk:
         layers.add_bias(_tokens(kv), qkv_bias[width:])
         if num_queries < num_rows:
             normed = self._last(normed, num_queries, name + ".normed1.last")
-            x, branch = self._last(x, num_queries, "x.last"), self._last(branch, num_queries, "branch.last")
+            x = self._last(x, num_queries, "x.last")
         q = self._array(name + ".q", *x.shape)
         product(normed, weight[:, :width], q)
         layers.add_bias(_tokens(q), qkv_bias[:width])
@@ -212,7 +205,7 @@ class Trunk:
 
     def _spread(self, d_x: Array, num_rows: int) -> Array:
         """d_x of the last rows as that of all: 0 for the others."""
-        out = self._space.zeros(self._prefix + "d_x.all", len(d_x), num_rows, *d_x.shape[2:])
+        out = self._array.zeros("d_x.all", len(d_x), num_rows, *d_x.shape[2:])
         out[:, -d_x.shape[1] :] = d_x
         return out
 
@@ -298,13 +291,13 @@ def _begin_backward(
 class Heads:
     """The heads, for one workspace."""
 
-    def __init__(self, workspace: Workspace, config: PolicyConfig, prefix: str) -> None:
-        self._space, self._config, self._prefix = workspace, config, prefix
+    def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
+        self._space, self._config = workspace, config
         self._knows, self._log_fixed_std = config.evidence == "regression", math.log(config.fixed_std)
         self._columns = 2 if config.use_fixed_std else 3
 
     def _array(self, name: str, *shape: int) -> Array:
-        return self._space(self._prefix + "heads." + name, *shape)
+        return self._space("heads." + name, *shape)
 
     def forward(self, params: Params, h: Array, choosable: Array, channels: Array) -> Outputs:
         """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
@@ -391,10 +384,9 @@ class Heads:
 class Network:
     """Forward and backward of whole episodes (training), and of single rows (deciding)."""
 
-    def __init__(self, workspace: Workspace, config: PolicyConfig, prefix: str = "") -> None:
+    def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
         self.config, self.workspace = config, workspace
-        self._trunk, self.heads = Trunk(workspace, config, prefix), Heads(workspace, config, prefix)
-        self._prefix = prefix
+        self._trunk, self.heads = Trunk(workspace, config), Heads(workspace, config)
 
     def forward(self, params: Params, inputs: PolicyInputs, num_decisions: int) -> Outputs:
         """All decisions of E episodes in one pass; see acbo_ref.policy.forward."""
@@ -407,8 +399,8 @@ class Network:
             if i == last and i % 2 == 1 and num_queries < num_rows:
                 mask = np.ascontiguousarray(mask[:, -num_queries:])
             x, branch, bias = trunk.block(params, i, x, branch, bias, mask, num_queries)
-        h = trunk.norm(params, "final_norm", x, branch, bias, self.workspace(self._prefix + "h", *x.shape))
-        channels = self.workspace(self._prefix + "decision.channels", *x.shape[:3], inputs.channels.shape[3])
+        h = trunk.norm(params, "final_norm", x, branch, bias, self.workspace("h", *x.shape))
+        channels = self.workspace("decision.channels", *x.shape[:3], inputs.channels.shape[3])
         np.copyto(channels, inputs.channels[:, -num_decisions:])
         return self.heads.forward(params, h, inputs.choosable, channels)
 
@@ -416,9 +408,9 @@ class Network:
         """The gradient of every parameter of `forward`, written to `grads`, from those of its outputs."""
         trunk, config, num_rows = self._trunk, self.config, inputs.channels.shape[1]
         shape = d.hidden.shape
-        h = self.workspace(self._prefix + "h", *shape[:3], config.hidden_dim)
+        h = self.workspace("h", *shape[:3], config.hidden_dim)
         d_h = self.heads.backward(params, h, inputs.choosable, outputs, d, grads)
-        d_x = self.workspace.zeros(self._prefix + "d_x", *h.shape)
+        d_x = self.workspace.zeros("d_x", *h.shape)
         trunk.norm_backward(params, "final_norm", d_h, d_x, f"blocks.{config.num_layers - 1}.mlp.down.bias", grads)
         masks = (variable_mask(inputs.valid), inputs.row_mask)
         for i in reversed(range(config.num_layers)):
@@ -461,7 +453,7 @@ def outcome_head(
     hidden, before, after (D/2,); features (6,); value_weight (6, D/2); out_weight (3, D/2), transposed; out_bias (3,).
     """
     kind = type(slope)
-    one, a, c, zero = kind(1), kind(layers._GELU_A), kind(layers._GELU_C), kind(0)
+    one, a, c, zero = kind(1), kind(layers.GELU_A), kind(layers.GELU_C), kind(0)
     size = hidden.shape[0]
     for j in range(size):
         before[j] = hidden[j]
@@ -471,7 +463,7 @@ def outcome_head(
     first, second, third = zero, zero, zero
     for j in range(size):
         x = before[j]
-        activated = x / (one + exp(-c * x * (one + a * (x * x))))
+        activated = layers.gelu(x, one, a, c)
         after[j] = activated
         first += activated * out_weight[0, j]
         second += activated * out_weight[1, j]
@@ -555,5 +547,5 @@ class Decoder:
         x, branch, bias = self._run(channels[:, None], self._readable, self._length)
         self._length += keep
         network = self._network
-        h = network.workspace(network._prefix + "h", *x.shape)
+        h = network.workspace("h", *x.shape)
         return network._trunk.norm(self._params, "final_norm", x, branch, bias, h)

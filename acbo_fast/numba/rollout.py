@@ -17,6 +17,7 @@ from acbo_fast.numba.history import Reading, attention_mask
 from acbo_fast.numba.kernels import exp, kernel, sigmoid
 from acbo_fast.numba.policy import Decoder, Network, Outputs, Params, outcomes
 from acbo_fast.numba.scm import Models, models, simulate_observations, simulate_row
+from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.config import Config
 from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND, Task, to_domain
 from acbo_ref.policy import VALUE_FEATURES, PolicyInputs, num_channels
@@ -199,7 +200,8 @@ def rollout(
     scratch = space("outcomes", 1 + noise.scoring.shape[2] + width, dtype=float)
     entropies = [space(name, num_episodes) for name in ("entropy.before", "entropy.after")]
     gain, each = space.zeros("gain", num_episodes, group), np.arange(num_episodes)
-    by_surrogate, surrogate = t.committed > 0, Surrogate(network, params, num_episodes, width, COMMIT_GRID)
+    by_surrogate = t.committed > 0
+    surrogate = Surrogate(network, params, num_episodes, width, COMMIT_GRID) if by_surrogate.any() else None
     reading.start(row)
     for k in range(steps):
         channels[:, num_obs + k] = row
@@ -211,7 +213,7 @@ def rollout(
         )  # fmt: skip
         t.draw_variable[:, k, :group] = variable
         np.clip(value, -HALF_WIDTH, HALF_WIDTH, out=t.draw_value[:, k, :group])
-        if config.surrogate.commit_share > 0:
+        if surrogate is not None:
             chosen, standard = surrogate(outputs, problems.manipulable, config.optimism)
             t.draw_variable[by_surrogate, k, group] = chosen[by_surrogate]
             t.draw_value[by_surrogate, k, group] = standard[by_surrogate]
@@ -284,7 +286,7 @@ class Surrogate:
 
 
 class Session:
-    """Twin of acbo_ref.rollout.Session."""
+    """Twin of acbo_ref.rollout.Session. It keeps the parameters it was opened with, in `params`."""
 
     def __init__(self, network: Network, params: Params, config: Config, task: Task, capacity: int) -> None:
         self._network, self._params, self._config, self._task = network, params, config, task
@@ -292,16 +294,14 @@ class Session:
         dtype = params["embed.weight"].dtype
         num_episodes, num_obs, width = task.observations.shape
         self._reading = Reading(network.workspace, config.policy, task, capacity + 1)
-        shape = (num_episodes, num_obs, width, num_channels(config.policy))
-        observations = np.empty(shape, dtype)
+        channels = num_channels(config.policy)
+        observations = np.empty((num_episodes, num_obs, width, channels), dtype)
         self._reading.observations(observations)
-        self._decoder = Decoder(network, params, observations, task.observation_mask, task.valid, capacity + 1)
-        self._row, self._h = (
-            np.empty((num_episodes, width, shape[3]), dtype),
-            np.empty((num_episodes, 1, width, 0), dtype),
-        )
+        self._row = np.empty((num_episodes, width, channels), dtype)
         self._reading.start(self._row)
-        self._h = self._decoder.append(self._row).copy()
+        with one_blas_thread:
+            self._decoder = Decoder(network, params, observations, task.observation_mask, task.valid, capacity + 1)
+            self._h = self._decoder.append(self._row).copy()
         self._surrogate = Surrogate(network, params, num_episodes, width, SURROGATE_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
@@ -310,7 +310,8 @@ class Session:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._observed += 1
         self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float), self._row)
-        np.copyto(self._h, self._decoder.append(self._row))
+        with one_blas_thread:
+            np.copyto(self._h, self._decoder.append(self._row))
 
     def decide(
         self,
@@ -323,7 +324,8 @@ class Session:
         """The next action of each system; see acbo_ref.rollout.Session.decide."""
         task, config = self._task, self._config
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        outputs = self._network.heads.forward(self._params, self._h, allowed, self._row[:, None])
+        with one_blas_thread:
+            outputs = self._network.heads.forward(self._params, self._h, allowed, self._row[:, None])
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "surrogate":
@@ -345,7 +347,7 @@ class Session:
             variable=variable,
             value=to_domain(task, self._reading.location, self._reading.scale, variable, standard),
             probability=shifted / shifted.sum(axis=1, keepdims=True),
-            parent_probability=1 / (1 + np.exp(-outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
+            parent_probability=0.5 * (1 + np.tanh(0.5 * outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
             outcome_mean=location + scale * mean,
             outcome_error=scale * error,
             outcome_std=scale * np.hypot(error, noise),

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
@@ -37,21 +39,56 @@ def _controller() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Products run on the calling thread alone."""
-    with _controller().limit(limits=1):
-        yield
+class _OneBlasThread:
+    """Products run on the calling thread alone, until the last of those who asked for it has left."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limits = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limits.enter_context(_controller().limit(limits=1))
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.close()
+
+
+one_blas_thread = _OneBlasThread()
 
 
 @functools.cache
-def _pool(num_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="acbo")
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="acbo")  # type: ignore[attr-defined]
 
 
-def run(function: Callable[[int], Result], items: Sequence[Any]) -> list[Result]:
-    """[function(0), function(1), ...] for as many calls as there are items, on numba.get_num_threads() threads."""
-    num_threads = min(len(items), numba.get_num_threads())
+def run(function: Callable[[int], Result], count: int) -> list[Result]:
+    """[function(0), ..., function(count - 1)], on numba.get_num_threads() threads; all have ended when it returns or raises."""
+    num_threads = min(count, numba.get_num_threads())
     if num_threads <= 1:
-        return [function(i) for i in range(len(items))]
-    return list(_pool(num_threads).map(function, range(len(items))))
+        return [function(i) for i in range(count)]
+    settings, numbers, lock = np.geterr(), iter(range(count)), threading.Lock()
+
+    def work() -> list[tuple[int, Result]]:
+        done: list[tuple[int, Result]] = []
+        with np.errstate(**settings):  # the caller's: NumPy keeps it by thread
+            while True:
+                with lock:
+                    i = next(numbers, None)
+                if i is None:
+                    return done
+                done.append((i, function(i)))
+
+    futures = [_pool().submit(work) for _ in range(num_threads)]
+    try:
+        wait(futures)
+    except BaseException:  # Ctrl-C: nobody may go on writing
+        wait(futures)
+        raise
+    return [
+        result for _, result in sorted((pair for future in futures for pair in future.result()), key=lambda p: p[0])
+    ]

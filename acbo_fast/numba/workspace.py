@@ -43,8 +43,3 @@ class Workspace:
         array = self(name, *shape)
         array.fill(0)
         return array
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory held."""
-        return sum(array.nbytes for array in self._memory.values())
