@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from acbo_ref.backend import Backend
     from acbo_ref.config import Config
 
-# name: (module, class, library it needs, extra that installs it), fastest first as measured in benchmarks/README.md.
+# name: (module, class, library it needs, extra that installs it), fastest first as measured on `production` on a CPU
+# (benchmarks/README.md).
 _BACKENDS: dict[str, tuple[str, str, str, str]] = {
-    "jax": ("acbo_fast.jax.backend", "JaxBackend", "jax", "jax"),
     "numba": ("acbo_fast.numba.backend", "NumbaBackend", "numba", "numba"),
+    "jax": ("acbo_fast.jax.backend", "JaxBackend", "jax", "jax"),
     "ref": ("acbo_ref.backend", "ReferenceBackend", "numpy", ""),
 }
 
@@ -36,7 +37,7 @@ def unavailable(name: str) -> str | None:
 
 
 def available() -> list[str]:
-    """Names of the backends that can be used here, fastest first."""
+    """Names of the backends that can be used here, fastest first for the shipped configs on a CPU."""
     return [name for name in _BACKENDS if unavailable(name) is None]
 
 

@@ -19,7 +19,7 @@ def format_option(function: F) -> F:
 
 
 def backend_option(default: str) -> Callable[[F], F]:
-    return click.option("--backend", help=f"jax, numba or ref; default {default}.")
+    return click.option("--backend", help=f"numba, jax or ref; default {default}.")
 
 
 def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable[..., Any]]:
@@ -30,7 +30,8 @@ def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable
         return name, backend_maker(name)
     chosen = default_backend()
     if announce:
-        click.echo(f"backend: {chosen} (the fastest of those installed: {', '.join(available())})", err=True)
+        other = "; --backend jax for a GPU or a wide network" if "jax" in available()[1:] else ""
+        click.echo(f"backend: {chosen} (the fastest of those installed: {', '.join(available())}{other})", err=True)
     return chosen, backend_maker(chosen)
 
 
