@@ -44,6 +44,7 @@ from acbo_ref.records import (
     Proposal,
     check_observations,
     check_reach,
+    check_widths,
     checked_budget,
     checked_domain,
     checked_row,
@@ -183,7 +184,9 @@ class Campaign:
         if not any(d is not None for d in domains):
             raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
         rows = observation_rows(observations, names)
-        check_observations(np.array(rows, float).reshape(-1, len(names)), names, target)
+        table = np.array(rows, float).reshape(-1, len(names))
+        check_observations(table, names, target)
+        check_widths(table, names, domains)
         checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
         check_reach(checkpoint.config, len(names), len(rows))
         factors = calibrate(checkpoint)
