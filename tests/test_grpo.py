@@ -113,3 +113,29 @@ def test_the_entropy_of_the_parents_is_one_number_a_state():
     expected = (-(p * np.log(p) + (1 - p) * np.log(1 - p)) * mask).sum(axis=-1)
     assert found.shape == (2, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_groups_that_teach_nothing():
+    rewards = np.array([[[1.0, 1.0], [1.0, 2.0]], [[0.5, 0.5], [2.0, 2.0]]])
+    assert grpo.zero_std_groups(rewards).tolist() == [[True, False], [True, True]]
+
+
+def test_diagnostics_of_the_ratio_by_hand(played):
+    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1; clip range 0.8 to 1.4."""
+    from dataclasses import replace
+
+    from acbo_ref import backend, policy
+
+    config, state, _, _, _, t = played
+    advantage = np.full(t.rewards.shape, 0.5)
+    advantage[..., ::2] = -0.5
+    inputs, batch = backend.minibatch(t, advantage, np.arange(config.batch_size))
+    outputs, _ = policy.forward(state.params, config.policy, inputs, batch.variable.shape[1])
+    log_prob, _ = grpo.log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
+    ratio = np.array([0.5, 0.7, 1.0, 1.3, 2.5])[np.arange(log_prob.size) % 5].reshape(log_prob.shape)
+    batch = replace(batch, old_log_prob=log_prob - np.log(ratio))
+    _, terms, _ = grpo.loss_forward(state.params, outputs, batch, grpo.LossWeights(0.2, 0.4, 0.0, 0.0, 0.0))
+    assert terms["clip_ratio_low"] == pytest.approx(((ratio < 0.8) & (advantage < 0)).mean())
+    assert terms["clip_ratio_high"] == pytest.approx(((ratio > 1.4) & (advantage > 0)).mean())
+    assert 0 < terms["clip_ratio_low"] < (ratio < 0.8).mean() and terms["clip_ratio_high"] > 0
+    assert terms["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean())

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acbo_ref.history import Task, attention_mask, observation_channels, standard_units, start_channels
+from acbo_ref.history import (
+    Task,
+    attention_mask,
+    observation_channels,
+    standard_units,
+    start_channels,
+    to_domain,
+)
 
 
 def task(observations, mask=None, **changes):
@@ -71,3 +78,29 @@ def test_the_row_mask_by_hand():
         [1, 1, 0, 1, 0],
         [1, 1, 0, 1, 1],
     ]
+
+
+def test_values_inside_a_domain_by_hand():
+    """Domains [10, 30] and [-2, 6]: standard values are fifths of the half width from the middle."""
+    known = Task(
+        observations=np.zeros((2, 0, 1)),
+        observation_mask=np.zeros((2, 0), bool),
+        target=np.zeros(2, int),
+        valid=np.ones((2, 1), bool),
+        manipulable=np.ones((2, 1), bool),
+        low=np.array([[10.0], [-2.0]]),
+        high=np.array([[30.0], [6.0]]),
+    )
+    location, scale = standard_units(known)
+    first = np.zeros(2, int)
+    for standard, expected in [
+        ([2.0, -2.5], [24.0, 0.0]),
+        ([5.0, -5.0], [30.0, -2.0]),
+        ([-5.0, 5.0], [10.0, 6.0]),
+        ([9.0, -9.0], [30.0, -2.0]),
+    ]:
+        np.testing.assert_allclose(to_domain(known, location, scale, first, np.array(standard)), expected, rtol=1e-15)
+    # a map that is off by a little must not leave the domain
+    outside = to_domain(known, location + 1.0, scale, first, np.array([4.9, 4.9]))
+    assert (outside == known.high[:, 0]).all()
+    assert (to_domain(known, location - 1.0, scale, first, np.array([-4.9, -4.9])) == known.low[:, 0]).all()

@@ -205,3 +205,24 @@ def test_the_predicted_outcome_goes_through_where_a_variable_stands():
     np.testing.assert_allclose(
         mean, 0.7 * np.array([-1.2, 0.0, 0.8]), rtol=1e-3, atol=1e-12
     )  # the effect is softly bounded
+
+
+def test_value_features_by_hand():
+    u = np.array([-1.0, 0.3, 0.5])
+    harmonics = [np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)]
+    np.testing.assert_allclose(policy.value_features(5 * u), np.stack([u, u**2, *harmonics], axis=-1), atol=1e-15)
+    assert policy.value_features(np.array(2.5)) == pytest.approx([0.5, 0.25, 1.0, 0.0, 0.0, -1.0])
+
+
+def test_parameters_start_as_described():
+    config = PolicyConfig(hidden_dim=64, num_layers=8)
+    params = policy.init_params(config, 3)
+    for name, value in params.items():
+        if name.endswith(".scale"):
+            assert (value == 1).all(), name
+        elif name.endswith(".bias") and "trust" not in name:
+            assert not value.any(), name
+    # fan-in 256 and two residual branches in each of 8 blocks; fan-in 64 without
+    assert params["blocks.5.mlp.down.weight"].std() == pytest.approx(1 / 16 / 4, rel=0.05)
+    assert params["blocks.5.attention.out.weight"].std() == pytest.approx(1 / 8 / 4, rel=0.05)
+    assert params["blocks.5.mlp.up.weight"].std() == pytest.approx(1 / 8, rel=0.05)
