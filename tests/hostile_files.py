@@ -129,7 +129,7 @@ def checkpoint(folder: Path) -> Kind:
         _zip({**members, name: _npy((8,), "|O", pickle.dumps(_Payload()))}),
         _zip({**members, name: pickle.dumps(_Payload())}),
         _zip({**members, "../../pwned.npy": members[name]}),
-        _zip({**members, "/tmp/pwned.npy": members[name]}),
+        _zip({**members, "/pwned.npy": members[name]}),
         _zip({**members, **bomb}, zipfile.ZIP_DEFLATED),
         _zip({**with_header(config=huge), **bomb}, zipfile.ZIP_DEFLATED),
         _zip(members, zipfile.ZIP_DEFLATED),

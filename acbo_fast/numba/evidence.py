@@ -59,6 +59,31 @@ def solve_in_place(matrix: Any, right: Any, size: int) -> None:
         right[i] = total / matrix[i, i]
 
 
+@scalar
+def moments(standard: Any, seen: Any, num_rows: int, means: Any, gram: Any) -> int:
+    """How many of the first rows of standard (N, V) count; means (V,) of u over them and, in the lower half of gram (V, V), the
+    sums of products of deviations from these."""
+    width, count = standard.shape[1], 0
+    for i in range(width):
+        means[i] = 0.0
+        for j in range(width):
+            gram[i, j] = 0.0
+    for n in range(num_rows):
+        if seen[n]:
+            count += 1
+            for i in range(width):
+                means[i] += standard[n, i] / HALF_WIDTH
+    for i in range(width):
+        means[i] /= max(count, 1)
+    for n in range(num_rows):
+        if seen[n]:
+            for i in range(width):
+                di = standard[n, i] / HALF_WIDTH - means[i]
+                for j in range(i + 1):
+                    gram[i, j] += di * (standard[n, j] / HALF_WIDTH - means[j])
+    return count
+
+
 @kernel
 def open_evidence(
     standard: Array,
@@ -81,31 +106,12 @@ def open_evidence(
     """
     width = standard.shape[2]
     for e in range(standard.shape[0]):
-        y, rows = target[e], 0
-        for n in range(standard.shape[1]):
-            rows += seen[e, n]
+        y = target[e]
+        rows = max(moments(standard[e], seen[e], standard.shape[1], centre[e], gram), 1)
         for i in range(width):
-            for j in range(width):
-                gram[i, j] = 0.0
-            spread[e, i] = centre[e, i] = 0.0
-            right[i] = 0.0
-        if rows > 0:
-            means = centre[e]
-            for n in range(standard.shape[1]):
-                for i in range(width if seen[e, n] else 0):
-                    means[i] += standard[e, n, i] / HALF_WIDTH
-            for i in range(width):
-                means[i] /= rows
-            for n in range(standard.shape[1]):
-                for i in range(width if seen[e, n] else 0):
-                    di = standard[e, n, i] / HALF_WIDTH - means[i]
-                    for j in range(i + 1):
-                        gram[i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
-            for i in range(width):
-                for j in range(i):
-                    gram[j, i] = gram[i, j]
-            for i in range(width):
-                spread[e, i] = np.sqrt(gram[i, i] / rows)
+            for j in range(i):
+                gram[j, i] = gram[i, j]
+            spread[e, i] = np.sqrt(gram[i, i] / rows)
         for i in range(width):
             ordered[e, i] = 0.0
             if i == y or not valid[e, i] or spread[e, i] <= _NO_SPREAD:
@@ -154,28 +160,14 @@ def evidence_channels(
     """
     width = standard.shape[2]
     for e in range(standard.shape[0]):
-        y, total_rows, num_obs = target[e], 0, 0
+        y, num_obs = target[e], 0
         for n in range(num_rows):
-            total_rows += seen[e, n]
             num_obs += seen[e, n] and variable[e, n] < 0
         means, scales, slopes = scratch[0], scratch[1], scratch[2]
         # direct effects: the joint ridge regression over all rows, each column scaled to unit variance
+        rows = max(moments(standard[e], seen[e], num_rows, means, gram), 1)
         for i in range(width):
-            means[i] = 0.0
-            for j in range(width):
-                gram[i, j] = 0.0
-        for n in range(num_rows):
-            for i in range(width if seen[e, n] else 0):
-                means[i] += standard[e, n, i] / HALF_WIDTH
-        for i in range(width):
-            means[i] /= max(total_rows, 1)
-        for n in range(num_rows):
-            for i in range(width if seen[e, n] else 0):
-                di = standard[e, n, i] / HALF_WIDTH - means[i]
-                for j in range(i + 1):
-                    gram[i, j] += di * (standard[e, n, j] / HALF_WIDTH - means[j])
-        for i in range(width):
-            scales[i] = np.sqrt(gram[i, i] / max(total_rows, 1))
+            scales[i] = np.sqrt(gram[i, i] / rows)
         size = 0
         for i in range(width):
             if i != y and valid[e, i] and scales[i] > _NO_SPREAD:
