@@ -7,7 +7,8 @@ An episode is one sequence of R = O + K rows,
 Standard units map every variable affinely, so that the policy is indifferent to the user's units:
 
     manipulable variable     [low, high] -> [-5, 5]
-    any other, and target    (x - mean) / std over the observational rows
+    any other                (x - mean) / std over the observational rows
+    target                   the same, divided by reach / 10 where least squares sees it reach further than 10 spreads
 
 Channels of a row and variable: standard value / 5, is-target, is-intervened, is-start.
 
@@ -28,6 +29,8 @@ Array = NDArray[Any]
 CHANNELS = 4
 # Half the width of a domain in standard units, and the number that standard values are divided by.
 HALF_WIDTH = 5.0
+# A target that is expected to move further than so many of its spreads is measured in a larger unit, in which it moves so far.
+REACH_BOUND = 10.0
 # Outcomes count in rewards and losses as if they lay at most so many standard units away: the spread of two or three rows can
 # be a hundred times too small, and a handful of such episodes would outweigh all others.
 OUTCOME_BOUND = 15.0
@@ -68,7 +71,8 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     """(location, scale), each (E, V): standard = (raw - location) / scale.
 
     The spread of a variable that is not manipulable is its sample standard deviation (ddof 0) over the O rows; with
-    fewer than two rows or a constant column it is 1, and with no rows the location is 0.
+    fewer than two rows or a constant column it is 1, and with no rows the location is 0. The target's is multiplied by
+    max(1, reach / REACH_BOUND).
     """
     weight = task.observation_mask[:, :, None].astype(task.observations.dtype)
     rows = np.where(
@@ -76,13 +80,33 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     )  # whatever stands there
     count = np.maximum(weight.sum(axis=1), 1.0)
     mean = rows.sum(axis=1) / count
-    variance = (((rows - mean[:, None]) * weight) ** 2).sum(axis=1) / count
-    std = np.sqrt(variance)
+    deviation = (rows - mean[:, None]) * weight
+    std = np.sqrt((deviation**2).sum(axis=1) / count)
     largest = np.abs(rows).max(axis=1, initial=0.0)
     std = np.where(std > ROUNDING_UNITS * np.finfo(std.dtype).eps * largest, std, 1.0)
     location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
     scale = np.where(task.manipulable, (task.high - task.low) / (2 * HALF_WIDTH), std)
-    return location, scale
+    unit = np.maximum(1.0, _reach(task, deviation / std[:, None], mean, std) / REACH_BOUND)
+    return location, np.where(task.is_target, scale * unit[:, None], scale)
+
+
+def _reach(task: Task, z: Array, mean: Array, std: Array) -> Array:
+    """(E,) how many spreads the target moves when the variable that does most is set to the end of its domain that does most,
+    if what regression sees is cause: max_i |r_i| max(|low_i - mean_i|, |high_i - mean_i|) / std_i.
+
+    The correlation r_i is the adjusted one, r^2 -> 1 - (1 - r^2) (n - 1) / (n - 2), none below 0 (Ezekiel 1930), since of a few
+    rows most are large by chance; with fewer than three rows it is 0.
+
+    Args:
+        z: (E, O, V) rows less the mean, in spreads, zero where they do not count; mean, std: (E, V).
+    """
+    rows = task.observation_mask.sum(axis=1)[:, None]
+    target = np.take_along_axis(z, task.target[:, None, None], axis=2)
+    r = (z * target).sum(axis=1) / np.maximum(rows, 1)
+    adjusted = np.where(rows > 2, 1.0 - (1.0 - r * r) * (rows - 1) / np.maximum(rows - 2, 1), 0.0)
+    low, high = (np.where(task.manipulable, end, mean) for end in (task.low, task.high))
+    furthest = np.maximum(np.abs(low - mean), np.abs(high - mean)) / std
+    return np.asarray((np.sqrt(np.maximum(adjusted, 0.0)) * furthest).max(axis=1))
 
 
 def to_domain(task: Task, location: Array, scale: Array, variable: Array, standard: Array) -> Array:

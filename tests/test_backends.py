@@ -232,8 +232,11 @@ def test_values_lie_inside_the_domain_to_the_last_bit(make_backend):
 
 
 def test_actions_are_judged_over_the_noise_draws(make_backend):
-    """With M = 4 every candidate and probe is judged on the committed noise, its mirror image, and one more such pair."""
+    """With M = 4 every candidate and probe is judged on the committed noise, its mirror image, and one more such pair.
+
+    Domains are so wide that the targets' unit is larger than their spread."""
     settings = {"reward": {"noise_draws": 4, "parent": 0.0, "target": 1.0}, "surrogate": {"probes": 3}}
+    settings["scm"] = {"domain_half_width": [40.0, 90.0], "domain_center": [-30.0, 30.0]}
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, **settings)
     np.testing.assert_array_equal(noise.scoring[:, :, 0], -noise.intervention)
     np.testing.assert_array_equal(noise.scoring[:, :, 1], -noise.scoring[:, :, 2])
@@ -241,6 +244,10 @@ def test_actions_are_judged_over_the_noise_draws(make_backend):
     variable, value = np.asarray(t.draw_variable), np.asarray(t.draw_value)
     task = observe(problems, noise.observation, observation_mask)
     location, scale = standard_units(task)
+    spread = np.where(task.observation_mask[:, :, None], task.observations, np.nan)[
+        np.arange(len(variable)), :, task.target
+    ]
+    assert (scale[task.is_target] > 1.5 * np.nanstd(spread, axis=1)).mean() > 0.5
     each, n = np.arange(len(variable)), variable.shape[2]
     for k in range(variable.shape[1]):
         raw = location[each[:, None], variable[:, k]] + scale[each[:, None], variable[:, k]] * value[:, k]

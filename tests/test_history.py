@@ -50,6 +50,37 @@ def test_a_tiny_spread_far_from_zero_is_still_a_spread():
     assert constant[0, 1:] == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.parametrize(("low", "high", "unit"), [(-50.0, 40.0, 50.0), (-3.0, 100.0, 100.0), (60.0, 90.0, 90.0)])
+def test_a_target_with_a_long_reach_has_a_larger_unit(low, high, unit):
+    """y = 2 x exactly, so the far end of x's domain moves y by twice as far: the outcome there is 10 standard units."""
+    rows = [[-1.0, 0.0, -2.0], [0.0, 0.0, 0.0], [1.0, 0.0, 2.0]]
+    known = task(rows, low=np.array([[low, 0.0, 0.0]]), high=np.array([[high, 0.0, 0.0]]))
+    location, scale = standard_units(known)
+    assert location[0, 2] == 0.0 and scale[0, 2] == pytest.approx(2 * unit / 10)
+    assert scale[0, :2] == pytest.approx([(high - low) / 10, 1.0])
+    # of no use: fewer than three rows, a domain of ten spreads (sqrt 2/3 is one), a variable that cannot be set
+    spread = np.sqrt(2 / 3)
+    for other in (
+        task(rows, [True, False, True], low=known.low, high=known.high),
+        task(rows, low=np.full((1, 3), -9.9 * spread), high=np.full((1, 3), 9.9 * spread)),
+        task(rows, low=known.low, high=known.high, manipulable=np.zeros((1, 3), bool)),
+    ):
+        counted = other.observations[0, other.observation_mask[0], 2]
+        assert standard_units(other)[1][0, 2] == pytest.approx(counted.std())
+
+
+def test_the_reach_believes_a_correlation_of_few_rows_less():
+    """r^2 = 1/2 over three rows is what chance gives, 1 - (1/2) 2 = 0; over the same rows twice it is 1 - (1/2) (5/4) = 3/8."""
+    rows = [[x, 0.0, y + np.sqrt(3) * x] for x, y in [(-1.0, -1.0), (0.0, 2.0), (1.0, -1.0)]]
+    r = np.corrcoef(np.array(rows)[:, [0, 2]].T)[0, 1]
+    wide = {"low": np.array([[-1000.0, 0, 0]]), "high": np.array([[1000.0, 0, 0]])}
+    assert r**2 == pytest.approx(0.5)
+    spread = np.array(rows)[:, [0, 2]].std(axis=0)
+    for times, adjusted in [(1, 0.0), (2, 3 / 8)]:
+        unit = standard_units(task(rows * times, **wide))[1][0, 2] / spread[1]
+        assert unit == pytest.approx(max(1.0, np.sqrt(adjusted) * 1000 / spread[0] / 10))
+
+
 def test_rows_beyond_the_mask_do_not_count():
     rows = [[0.0, 1.0, 10.0], [0.0, 3.0, 30.0], [9e9, 9e9, 9e9]]
     masked = task(rows, [True, True, False])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_ref.history import CHANNELS, HALF_WIDTH, ROUNDING_UNITS
+from acbo_ref.history import CHANNELS, HALF_WIDTH, REACH_BOUND, ROUNDING_UNITS
 
 
 def standard_units(
-    observations: Array, observation_mask: Array, manipulable: Array, low: Array, high: Array
+    observations: Array, observation_mask: Array, is_target: Array, manipulable: Array, low: Array, high: Array
 ) -> tuple[Array, Array]:
     """(location, scale), each (E, V); see acbo_ref.history.standard_units."""
     present = observation_mask[:, :, None]
@@ -19,9 +19,15 @@ def standard_units(
     std = jnp.sqrt(jnp.square(deviation).sum(1) / count)
     largest = jnp.where(present, abs(observations), 0).max(1, initial=0)
     std = jnp.where(std > ROUNDING_UNITS * jnp.finfo(std.dtype).eps * largest, std, 1)
+    z = deviation / std[:, None]
+    r = (z * jnp.where(is_target[:, None], z, 0).sum(2, keepdims=True)).sum(1) / count
+    adjusted = jnp.where(count > 2, 1 - (1 - jnp.square(r)) * (count - 1) / jnp.maximum(count - 2, 1), 0)
+    furthest = jnp.where(manipulable, jnp.maximum(abs(low - mean), abs(high - mean)) / std, 0)
+    reach = (jnp.sqrt(jnp.maximum(adjusted, 0)) * furthest).max(1, keepdims=True)
+    unit = jnp.where(is_target, jnp.maximum(1, reach / REACH_BOUND), 1)
     return (
         jnp.where(manipulable, (low + high) / 2, mean),
-        jnp.where(manipulable, (high - low) / (2 * HALF_WIDTH), std),
+        jnp.where(manipulable, (high - low) / (2 * HALF_WIDTH), std) * unit,
     )
 
 

@@ -85,7 +85,7 @@ def rollout(
 
     nothing = jnp.full((num_models, num_obs), -1)
     observed = simulate(problems, noise.observation, nothing, jnp.zeros((num_models, num_obs), dtype))
-    location, scale = standard_units(observed, observation_mask, choosable, problems.low, problems.high)
+    location, scale = standard_units(observed, observation_mask, is_target, choosable, problems.low, problems.high)
 
     share = config.surrogate.commit_share
     by_surrogate = jnp.asarray(commit_by_surrogate(num_models, share))

@@ -11,42 +11,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acbo_fast.numba.evidence import evidence_channels, open_evidence
-from acbo_fast.numba.kernels import kernel
+from acbo_fast.numba.kernels import kernel, scalar
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.config import PolicyConfig
 from acbo_ref.evidence import EVIDENCE_CHANNELS
-from acbo_ref.history import CHANNELS, HALF_WIDTH, ROUNDING_UNITS, Task
+from acbo_ref.history import CHANNELS, HALF_WIDTH, REACH_BOUND, ROUNDING_UNITS, Task
 
 Array = NDArray[Any]
 
 
 @kernel
 def standard_units(
-    rows: Array, seen: Array, manipulable: Array, low: Array, high: Array, location: Array, scale: Array
+    rows: Array, seen: Array, target: Array, manipulable: Array, low: Array, high: Array, location: Array, scale: Array
 ) -> None:
     """location and scale (E, V), written, from observational rows (E, O, V)."""
     for e in range(rows.shape[0]):
-        count = 0
+        y, count = target[e], 0
         for n in range(rows.shape[1]):
             count += seen[e, n]
+        total = max(count, 1)
+        mean_y, std_y = _mean_and_std(rows[e, :, y], seen[e], total)
+        reach = 0.0
         for i in range(rows.shape[2]):
-            if manipulable[e, i]:
-                location[e, i] = (low[e, i] + high[e, i]) / 2
-                scale[e, i] = (high[e, i] - low[e, i]) / (2 * HALF_WIDTH)
+            mean, std = _mean_and_std(rows[e, :, i], seen[e], total)
+            if not manipulable[e, i]:
+                location[e, i], scale[e, i] = mean, std
                 continue
-            mean, variance, largest = 0.0, 0.0, 0.0
-            for n in range(rows.shape[1]):
-                if seen[e, n]:
-                    mean += rows[e, n, i]
-                    largest = max(largest, abs(rows[e, n, i]))
-            mean /= max(count, 1)
-            for n in range(rows.shape[1]):
-                if seen[e, n]:
-                    variance += (rows[e, n, i] - mean) ** 2
-            std = np.sqrt(variance / max(count, 1))
-            varies = std > ROUNDING_UNITS * 2.220446049250313e-16 * largest
-            location[e, i] = mean
-            scale[e, i] = std if varies else 1.0
+            location[e, i] = (low[e, i] + high[e, i]) / 2
+            scale[e, i] = (high[e, i] - low[e, i]) / (2 * HALF_WIDTH)
+            if count > 2:
+                r = 0.0
+                for n in range(rows.shape[1]):
+                    if seen[e, n]:
+                        r += (rows[e, n, i] - mean) / std * ((rows[e, n, y] - mean_y) / std_y)
+                r /= count
+                adjusted = max(1.0 - (1.0 - r * r) * (count - 1) / (count - 2), 0.0)
+                reach = max(reach, np.sqrt(adjusted) * max(abs(low[e, i] - mean), abs(high[e, i] - mean)) / std)
+        scale[e, y] *= max(1.0, reach / REACH_BOUND)
+
+
+@scalar
+def _mean_and_std(column: Array, seen: Array, total: int) -> tuple[float, float]:
+    """Of the rows (O,) that count, of which there are `total`; the spread 1 for a column that does not vary."""
+    mean, variance, largest = 0.0, 0.0, 0.0
+    for n in range(column.size):
+        if seen[n]:
+            mean += column[n]
+            largest = max(largest, abs(column[n]))
+    mean /= total
+    for n in range(column.size):
+        if seen[n]:
+            variance += (column[n] - mean) ** 2
+    std = np.sqrt(variance / total)
+    return mean, std if std > ROUNDING_UNITS * 2.220446049250313e-16 * largest else 1.0
 
 
 @kernel
@@ -89,7 +106,7 @@ class Reading:
         double = np.float64
         self.location, self.scale = np.empty((2, num_episodes, width))
         standard_units(
-            task.observations, task.observation_mask, task.manipulable, task.low, task.high,
+            task.observations, task.observation_mask, self._target, task.manipulable, task.low, task.high,
             self.location, self.scale,
         )  # fmt: skip
         self._standard = np.zeros((num_episodes, num_obs + capacity, width))
