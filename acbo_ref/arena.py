@@ -16,12 +16,12 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,9 @@ from acbo_ref.backend import Backend, ReferenceBackend
 from acbo_ref.baselines import BASELINES
 from acbo_ref.checkpoint import Checkpoint, load_checkpoint
 from acbo_ref.config import Config
-from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.errors import AcboError, RunError, did_you_mean
 from acbo_ref.evaluation import METHODS, POLICY_METHODS, run_method
+from acbo_ref.executors import Workers, carry_out, open_workers
 from acbo_ref.metrics import MethodResults, summarise
 from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
 
@@ -76,6 +77,8 @@ def evaluate(
     output: str | Path | None = None,
     workers: int = 1,
     on_cell: Callable[[str, str, int, int], None] | None = None,
+    executor: str = "local",
+    scheduler: str | None = None,
 ) -> dict[str, Any]:
     """Compare methods on suites.
 
@@ -90,12 +93,15 @@ def evaluate(
         quick: fewer systems a suite.
         make_backend: builds the backend that runs the policy.
         output: folder to keep results in; a second call with the same settings goes on where the first stopped.
-        workers: processes for the baselines.
+        workers: processes for the baselines, on this machine.
         on_cell: called with (suite, method, cells done, cells) after each.
+        executor: "local", or "dask" for the workers of a Dask scheduler.
+        scheduler: its address; None starts one here with `workers` processes.
     Returns:
         the report, see the README.
     Raises:
-        AcboError: unknown names, unreadable files, numbers out of range, a folder of other settings.
+        AcboError: unknown names, unreadable files, numbers out of range, a folder of other settings, no Dask.
+        RunError: cells whose worker died, and died again when they ran alone; all others are finished and kept.
     """
     if (observations is not None and observations < 0) or interventions < 1:
         raise AcboError(
@@ -137,10 +143,22 @@ def evaluate(
     ]
     store = _Store(Path(output), settings, scm_files) if output is not None else None
     results: dict[tuple[str, str], MethodResults] = {}
-    for n, (cell, result) in enumerate(_run(cells, store, backend, loaded, workers)):
-        results[cell.suite, cell.method] = result
+    given_up: list[str] = []
+    apart = workers > 1 or executor != "local"
+    open_helpers = partial(open_workers, executor, workers, scheduler) if apart or scheduler is not None else None
+    for n, (cell, result) in enumerate(_run(cells, store, backend, loaded, open_helpers)):
+        if result is None:
+            given_up.append(f"{cell.suite}--{cell.method}")
+        else:
+            results[cell.suite, cell.method] = result
         if on_cell is not None:
             on_cell(cell.suite, cell.method, n + 1, len(cells))
+    if given_up:
+        raise RunError(
+            f"not finished, because their workers died twice: {', '.join(sorted(given_up))}",
+            "workers often die for want of memory: try fewer --workers. "
+            + ("The same command tries these again" if store is not None else "With --output all others would be kept"),
+        )
     report = []
     for name in names:
         first = results[name, chosen[0]]
@@ -165,9 +183,14 @@ def _rows(suite: str, observations: int | None) -> int:
 
 
 def _run(
-    cells: Sequence[Cell], store: _Store | None, backend: Backend | None, loaded: Checkpoint | None, workers: int
-) -> Iterator[tuple[Cell, MethodResults]]:
-    """Results of all cells as they come: stored ones first, the policy's here, the baselines' in worker processes."""
+    cells: Sequence[Cell],
+    store: _Store | None,
+    backend: Backend | None,
+    loaded: Checkpoint | None,
+    open_helpers: Callable[[], AbstractContextManager[Workers]] | None,
+) -> Iterator[tuple[Cell, MethodResults | None]]:
+    """Results of all cells as they come: stored ones first, the policy's here, the baselines' at the same time by the helpers;
+    None for a cell that was given up."""
     missing = []
     for cell in cells:
         kept = store.load(cell) if store is not None else None
@@ -175,46 +198,42 @@ def _run(
             yield cell, kept
         else:
             missing.append(cell)
-    apart = [c for c in missing if c.method in BASELINES] if workers > 1 else []
+    apart = [c for c in missing if c.method in BASELINES] if open_helpers is not None else []
 
-    def keep(cell: Cell, result: MethodResults) -> tuple[Cell, MethodResults]:
-        if store is not None:
+    def keep(cell: Cell, result: MethodResults | None) -> tuple[Cell, MethodResults | None]:
+        if store is not None and result is not None:
             store.save(cell, result)
         return cell, result
 
-    if not apart:
+    def here() -> Iterator[tuple[Cell, MethodResults | None]]:
         state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
         for cell in missing:
-            yield keep(cell, cell.run(backend, state))
+            if cell not in apart:
+                yield keep(cell, cell.run(backend, state))
+
+    if not apart:
+        yield from here()
         return
-    # "spawn": a forked copy of a process with an accelerator's threads can hang.
-    with _single_threaded_children(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    assert open_helpers is not None
+    # the longest first: many variables, slow methods
+    apart.sort(key=lambda c: (c.method not in ("gp", "optuna"), c.suite != "wide"))
+    finished: Queue[tuple[Cell, MethodResults | None] | BaseException] = Queue()
+
+    def manage() -> None:
         try:
-            # the longest first: many variables, slow methods
-            apart.sort(key=lambda c: (c.method not in ("gp", "optuna"), c.suite != "wide"))
-            futures: dict[Future[MethodResults], Cell] = {pool.submit(cell.run): cell for cell in apart}
-            state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
-            for cell in missing:
-                if cell not in apart:
-                    yield keep(cell, cell.run(backend, state))
-            for future in as_completed(futures):
-                yield keep(futures[future], future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            for cell, result in carry_out(apart, Cell.run, helpers):
+                finished.put(keep(cell, result))
+        except BaseException as error:
+            finished.put(error)
 
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started inside read these variables before they load NumPy: one thread of linear algebra for each, or as many
-    again as there are cores would compete in every one. What the user has set stays."""
-    added = [name for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+    with open_helpers() as helpers:
+        Thread(target=manage, daemon=True).start()
+        yield from here()
+        for _ in apart:
+            item = finished.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
 
 
 # ---------------------------------------------------------------------------------------------------- the folder

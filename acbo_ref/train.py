@@ -120,6 +120,7 @@ class Trainer:
         output: str | Path | None = None,
         overrides: Sequence[str] = (),
         config: Config | None = None,
+        writes: bool = True,
     ) -> Trainer:
         """Continue from a checkpoint file or run folder, in the same folder unless `output` names another.
 
@@ -130,6 +131,7 @@ class Trainer:
             output: another run folder, which gets the metrics so far.
             overrides: KEY=VALUE, as for load_config.
             config: in place of the checkpoint's own.
+            writes: False to leave the run folder to another process of the same run.
         Raises:
             AcboError: no usable checkpoint; a change of the policy section, the seed or the batch size; an older
                 checkpoint in its own folder, whose later results would be lost; an output that holds another run.
@@ -159,7 +161,7 @@ class Trainer:
         trainer = cls.__new__(cls)
         trainer.config = config
         trainer.backend = make_backend(config)
-        trainer.output = folder
+        trainer.output = folder if writes else None
         trainer.curriculum = Curriculum(config)
         trainer.state = trainer.backend.from_host(checkpoint.state)
         trainer.iteration = checkpoint.iteration
@@ -172,7 +174,7 @@ class Trainer:
         trainer._progress = _Progress(**saved | {"backend": trainer.backend.name, "dtype": trainer.backend.dtype})
         if not same_folder:
             trainer._progress.best = []  # those files stay where they are
-        trainer._records = trainer._take_over_metrics(source.parent)
+        trainer._records = trainer._take_over_metrics(source.parent) if writes else []
         return trainer
 
     # ------------------------------------------------------------------------------------------------- the loop

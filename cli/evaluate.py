@@ -15,7 +15,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; default the policy that ships."
 )
-@click.option("--quick", is_flag=True, help="16 systems a suite in place of 64.")
+@click.option("--quick", is_flag=True, help="16 systems a suite.")
 @click.option("--suite", "suites", multiple=True, help="Suite name, repeatable; default all.")
 @click.option(
     "--scm",
@@ -43,6 +43,14 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 @click.option(
     "--workers", type=click.IntRange(1, 256), help="Processes for the baselines; default the number of cores."
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Who runs the baselines: processes here, or the workers of a Dask scheduler.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler; without it one is started here.")
 @format_option
 def evaluate(
     checkpoint: Path | None,
@@ -56,6 +64,8 @@ def evaluate(
     backend: str | None,
     output: Path | None,
     workers: int | None,
+    executor: str,
+    scheduler: str | None,
     output_format: str,
 ) -> None:
     """Compare a policy with baselines on systems it has never seen; every intervention is one query."""
@@ -88,6 +98,8 @@ def evaluate(
         output,
         workers if workers is not None else os.cpu_count() or 1,
         progress,
+        executor,
+        scheduler,
     )
     if shipped:
         click.echo("policy: the one that ships (docs/model_card.md)", err=True)

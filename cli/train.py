@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend
+from acbo_cli.peers import Peers, check
+
+if TYPE_CHECKING:
+    from acbo_ref.train import Trainer
 
 # When a backend compiles, for those that do.
 COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very first iteration, for half a minute"}
@@ -34,6 +41,14 @@ COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any key, e.g. grpo.learning_rate=1e-3."
 )
+@click.option("--devices", help="Devices of each process to train on, a number or all; default 1. JAX only.")
+@click.option(
+    "--coordinator", help="HOST:PORT of process 0, or auto on a cluster that JAX knows: one of several processes."
+)
+@click.option("--num-processes", type=click.IntRange(1), help="How many processes there are.")
+@click.option(
+    "--process-id", type=click.IntRange(0), help="Which of them this is; 0 runs on the coordinator's host and writes."
+)
 @format_option
 def train(
     config_source: str | None,
@@ -43,10 +58,14 @@ def train(
     episodes: int | None,
     seed: int | None,
     overrides: tuple[str, ...],
+    devices: str | None,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
     output_format: str,
 ) -> int:
     """Train a policy; writes config.yaml, metrics.jsonl and checkpoints to the run folder."""
-    from acbo_ref.checkpoint import load_checkpoint
+    from acbo_ref.checkpoint import load_checkpoint, versions
     from acbo_ref.config import load_config
     from acbo_ref.train import Trainer
 
@@ -56,26 +75,74 @@ def train(
         overrides += (f"total_episodes={episodes}",)
     if seed is not None:
         overrides += (f"seed={seed}",)
-    if resume is not None:
-        before = load_checkpoint(resume).progress["backend"]
-        name, maker = make_backend(backend or before)
-        if name != before:
-            click.echo(
-                f"warning: the run was on {before!r}; on {name!r} it continues to rounding, not bit for bit", err=True
-            )
-        config = load_config(config_source) if config_source is not None else None
-        trainer = Trainer.resume(resume, maker, output, overrides, config)
-    else:
-        assert config_source is not None
-        config = load_config(config_source, overrides)
-        name, maker = make_backend(backend)
-        trainer = Trainer(config, maker(config), output or _free_folder(Path("runs") / config.name))
+    check(coordinator, num_processes, process_id)
+    used = device_count(devices, coordinator is not None)
+    if devices is not None or coordinator is not None:
+        if backend not in (None, "jax"):
+            raise click.UsageError(f"--devices and --coordinator are for --backend jax, not {backend!r}")
+        backend = "jax"
+    before = load_checkpoint(resume) if resume is not None else None
+    config = load_config(config_source, () if before else overrides) if config_source is not None else None
+    name, maker = make_backend(backend or (before.progress["backend"] if before else None))
+    if used != 1:
+        maker = partial(maker, devices=used)
+    peers = None
+    if coordinator is not None:
+        folder = output or (resume.parent if resume is not None and resume.is_file() else resume)
+        if folder is None:
+            raise click.UsageError("--coordinator needs --output: all processes name the same run")
+        same = [config and config.to_dict(), overrides, before and before.sha256, used, versions()]
+        peers = Peers(coordinator, num_processes, process_id, folder, json.dumps(same))
+    writes = peers is None or peers.index == 0
+
+    def begin() -> Trainer:
+        if before is not None:
+            assert resume is not None
+            if name != before.progress["backend"] and writes:
+                click.echo(
+                    f"warning: the run was on {before.progress['backend']!r}; on {name!r} it continues to rounding, "
+                    "not bit for bit",
+                    err=True,
+                )
+            return Trainer.resume(resume, maker, output, overrides, config, writes)
+        assert config is not None
+        return Trainer(config, maker(config), (output or _free_folder(Path("runs") / config.name)) if writes else None)
+
+    if peers is None:
+        return _train(begin(), name, output_format, lambda stop: stop)
+    count, any_process = peers.count, peers.any_process
+    click.echo(f"process {peers.index} of {count}{'' if writes else ', which writes nothing'}", err=True)
+    return peers.run(lambda: _train(begin(), name, output_format, any_process, quiet=not writes))
+
+
+def device_count(devices: str | None, several: bool) -> int | None:
+    """--devices as a number, None for all; without it 1, or all where several processes train."""
+    if devices is None:
+        return None if several else 1
+    if devices == "all":
+        return None
+    if not devices.isdigit() or int(devices) < 1:
+        raise click.UsageError(f"--devices is {devices!r}; it takes a number from 1, or all")
+    return int(devices)
+
+
+def _train(
+    trainer: Trainer, backend: str, output_format: str, agree: Callable[[bool], bool], quiet: bool = False
+) -> int:
+    """Train with progress and a way to stop, which every process of a run has to agree on in the same iteration."""
     reporter = _Reporter(trainer.config.num_iterations, trainer.config.total_episodes)
-    click.echo(
-        f"training {trainer.config.name!r} to {trainer.config.total_episodes} episodes in {trainer.output}", err=True
-    )
-    if name in COMPILES and trainer.iteration < trainer.config.num_iterations:
-        click.echo(f"compiling {COMPILES[name]}; kept on disk for the next run", err=True)
+    if not quiet:
+        click.echo(
+            f"training {trainer.config.name!r} to {trainer.config.total_episodes} episodes in {trainer.output}",
+            err=True,
+        )
+    if backend in COMPILES and trainer.iteration < trainer.config.num_iterations and not quiet:
+        click.echo(f"compiling {COMPILES[backend]}; kept on disk for the next run", err=True)
+
+    def each(record: dict[str, Any]) -> None:
+        if not quiet:
+            reporter(record)
+        trainer.stop_requested = agree(trainer.stop_requested)
 
     def stop(signum: int, frame: Any) -> None:
         if trainer.stop_requested:
@@ -85,10 +152,12 @@ def train(
 
     previous = signal.signal(signal.SIGINT, stop)
     try:
-        result = trainer.train(reporter)
+        result = trainer.train(each)
     finally:
         signal.signal(signal.SIGINT, previous)
         reporter.close()
+    if quiet:
+        return 130 if result.stopped == "interrupted" else 0
     click.echo(f"{result.stopped} after {result.episodes} episodes in {result.seconds:.1f} s", err=True)
     if output_format == "json":
         echo_json(dataclasses.asdict(result))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from test_evaluation import results
 from test_scm import diamond
 
 from acbo_ref import AcboError, Trainer, arena, evaluate, save_scm
+from acbo_ref.errors import RunError
+from acbo_ref.executors import EXECUTORS, carry_out, open_workers
 from acbo_ref.metrics import per_step, score_difference, summarise
 from acbo_ref.verify import small_config
 
@@ -127,3 +132,109 @@ def test_a_paired_difference_knows_that_systems_are_shared():
     a, b = results(expected=expected), results(expected=expected + np.array([[0.4], [0.8]]))
     difference = score_difference(a, b)
     assert (difference["low"], difference["mean"], difference["high"]) == pytest.approx((0.1, 0.1, 0.1))
+
+
+# ------------------------------------------------------------------------------------------- workers that die
+
+
+def die_once(place):
+    """A job that kills its worker the first time that it runs."""
+    if not place.exists():
+        place.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def work(job):
+    """Jobs are ("work", n), ("die once", path) or ("die", n)."""
+    kind, what = job
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "fail":
+        raise ValueError(what)
+    return die_once(what) if kind == "die once" else what
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_job_whose_worker_dies_runs_once_more_and_is_then_given_up(executor, tmp_path):
+    if executor == "dask":
+        pytest.importorskip("distributed")
+    jobs = [("work", 0), ("die", 0), *(("work", n) for n in range(1, 9)), ("die once", tmp_path / "died")]
+    with open_workers(executor, 2, None) as workers:
+        results = list(carry_out(jobs, work, workers))
+    assert sorted(map(repr, (job for job, _ in results))) == sorted(map(repr, jobs)), "every job exactly once"
+    assert dict(results) == {job: job[1] for job in jobs if job[0] == "work"} | {jobs[1]: None, jobs[-1]: "done"}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_an_error_in_a_job_is_raised_as_it_is(executor):
+    if executor == "dask":
+        pytest.importorskip("distributed")
+    with open_workers(executor, 1, None) as workers, pytest.raises(ValueError, match="so it goes"):
+        list(carry_out([("fail", "so it goes")], work, workers))
+
+
+def test_dask_changes_nothing_also_when_a_worker_is_killed(checkpoint, finished, tmp_path):
+    """A cluster of two workers, one of which is killed after the first cell: the report of one process."""
+    distributed = pytest.importorskip("distributed")
+    killed = []
+
+    def kill(suite, method, done, total):
+        if not killed:
+            for pid in cluster_client.run(os.getpid).values():
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+                break
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as cluster_client,
+    ):
+        report = evaluate(
+            checkpoint,
+            output=tmp_path,
+            executor="dask",
+            scheduler=cluster.scheduler_address,
+            on_cell=kill,
+            **GIVEN,
+        )
+    assert killed and without_clock(report) == without_clock(finished[1])
+    assert (tmp_path / "results.csv").read_bytes() == (finished[0] / "results.csv").read_bytes()
+
+
+def test_cells_that_are_given_up_are_named(checkpoint, tmp_path, monkeypatch):
+    """Everything else is finished and kept, and the same command tries them again."""
+    real = arena.carry_out
+
+    def give_up(jobs, function, workers):
+        for job, result in real(jobs, function, workers):
+            yield job, None if job.method == "regress" else result
+
+    monkeypatch.setattr(arena, "carry_out", give_up)
+    with pytest.raises(RunError, match="died twice: seed--regress, simple--regress") as caught:
+        evaluate(checkpoint, output=tmp_path, workers=2, **GIVEN)
+    assert "The same command tries these again" in caught.value.hint
+    assert len(list((tmp_path / "cells").iterdir())) == 6 and not (tmp_path / "summary.json").exists()
+    monkeypatch.undo()
+    assert evaluate(checkpoint, output=tmp_path, **GIVEN)["suites"][0]["methods"]["regress"]
+
+
+def test_executors_that_are_not_there(checkpoint, monkeypatch):
+    with pytest.raises(AcboError, match="no executor named 'dusk'") as caught:
+        evaluate(checkpoint, executor="dusk", **GIVEN)
+    assert "did you mean 'dask'" in caught.value.hint
+    with pytest.raises(AcboError, match="a scheduler is for the executor 'dask'"):
+        evaluate(checkpoint, scheduler="tcp://127.0.0.1:1", **GIVEN)
+    monkeypatch.setattr("acbo_ref.executors.find_spec", lambda name: None)
+    with pytest.raises(AcboError, match="needs distributed") as caught:
+        evaluate(checkpoint, executor="dask", **GIVEN)
+    assert caught.value.hint == "pip install 'acbo[dask]'"
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer(checkpoint):
+    pytest.importorskip("distributed")
+    with pytest.raises(AcboError, match="no Dask scheduler at"):
+        evaluate(checkpoint, executor="dask", scheduler="tcp://127.0.0.1:1", **GIVEN)

@@ -1,8 +1,8 @@
 """The JAX backend object: compiled once a shape, float32 unless the config asks for float64.
 
-Nothing here names a device: arrays live where JAX puts them. 64-bit mode is entered around this backend's own calls and
-left again, so the user's other JAX code keeps its own setting. The persistent compilation cache is switched on only if
-the user has not chosen one.
+Training runs on a mesh of devices (mesh.py), of which there is one unless more are asked for; deciding runs on one. 64-bit mode
+is entered around this backend's own calls and left again, so the user's other JAX code keeps its own setting. The persistent
+compilation cache is switched on only if the user has not chosen one.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from acbo_fast.jax import grpo, optim, policy
 from acbo_fast.jax import rollout as episodes
-from acbo_fast.jax.scm import to_device
+from acbo_fast.jax.mesh import CUT, EPISODES, WHOLE, check_divides, episode_mesh, place
+from acbo_fast.jax.scm import to_arrays
 from acbo_ref import policy as reference_policy
 from acbo_ref.backend import History, Hyper
 from acbo_ref.backend import decide as decide_by_replay
 from acbo_ref.config import Config
 from acbo_ref.history import Task, standard_units, to_domain
 from acbo_ref.optim import OptimiserState, init_state
-from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise
+from acbo_ref.rollout import SURROGATE_GRID, Decision, EpisodeNoise, commit_by_surrogate
 from acbo_ref.scm import SCMBatch
 
 # Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a multiple.
@@ -50,16 +52,34 @@ def _traced(name: str) -> None:
 
 
 class JaxBackend:
-    """See acbo_ref.backend.Backend."""
+    """See acbo_ref.backend.Backend.
+
+    Args:
+        devices: to train on, of each process; None for all there are.
+    """
 
     name = "jax"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, devices: int | None = 1) -> None:
         use_compilation_cache()
         self.config = config
         self.dtype = config.dtype or "float32"
-        self._rollout = jax.jit(partial(_rollout, config))
-        self._update = jax.jit(partial(_update, config), donate_argnums=0)
+        self._mesh = episode_mesh(devices)
+        if self._mesh.size > 1:
+            check_divides(config, self._mesh.size)
+        on_mesh = partial(jax.shard_map, mesh=self._mesh, check_vma=False)
+        parts: Any = [WHOLE if name == "fixed_std" else CUT for name in episodes.Trajectories._fields]
+        self._rollout = jax.jit(
+            on_mesh(
+                partial(_rollout, config),
+                in_specs=(WHOLE, CUT, CUT, CUT, CUT, WHOLE),
+                out_specs=episodes.Trajectories(*parts),
+            ),
+            out_shardings=NamedSharding(self._mesh, WHOLE),
+        )
+        self._update = jax.jit(
+            on_mesh(partial(_update, config, self._mesh.size), in_specs=WHOLE, out_specs=WHOLE), donate_argnums=0
+        )
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -75,11 +95,20 @@ class JaxBackend:
         with self._precision():
 
             def put(arrays: dict[str, Any]) -> policy.Params:
-                return {name: jnp.array(value, self.dtype) for name, value in arrays.items()}
+                return {name: self._place(value, WHOLE) for name, value in arrays.items()}
 
             return optim.State(
-                put(state.params), put(state.first_moment), put(state.second_moment), jnp.asarray(state.step, jnp.int32)
+                put(state.params),
+                put(state.first_moment),
+                put(state.second_moment),
+                self._place(np.int32(state.step), WHOLE),
             )
+
+    def _place(self, value: Any, spec: PartitionSpec) -> jax.Array:
+        """On the mesh, floats in this backend's dtype."""
+        value = np.asarray(value)
+        dtype = self.dtype if value.dtype.kind == "f" else jax.dtypes.canonicalize_dtype(value.dtype)
+        return place(self._mesh, value.astype(dtype), spec)
 
     def to_host(self, state: optim.State) -> OptimiserState:
         parts = (state.params, state.first_moment, state.second_moment)
@@ -90,15 +119,16 @@ class JaxBackend:
     def rollout(
         self, state: optim.State, problems: SCMBatch, observation_mask: Any, noise: EpisodeNoise, fixed_std: float
     ) -> episodes.Trajectories:
+        by_surrogate = commit_by_surrogate(self.config.batch_size, self.config.surrogate.commit_share)
         with self._precision():
-            arrays = episodes.Noise(*(jnp.asarray(getattr(noise, f), self.dtype) for f in episodes.Noise._fields))
             result: episodes.Trajectories = jax.block_until_ready(
                 self._rollout(
                     state.params,
-                    to_device(problems, self.dtype),
-                    jnp.asarray(observation_mask),
-                    arrays,
-                    jnp.asarray(fixed_std, self.dtype),
+                    jax.tree.map(partial(self._place, spec=CUT), to_arrays(problems, self.dtype)),
+                    self._place(observation_mask, CUT),
+                    episodes.Noise(*(self._place(getattr(noise, f), CUT) for f in episodes.Noise._fields)),
+                    self._place(by_surrogate, CUT),
+                    self._place(float(fixed_std), WHOLE),
                 )
             )
             return result
@@ -111,9 +141,9 @@ class JaxBackend:
             state, diagnostics = self._update(
                 state,
                 trajectories,
-                jnp.asarray(order, jnp.int32),
-                jnp.asarray(hyper.learning_rate, self.dtype),
-                jnp.asarray(hyper.entropy_coefficient, self.dtype),
+                self._place(np.asarray(order, np.int32), WHOLE),
+                self._place(float(hyper.learning_rate), WHOLE),
+                self._place(float(hyper.entropy_coefficient), WHOLE),
             )
             return state, {key: float(value) for key, value in diagnostics.items()}
 
@@ -138,19 +168,23 @@ class JaxBackend:
 
 def _rollout(config: Config, *arguments: Any) -> episodes.Trajectories:
     _traced("rollout")
-    params, problems, observation_mask, noise, fixed_std = arguments
-    return episodes.rollout(params, config, problems, observation_mask, noise, fixed_std)
+    params, *rest = arguments
+    return episodes.rollout(params, config, *rest)
 
 
 def _update(
     config: Config,
+    devices: int,
     state: optim.State,
     trajectories: episodes.Trajectories,
     order: jax.Array,
     learning_rate: jax.Array,
     entropy_coefficient: jax.Array,
 ) -> tuple[optim.State, dict[str, jax.Array]]:
-    """All epochs and minibatches as one scan; see acbo_ref.backend.update."""
+    """All epochs and minibatches as one scan, on one device of a mesh; see acbo_ref.backend.update.
+
+    Each device takes its share of a minibatch. They are equally large, so the mean of their means is the mean.
+    """
     _traced("update")
     t, settings = trajectories, config.grpo
     never = (order[0, 0] < 0).astype(jnp.int32)
@@ -178,11 +212,14 @@ def _update(
 
     def step(state: optim.State, index: jax.Array) -> tuple[optim.State, dict[str, jax.Array]]:
         inputs, batch = jax.tree.map(lambda a: a[index], (t.inputs, whole))
-        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, inputs, batch)
+        valued = jax.value_and_grad(loss, has_aux=True)(state.params, inputs, batch)
+        (value, terms), grads = jax.lax.pmean(valued, EPISODES)
         state, norm, skipped = optim.guarded_step(state, grads, value, learning_rate, settings.gradient_clip)
         return state, {"loss": value, **terms, "gradient_norm": norm, "skipped_steps": skipped}
 
-    final, records = jax.lax.scan(step, state, order.reshape(-1, order.shape[1] // settings.minibatches))
+    steps = order.shape[0] * settings.minibatches
+    own = order.reshape(steps, devices, -1)[:, jax.lax.axis_index(EPISODES)]
+    final, records = jax.lax.scan(step, state, own)
     diagnostics = {key: values.mean() for key, values in records.items() if key != "skipped_steps"}
     change = jax.tree.map(lambda after, before: after - before, final.params, state.params)
     diagnostics["parameter_change"] = optim.global_norm(change)

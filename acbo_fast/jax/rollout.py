@@ -17,7 +17,7 @@ from acbo_fast.jax.history import attention_mask, standard_units
 from acbo_fast.jax.scm import Problems, simulate
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.history import HALF_WIDTH, OUTCOME_BOUND
-from acbo_ref.rollout import COMMIT_GRID, commit_by_surrogate
+from acbo_ref.rollout import COMMIT_GRID
 
 
 class Noise(NamedTuple):
@@ -72,9 +72,10 @@ def rollout(
     problems: Problems,
     observation_mask: Array,
     noise: Noise,
+    by_surrogate: Array,
     fixed_std: Array,
 ) -> Trajectories:
-    """Play E episodes with the current policy; see acbo_ref.rollout.rollout."""
+    """Play E episodes with the current policy; see acbo_ref.rollout.rollout. `by_surrogate` (E,): its commit_by_surrogate."""
     network = config.policy
     dtype = noise.observation.dtype
     num_models, num_obs, width = noise.observation.shape
@@ -88,7 +89,6 @@ def rollout(
     location, scale = standard_units(observed, observation_mask, is_target, choosable, problems.low, problems.high)
 
     share = config.surrogate.commit_share
-    by_surrogate = jnp.asarray(commit_by_surrogate(num_models, share))
     committed = jnp.where(by_surrogate, group, 0)
 
     def in_standard_units(rows: Array) -> Array:

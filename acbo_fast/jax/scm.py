@@ -35,8 +35,8 @@ class Problems(NamedTuple):
 _RESOLUTION = 1000.0
 
 
-def to_device(batch: SCMBatch, dtype: str) -> Problems:
-    """Cast the floating arrays and hand all of them over.
+def to_arrays(batch: SCMBatch, dtype: str) -> Problems:
+    """The same as host arrays, the floating ones cast.
 
     Raises:
         AcboError: a lever's domain is too narrow, so far from 0, for this dtype.
@@ -50,7 +50,7 @@ def to_device(batch: SCMBatch, dtype: str) -> Problems:
             "set dtype: float64, or shift the variable towards 0",
         )
     arrays = (getattr(batch, name) for name in Problems._fields)
-    return Problems(*(jnp.asarray(a, dtype) if a.dtype.kind == "f" else jnp.asarray(a) for a in arrays))
+    return Problems(*(a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays))
 
 
 def simulate(problems: Problems, noise: Array, variable: Array, value: Array) -> Array:
