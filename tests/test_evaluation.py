@@ -11,7 +11,7 @@ from test_scm import diamond, functional
 from acbo_ref import SCM, AcboError, Trainer, Variable, evaluate, save_scm
 from acbo_ref.baselines import BASELINES, Endpoints, Problem, Random, Regress
 from acbo_ref.evaluation import METHODS, run_method
-from acbo_ref.metrics import MethodResults, auroc, summarise
+from acbo_ref.metrics import MethodResults, _ratio, _score, auroc, bootstrap, gain_unit, per_step, summarise
 from acbo_ref.suites import SUITES, Suite, load_suite
 from acbo_ref.verify import small_config
 
@@ -86,6 +86,54 @@ def test_auroc_by_hand():
     # pairs (positive, negative): 0.8 > 0.5, 0.8 > 0.1, 0.5 = 0.5 (half), 0.5 > 0.1
     assert auroc(np.array([0.8, 0.5, 0.5, 0.1]), np.array([True, True, False, False])) == pytest.approx(3.5 / 4)
     assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
+
+
+def test_auroc_with_one_positive():
+    assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False])) == 1.0
+    assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False])))
+
+
+def test_bands_of_steps_are_the_bootstrap_of_each_step():
+    r = results()
+    score, regret = per_step(r)
+    for k in range(4):
+        one = bootstrap(_score(r, slice(k, k + 1)), 2)
+        assert score[:, k] == pytest.approx([one["mean"], one["low"], one["high"]])
+        one = bootstrap(lambda index, k=k: (r.oracle_gain - r.gain[:, k])[index].mean(axis=-1), 2)
+        assert regret[:, k] == pytest.approx([one["mean"], one["low"], one["high"]])
+    assert regret[:, 0].tolist() == [4.0, 4.0, 4.0] and regret[:, 2].tolist() == [1.0, 0.0, 2.0]
+    small = results(best=np.array([-0.25, 9.5]))  # gains below 1 are gains too
+    assert per_step(small)[0][0] == pytest.approx(small.gain.sum(axis=0) / 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_bands_where_nothing_can_be_gained():
+    r = results(best=np.array([0.0, 10.0]))
+    score, regret = per_step(r)
+    assert np.isnan(score[0]).all() and regret[0] == pytest.approx(-r.gain.mean(axis=0))
+
+
+def test_shares_of_small_sums():
+    assert _ratio(np.array([[0.1, 0.1], [0.0, 0.0]]), np.array([[0.2, 0.2], [0.0, 0.0]])) == pytest.approx(
+        [0.5, np.nan], nan_ok=True
+    )
+
+
+def test_the_unit_of_gains_by_hand():
+    """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to gain."""
+    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3]), np.array([999.0, 999.0, -1e3, -1e3, 1e3])
+    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6])
+    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6]
+
+
+def test_intervals_resample_systems():
+    """Of two systems one alone is drawn a quarter of the time, and its own figures are the end of the interval."""
+    summary = summarise(results(parent_probability=[np.array([0.9, 0.2]), np.array([0.95, 0.3])]))
+    assert summary["range_utilization"] == {"mean": 1.0, "low": 0.0, "high": 1.0}  # the second never moves
+    # the first has its parent before the other variable, the second behind; of the four pairs of both, two are in order
+    assert summary["structure_auroc"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    improving = summarise(results(cost=np.array([[10.0, 9, 8, 7], [1.0, 1, 1, 0.5]])))
+    assert improving["improvement_rate"]["mean"] == 1.0
 
 
 def test_the_interval_narrows_with_more_systems():

@@ -64,3 +64,20 @@ def test_no_layer_changes_the_dtype(dtype):
     d = layers.attention_backward(params, "a", d, c2, grads)
     d = layers.layer_norm_backward(params, "n", d, c1, grads)
     assert {a.dtype for a in (y, d, *grads.values())} == {np.dtype(dtype)} and grads.keys() == params.keys()
+
+
+def test_gradients_of_a_parameter_used_twice_add_up():
+    grads: dict[str, np.ndarray] = {}
+    for gradient in ([1.0, 2.0], [10.0, -5.0]):
+        layers.accumulate(grads, "w", np.array(gradient))
+    layers.accumulate(grads, "other", np.array([7.0]))
+    assert grads["w"].tolist() == [11.0, -3.0] and grads["other"].tolist() == [7.0]
+
+
+def test_attention_with_enormous_scores():
+    """Scores of +-1e4 would overflow or vanish unless each query's own largest is taken off first."""
+    q, k = np.array([[1e4], [-1e4]]), np.array([[1.0], [-1.0]])
+    out, _ = layers.attend_forward(q, k, np.array([[2.0], [3.0]]), np.array([[True, True], [True, True]]))
+    assert out[:, 0].tolist() == [2.0, 3.0]
+    out, _ = layers.attend_forward(q, k, np.array([[2.0], [3.0]]), np.array([[False, True], [True, False]]))
+    assert out[:, 0].tolist() == [3.0, 2.0]

@@ -226,3 +226,36 @@ def test_parameters_start_as_described():
     assert params["blocks.5.mlp.down.weight"].std() == pytest.approx(1 / 16 / 4, rel=0.05)
     assert params["blocks.5.attention.out.weight"].std() == pytest.approx(1 / 8 / 4, rel=0.05)
     assert params["blocks.5.mlp.up.weight"].std() == pytest.approx(1 / 8, rel=0.05)
+
+
+def test_every_variable_reads_the_valid_ones_and_itself():
+    mask = policy.variable_mask(np.array([[True, True, False]]))
+    assert mask.shape == (1, 1, 1, 3, 3)
+    assert mask[0, 0, 0].astype(int).tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_variables_read_each_other(forward):
+    """One variable's channels in one observational row change what is said of every other variable."""
+    inputs, before = random_inputs(3), None
+    for shift in (0.0, 0.5):
+        inputs.channels[0, 1, 2, 0] += shift
+        after = np.asarray(forward(inputs).parent_logits)
+        if before is not None:
+            assert (np.abs(after[0] - before[0]) > 1e-8).all() and (after[1] == before[1]).all()
+        before = after
+
+
+def test_without_evidence_there_is_no_slope_and_no_centre():
+    config = dataclasses.replace(CONFIG.policy, evidence="none")
+    params = policy.init_params(config, 3, np.float32)
+    assert {value.dtype for value in params.values()} == {np.dtype("float32")}
+    inputs = random_inputs(4)
+    channels = inputs.channels[..., :CHANNELS].astype(np.float32)
+    outputs, cache = policy.forward(params, config, dataclasses.replace(inputs, channels=channels), K)
+    assert outputs.outcome_hidden.shape == (E, K, V, config.hidden_dim // 2 + 2)
+    assert not outputs.outcome_hidden[..., -2:].any() and outputs.outcome_hidden.dtype == np.float32
+    grads: dict[str, np.ndarray] = {}
+    policy.backward(params, config, outputs, cache, grads)
+    assert {value.dtype for value in grads.values()} == {np.dtype("float32")}
+    decoder = policy.Decoder(params, config, channels[:, :O], np.ones((E, O), bool), inputs.valid, K)
+    assert decoder.append(channels[:, O]).dtype == np.float32

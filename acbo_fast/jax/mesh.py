@@ -95,10 +95,12 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
+        multihost_utils.sync_global_devices("joined")
     except (RuntimeError, ValueError) as error:
         raise AcboError(
             f"no connection to the other processes: {str(error).splitlines()[0]}",
-            "start every process with the same --coordinator and --num-processes, and --process-id 0 on the coordinator's host",
+            "every process needs the same --coordinator and --num-processes, process 0 runs on the coordinator's host, and on CPUs "
+            "each host's own name must resolve to an address that the others reach (not 127.0.1.1)",
         ) from error
 
 
