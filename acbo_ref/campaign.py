@@ -44,7 +44,6 @@ from acbo_ref.records import (
     Proposal,
     check_observations,
     check_reach,
-    check_widths,
     checked_budget,
     checked_domain,
     checked_row,
@@ -186,7 +185,6 @@ class Campaign:
         rows = observation_rows(observations, names)
         table = np.array(rows, float).reshape(-1, len(names))
         check_observations(table, names, target)
-        check_widths(table, names, domains)
         checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
         check_reach(checkpoint.config, len(names), len(rows))
         factors = calibrate(checkpoint)

@@ -26,8 +26,6 @@ Array = NDArray[Any]
 
 SCHEMA = 1
 FEW_OBSERVATIONS = 3
-# Half a domain in standard deviations of the observations: training systems have 8 at most, few rows may say twice that.
-WIDEST_DOMAIN = 20.0
 # A set value may be measured a little off: this share of the domain's width.
 SET_POINT_TOLERANCE = 0.05
 DOMAIN_PERCENTILES = (1.0, 99.0)
@@ -216,20 +214,6 @@ def check_observations(rows: Array, names: Sequence[str], target: str) -> None:
                 warn(
                     f"{names[j]!r} and {name!r} are equal in every observation: leave one out if they are the same thing"
                 )
-
-
-def check_widths(rows: Array, names: Sequence[str], domains: Sequence[tuple[float, float] | None]) -> None:
-    """Warn where a domain is so wide, against how the variable varies by itself, that the policy cannot judge it (model card)."""
-    for i, (name, domain) in enumerate(zip(names, domains, strict=True)):
-        known = rows[:, i][~np.isnan(rows[:, i])]
-        if domain is None or known.size < 2 or known.min() == known.max():
-            continue
-        reach = (domain[1] - domain[0]) / 2 / float(known.std())
-        if reach > WIDEST_DOMAIN:
-            warn(
-                f"the domain of {name!r} reaches {reach:.0f} standard deviations of its observations to either side, far beyond "
-                "what the policy was trained on: narrow it, or trust the proposals less"
-            )
 
 
 def check_reach(config: Config, variables: int, rows: int) -> None:

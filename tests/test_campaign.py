@@ -695,20 +695,3 @@ def test_mutated_journals(campaign):
 @pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
 def test_two_thousand_mutated_journals(campaign):
     mutated_journals(campaign, 2000)
-
-
-def test_a_domain_far_wider_than_the_data_is_warned_of(tmp_path, policy):
-    rows = np.random.default_rng(0).standard_normal((5, 3))
-    with pytest.warns(CampaignWarning, match=r"domain of 'a' reaches \d+ standard deviations"):
-        Campaign.create(
-            tmp_path / "wide",
-            {"a": (-100.0, 100.0), "b": (-5.0, 5.0), "y": None},
-            "y",
-            observations=rows,
-            policy=policy,
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Campaign.create(
-            tmp_path / "fine", {"a": (-5.0, 5.0), "b": (-5.0, 5.0), "y": None}, "y", observations=rows, policy=policy
-        )

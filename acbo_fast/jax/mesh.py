@@ -99,8 +99,8 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
     except (RuntimeError, ValueError) as error:
         raise AcboError(
             f"no connection to the other processes: {str(error).splitlines()[0]}",
-            "every process needs the same --coordinator and --num-processes, process 0 runs on the coordinator's host, and on CPUs "
-            "each host's own name must resolve to an address that the others reach (not 127.0.1.1)",
+            "every process needs the same --coordinator and --num-processes, process 0 runs on the coordinator's host, "
+            "and on CPUs each host's own name must resolve to an address that the others reach (not 127.0.1.1)",
         ) from error
 
 
