@@ -34,7 +34,7 @@ from acbo_ref.checkpoint import Checkpoint, load_checkpoint
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, RunError, did_you_mean
 from acbo_ref.evaluation import METHODS, POLICY_METHODS, run_method
-from acbo_ref.executors import Workers, carry_out, open_workers
+from acbo_ref.executors import Workers, carry_out, check_executor, open_workers
 from acbo_ref.metrics import MethodResults, summarise
 from acbo_ref.suites import SUITES, Suite, files_suite, load_suite
 
@@ -109,6 +109,7 @@ def evaluate(
         )
     if not 0 <= seed < 2**63:
         raise AcboError(f"seed is {seed}", "0 <= seed < 2**63")
+    check_executor(executor, scheduler)
     loaded = load_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
     chosen = list(dict.fromkeys(methods)) or [
         m for m in DEFAULT_METHODS if loaded is not None or m not in POLICY_METHODS
@@ -145,7 +146,7 @@ def evaluate(
     results: dict[tuple[str, str], MethodResults] = {}
     given_up: list[str] = []
     apart = workers > 1 or executor != "local"
-    open_helpers = partial(open_workers, executor, workers, scheduler) if apart or scheduler is not None else None
+    open_helpers = partial(open_workers, executor, workers, scheduler) if apart else None
     for n, (cell, result) in enumerate(_run(cells, store, backend, loaded, open_helpers)):
         if result is None:
             given_up.append(f"{cell.suite}--{cell.method}")
@@ -156,7 +157,7 @@ def evaluate(
     if given_up:
         raise RunError(
             f"not finished, because their workers died twice: {', '.join(sorted(given_up))}",
-            "workers often die for want of memory: try fewer --workers. "
+            "workers often die for want of memory: try fewer at a time. "
             + ("The same command tries these again" if store is not None else "With --output all others would be kept"),
         )
     report = []

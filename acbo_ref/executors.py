@@ -25,6 +25,8 @@ from typing import Any, Protocol, TypeVar
 from acbo_ref.errors import AcboError, RunError, did_you_mean
 
 EXECUTORS = ("local", "dask")
+# If no job was finished, so many that fail alone are enough to stop.
+HOPELESS = 3
 # How long to look for a scheduler.
 CONNECT_SECONDS = 10
 
@@ -59,14 +61,18 @@ class LocalWorkers:
 
     def __init__(self, workers: int) -> None:
         self.width: float = workers
+        self._closed = False
         self.executor: Executor
         self.renew()
 
     def renew(self) -> None:
+        if self._closed:
+            raise RunError("the workers were dismissed")
         # "spawn": a forked copy of a process with an accelerator's threads can hang.
         self.executor = ProcessPoolExecutor(int(self.width), mp_context=get_context("spawn"))
 
     def close(self) -> None:
+        self._closed = True
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -76,12 +82,10 @@ class DaskWorkers:
     Args:
         scheduler: its address; None starts `workers` processes here.
     Raises:
-        AcboError: Dask is not installed, or the scheduler was not found.
+        AcboError: the scheduler was not found, or has no workers.
     """
 
     def __init__(self, scheduler: str | None, workers: int) -> None:
-        if find_spec("distributed") is None:
-            raise AcboError("executor 'dask' needs distributed", "pip install 'acbo[dask]'")
         dask: Any = import_module("dask")
         distributed: Any = import_module("distributed")
         self.width = math.inf  # the scheduler holds the queue
@@ -99,6 +103,14 @@ class DaskWorkers:
             raise AcboError(
                 f"no Dask scheduler at {scheduler}: {error}", "`dask scheduler` prints its address when it starts"
             ) from error
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            self._client.close()
+            raise AcboError(
+                f"the Dask scheduler at {scheduler} has no workers",
+                f"on each host: dask worker {scheduler} --nworkers auto --nthreads 1",
+            ) from error
         self.executor: Executor = self._client.get_executor(pure=False)
 
     def renew(self) -> None:
@@ -110,6 +122,18 @@ class DaskWorkers:
             self._cluster.close()
 
 
+def check_executor(name: str, scheduler: str | None) -> None:
+    """Raises:
+    AcboError: no such executor, it is not installed, or a scheduler for one that has none.
+    """
+    if name not in EXECUTORS:
+        raise AcboError(f"no executor named {name!r}", did_you_mean(name, EXECUTORS))
+    if scheduler is not None and name != "dask":
+        raise AcboError("a scheduler is for the executor 'dask'", "--executor dask --scheduler ADDRESS")
+    if name == "dask" and find_spec("distributed") is None:
+        raise AcboError("executor 'dask' needs distributed", "pip install 'acbo[dask]'")
+
+
 @contextmanager
 def open_workers(name: str, workers: int, scheduler: str | None) -> Iterator[Workers]:
     """Workers of the kind `name`, one of EXECUTORS.
@@ -117,10 +141,7 @@ def open_workers(name: str, workers: int, scheduler: str | None) -> Iterator[Wor
     Raises:
         AcboError: there are none.
     """
-    if name not in EXECUTORS:
-        raise AcboError(f"no executor named {name!r}", did_you_mean(name, EXECUTORS))
-    if scheduler is not None and name != "dask":
-        raise AcboError("a scheduler is for the executor 'dask'", "--executor dask --scheduler ADDRESS")
+    check_executor(name, scheduler)
     with single_threaded_children():
         opened: Workers = LocalWorkers(workers) if name == "local" else DaskWorkers(scheduler, workers)
         try:
@@ -136,12 +157,17 @@ def carry_out(
     running.
 
     Raises:
-        RunError: the workers are gone as a whole.
+        RunError: the workers are gone as a whole, or all jobs lost theirs, and HOPELESS of them once more alone.
     """
     lost: list[Job] = []
-    yield from _carry_out(jobs, function, workers, workers.width, lost)
     given_up: list[Job] = []
-    yield from _carry_out(lost, function, workers, 1, given_up)
+    yield from _carry_out(jobs, function, workers, workers.width, lost)
+    for job in lost:
+        yield from _carry_out([job], function, workers, 1, given_up)
+        if len(given_up) == HOPELESS and len(lost) == len(jobs):
+            raise RunError(
+                "no worker survives its first job", "a script needs `if __name__ == '__main__':`; or is memory short?"
+            )
     for job in given_up:
         yield job, None
 

@@ -73,6 +73,8 @@ def evaluate(
     from acbo_ref.checkpoint import shipped_policy
     from acbo_ref.evaluation import POLICY_METHODS
 
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers is for processes started here; --scheduler has workers of its own")
     chosen = [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else []
     shipped = False
     if checkpoint is None and (not chosen or set(chosen) & set(POLICY_METHODS)):

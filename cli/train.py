@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import signal
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 from acbo_cli.peers import Peers, check
 
 if TYPE_CHECKING:
+    from acbo_ref.config import Config
     from acbo_ref.train import Trainer
 
 # When a backend compiles, for those that do.
@@ -41,7 +44,10 @@ COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any key, e.g. grpo.learning_rate=1e-3."
 )
-@click.option("--devices", help="Devices of each process to train on, a number or all; default 1. JAX only.")
+@click.option(
+    "--devices",
+    help="Devices of each process to train on, a number or all; default 1, or all with --coordinator. JAX only.",
+)
 @click.option(
     "--coordinator", help="HOST:PORT of process 0, or auto on a cluster that JAX knows: one of several processes."
 )
@@ -91,8 +97,15 @@ def train(
         folder = output or (resume.parent if resume is not None and resume.is_file() else resume)
         if folder is None:
             raise click.UsageError("--coordinator needs --output: all processes name the same run")
-        same = [config and config.to_dict(), overrides, before and before.sha256, used, versions()]
-        peers = Peers(coordinator, num_processes, process_id, folder, json.dumps(same))
+        same = {
+            "config": json.dumps(config and config.to_dict()),
+            "overrides": json.dumps(overrides),
+            "checkpoint": before.sha256 if before else "",
+            "models of the pools": pool_digest(config or before.config),
+            "--devices": str(used),
+            "versions": json.dumps(versions() | {name: version(name) for name in ("jax", "jaxlib")}),
+        }
+        peers = Peers(coordinator, num_processes, process_id, folder, same)
     writes = peers is None or peers.index == 0
 
     def begin() -> Trainer:
@@ -110,9 +123,16 @@ def train(
 
     if peers is None:
         return _train(begin(), name, output_format, lambda stop: stop)
-    count, any_process = peers.count, peers.any_process
-    click.echo(f"process {peers.index} of {count}{'' if writes else ', which writes nothing'}", err=True)
-    return peers.run(lambda: _train(begin(), name, output_format, any_process, quiet=not writes))
+    agree = peers.any_process
+    return peers.run(begin, lambda trainer: _train(trainer, name, output_format, agree, quiet=not writes))
+
+
+def pool_digest(config: Config) -> str:
+    """Of the files that curriculum.pools names."""
+    digest = hashlib.sha256()
+    for path in (path for paths in config.curriculum.pools.values() for path in paths):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 def device_count(devices: str | None, several: bool) -> int | None:
@@ -121,7 +141,7 @@ def device_count(devices: str | None, several: bool) -> int | None:
         return None if several else 1
     if devices == "all":
         return None
-    if not devices.isdigit() or int(devices) < 1:
+    if not devices.isdecimal() or int(devices) < 1:
         raise click.UsageError(f"--devices is {devices!r}; it takes a number from 1, or all")
     return int(devices)
 
@@ -142,12 +162,15 @@ def _train(
     def each(record: dict[str, Any]) -> None:
         if not quiet:
             reporter(record)
-        trainer.stop_requested = agree(trainer.stop_requested)
+        trainer.stop_requested = agree(asked)
+
+    asked = False
 
     def stop(signum: int, frame: Any) -> None:
-        if trainer.stop_requested:
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
-        trainer.stop_requested = True
+        asked = True
         click.echo("\nfinishing this iteration, then saving; press Ctrl-C again to stop at once", err=True)
 
     previous = signal.signal(signal.SIGINT, stop)

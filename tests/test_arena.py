@@ -6,7 +6,9 @@ import csv
 import json
 import logging
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from test_evaluation import results
 from test_scm import diamond
 
 from acbo_ref import AcboError, Trainer, arena, evaluate, save_scm
+from acbo_ref.arena import Cell
 from acbo_ref.errors import RunError
 from acbo_ref.executors import EXECUTORS, carry_out, open_workers
 from acbo_ref.metrics import per_step, score_difference, summarise
@@ -88,10 +91,12 @@ def test_an_interrupted_evaluation_goes_on(checkpoint, finished, tmp_path, monke
 
 
 def test_a_folder_answers_one_question(checkpoint, finished, tmp_path):
+    folder = tmp_path / "arena"
+    shutil.copytree(finished[0], folder)
     for other in ({"seed": 1}, {"interventions": 4}, {"quick": False}):
         with pytest.raises(AcboError, match="other settings: " + next(iter(other))):
-            evaluate(checkpoint, output=finished[0], **(GIVEN | other))
-    more = evaluate(checkpoint, output=finished[0], **(GIVEN | {"methods": ["oracle", "parent_oracle"]}))
+            evaluate(checkpoint, output=folder, **(GIVEN | other))
+    more = evaluate(checkpoint, output=folder, **(GIVEN | {"methods": ["oracle", "parent_oracle"]}))
     assert list(more["suites"][0]["methods"]) == ["oracle", "parent_oracle"]
 
 
@@ -174,34 +179,47 @@ def test_an_error_in_a_job_is_raised_as_it_is(executor):
         list(carry_out([("fail", "so it goes")], work, workers))
 
 
-def test_dask_changes_nothing_also_when_a_worker_is_killed(checkpoint, finished, tmp_path):
-    """A cluster of two workers, one of which is killed after the first cell: the report of one process."""
+def die_in_the_first(cell):
+    """Cell.run, but the first to come kills its worker."""
+    if cell.method == "regress" and cell.suite == "simple":
+        die_once(Path(os.environ["ACBO_TEST_DIED"]))
+    return Cell.run(cell)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_an_executor_changes_nothing_also_when_a_worker_is_killed(
+    executor, checkpoint, finished, tmp_path, monkeypatch
+):
+    """Two workers, one of which is killed in the middle of a cell: the report of one process."""
+    if executor == "dask":
+        pytest.importorskip("distributed")
+    monkeypatch.setenv("ACBO_TEST_DIED", str(tmp_path / "died"))
+    real = arena.carry_out
+    monkeypatch.setattr(arena, "carry_out", lambda jobs, function, workers: real(jobs, die_in_the_first, workers))
+    report = evaluate(checkpoint, output=tmp_path / "arena", executor=executor, workers=2, **GIVEN)
+    assert (tmp_path / "died").exists()
+    assert without_clock(report) == without_clock(finished[1])
+    assert (tmp_path / "arena" / "results.csv").read_bytes() == (finished[0] / "results.csv").read_bytes()
+
+
+def test_a_scheduler_that_runs_already(checkpoint, finished, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    killed = []
+    monkeypatch.setattr("acbo_ref.executors.CONNECT_SECONDS", 3)
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as cluster:
+        given = {**GIVEN, "executor": "dask", "scheduler": cluster.scheduler_address}
+        with pytest.raises(AcboError, match="has no workers"):
+            evaluate(checkpoint, **given)
+        cluster.scale(1)
+        assert without_clock(evaluate(checkpoint, **given)) == without_clock(finished[1])
+    with pytest.raises(AcboError, match="no Dask scheduler at"):
+        evaluate(checkpoint, **given)
 
-    def kill(suite, method, done, total):
-        if not killed:
-            for pid in cluster_client.run(os.getpid).values():
-                killed.append(pid)
-                os.kill(pid, signal.SIGKILL)
-                break
 
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-        ) as cluster,
-        distributed.Client(cluster) as cluster_client,
-    ):
-        report = evaluate(
-            checkpoint,
-            output=tmp_path,
-            executor="dask",
-            scheduler=cluster.scheduler_address,
-            on_cell=kill,
-            **GIVEN,
-        )
-    assert killed and without_clock(report) == without_clock(finished[1])
-    assert (tmp_path / "results.csv").read_bytes() == (finished[0] / "results.csv").read_bytes()
+def test_that_no_worker_lives_is_told_before_all_was_tried_twice():
+    with open_workers("local", 2, None) as workers, pytest.raises(RunError, match="no worker survives"):
+        list(carry_out([("die", n) for n in range(6)], work, workers))
 
 
 def test_cells_that_are_given_up_are_named(checkpoint, tmp_path, monkeypatch):
@@ -227,14 +245,11 @@ def test_executors_that_are_not_there(checkpoint, monkeypatch):
     assert "did you mean 'dask'" in caught.value.hint
     with pytest.raises(AcboError, match="a scheduler is for the executor 'dask'"):
         evaluate(checkpoint, scheduler="tcp://127.0.0.1:1", **GIVEN)
+    for executor in EXECUTORS:  # also where nothing is left to do
+        with pytest.raises(AcboError, match=r"a scheduler is for|needs distributed"):
+            monkeypatch.setattr("acbo_ref.executors.find_spec", lambda name: None)
+            evaluate(checkpoint, scheduler="tcp://127.0.0.1:1", executor=executor, methods=["policy"], suites=["seed"])
     monkeypatch.setattr("acbo_ref.executors.find_spec", lambda name: None)
     with pytest.raises(AcboError, match="needs distributed") as caught:
         evaluate(checkpoint, executor="dask", **GIVEN)
     assert caught.value.hint == "pip install 'acbo[dask]'"
-
-
-@pytest.mark.slow
-def test_a_scheduler_that_does_not_answer(checkpoint):
-    pytest.importorskip("distributed")
-    with pytest.raises(AcboError, match="no Dask scheduler at"):
-        evaluate(checkpoint, executor="dask", scheduler="tcp://127.0.0.1:1", **GIVEN)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,7 +62,8 @@ def check_divides(config: Config, devices: int) -> None:
         raise AcboError(
             f"batch_size {config.batch_size} in {config.grpo.minibatches} minibatches cannot be dealt out evenly "
             f"over {devices} devices",
-            f"make batch_size a multiple of {devices * config.grpo.minibatches}, or change grpo.minibatches",
+            f"a batch_size that is a multiple of {devices * config.grpo.minibatches} can, or take fewer devices or other "
+            "grpo.minibatches",
         )
 
 
@@ -86,36 +87,48 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
     Raises:
         AcboError: the others were not found.
     """
-    address = None if coordinator == "auto" else coordinator
+    auto = coordinator == "auto"
     try:
         jax.distributed.initialize(
-            address,
+            None if auto else coordinator,
             num_processes,
             process_id,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
+    except (RuntimeError, ValueError) as error:
+        hint = "every process needs the same --coordinator and --num-processes, and process 0 runs on the coordinator's host"
+        if auto:
+            hint = (
+                "JAX found no cluster here that it knows: give --coordinator HOST:PORT --num-processes N --process-id I"
+            )
+        raise AcboError(f"no connection to the other processes: {str(error).splitlines()[0]}", hint) from error
+    counts = [len(jax.local_devices(process_index=p)) for p in range(jax.process_count())]
+    if len(set(counts)) > 1:
+        raise AcboError(f"the processes have {counts} devices", "all need the same number")
+    try:
         multihost_utils.sync_global_devices("joined")
     except (RuntimeError, ValueError) as error:
         raise AcboError(
-            f"no connection to the other processes: {str(error).splitlines()[0]}",
-            "every process needs the same --coordinator and --num-processes, process 0 runs on the coordinator's host, "
-            "and on CPUs each host's own name must resolve to an address that the others reach (not 127.0.1.1)",
+            f"the processes found each other, but cannot exchange arrays: {str(error).splitlines()[0]}",
+            "on CPUs each host's own name must resolve to an address that the others reach (not 127.0.1.1)",
         ) from error
 
 
-def compare(text: str) -> None:
-    """Stop all processes if this text is not the same in all of them.
+def compare(parts: dict[str, str]) -> None:
+    """Stop all processes if these texts are not the same in all of them.
 
     Raises:
-        AcboError: it is not.
+        AcboError: they are not; names the processes and the parts.
     """
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8).astype(np.int32)
-    everyone = np.asarray(multihost_utils.process_allgather(digest))
-    different = [p for p in range(len(everyone)) if (everyone[p] != everyone[0]).any()]
-    if different:
+    digests = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) for text in parts.values()]
+    everyone = np.asarray(multihost_utils.process_allgather(np.stack(digests).astype(np.int32)))
+    different = (everyone != everyone[0]).any(axis=-1)  # (processes, parts)
+    if different.any():
+        processes = ", ".join(map(str, np.flatnonzero(different.any(axis=1))))
+        names = ", ".join(name for name, differs in zip(parts, different.any(axis=0), strict=True) if differs)
         raise AcboError(
-            f"process {', '.join(map(str, different))} has another configuration than process 0",
+            f"process {processes} differs from process 0 in: {names}",
             "give all processes the same command, files and versions, but for --process-id",
         )
 
@@ -151,24 +164,26 @@ def peers_may_be_lost() -> Iterator[None]:
         text = str(error)
         if jax.process_count() == 1 or not text.startswith(_CONNECTION):
             raise
-        raise PeerLost(f"a peer was lost ({text.splitlines()[0][:120]})") from error
+        raise PeerLost(
+            f"a peer was lost, or this process's own device failed ({text.splitlines()[0][:120]})"
+        ) from error
 
 
 class LastWords:
     """Says on stderr what to do if this process ends without a word of its own: killed, or ended by JAX when a peer was lost.
 
-    A forked child waits for the end of the pipe that this process holds; `settle` tells it that all was said. Made before JAX
-    starts its threads.
+    A forked child waits for the end of the pipe that this process holds, and asks `text` then; `settle` tells it that all was
+    said. Made before JAX starts its threads.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: Callable[[], str]) -> None:
         reading, self._writing = os.pipe()
         if os.fork() == 0:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             os.close(self._writing)
             if not os.read(reading, 1):
-                os.write(2, text.encode())
+                os.write(2, text().encode())
             os._exit(0)
         os.close(reading)
 
