@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def diamond(**changes):
         "name": "diamond",
         "target": "Y",
         "variables": (
-            Variable("Y", 1.0, 0.5),
+            Variable("Y", 1.0, 0.5, -7.0, 9.0),
             Variable("C", 0.0, 1.0, -2.0, 4.0),
             Variable("A", 2.0, 1.0),
             Variable("B", -1.0, 2.0, -1.0, 3.0),
@@ -247,21 +249,35 @@ def test_what_is_not_a_model_is_refused(changes, message):
     with pytest.raises(AcboError) as caught:
         diamond(**changes)
     text = caught.value.message
-    if "->" in message and "form a cycle" in text:  # the cycle may be entered anywhere
+    assert "SCM 'diamond'" in text or "form a cycle" in text
+    if "->" in message and "form a cycle" in text:  # the cycle may be entered anywhere, but every arrow is an edge
         nodes = text.split(": ")[-1].split(" -> ")
-        assert nodes[0] == nodes[-1] and set(nodes) == {"A", "B", "Y"}
+        assert nodes[0] == nodes[-1] and set(nodes) == {"A", "B", "Y"} and len(nodes) == 4
+        assert all(pair in changes["edges"] for pair in itertools.pairwise(nodes))
     else:
         assert message in text
 
 
 @pytest.mark.parametrize(
-    "changes", [{"target": "A"}, {"mechanisms": {}}, {"parents": {"B": ("Y",)}}, {"variables": (Variable("Y"),)}]
+    ("changes", "message", "hint"),
+    [
+        ({"target": "A"}, "SCM 'functional': target 'A' is not a visible variable", ""),
+        ({"target": "Q"}, "SCM 'functional': target 'Q' is not a visible variable", ""),
+        ({"mechanisms": {}}, "SCM 'functional': variable 'A' has no mechanism", "add it to `mechanisms`"),
+        (
+            {"parents": {"B": ("Y",)}},
+            "SCM 'functional': 'B' depends on 'Y', which does not come before it",
+            "list the variables in topological order",
+        ),
+        ({"variables": (Variable("Y"),), "parents": {}}, "SCM 'functional': no variable is manipulable", ""),
+    ],
 )
-def test_functional_scm_checks_itself(changes):
+def test_functional_scm_checks_itself(changes, message, hint):
     base = functional()
     fields = {k: getattr(base, k) for k in ("name", "target", "variables", "parents", "mechanisms", "hidden")}
-    with pytest.raises(AcboError):
+    with pytest.raises(AcboError) as caught:
         FunctionalSCM(**(fields | changes))
+    assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 # ------------------------------------------------------------------------------------------------------- the prior
@@ -386,6 +402,7 @@ def test_turning_a_model_over_keeps_the_rest_of_it():
     noise = np.random.default_rng(0).standard_normal((5, 4))
     rows, other = model.simulate(noise), turned.simulate(noise * np.where(np.array(model.names) == "Y", -1, 1))
     y = model.target_index
+    assert (turned.variables[y].low, turned.variables[y].high) == (-model.variables[y].high, -model.variables[y].low)
     np.testing.assert_allclose(other[:, y], -rows[:, y], rtol=1e-12)
     np.testing.assert_array_equal(np.delete(other, y, axis=1), np.delete(rows, y, axis=1))
 
@@ -396,3 +413,24 @@ def test_a_batch_of_oracles_is_each_ones_own():
     for n, model in enumerate(models):
         alone = oracle(stack([model]))
         assert (variable[n], value[n]) == (alone[0][0], alone[1][0]) and best[n] == pytest.approx(alone[2][0])
+
+
+def test_models_can_be_padded_further_than_they_need():
+    terms = (Sine("Y", 2.0, 0.3, {"A": 1.0}), Sine("Y", 3.0, 0.1, {"B": 0.5}), Sine("B", 1.0, 0.0, {"A": 2.0}))
+    models = [diamond(sines=terms), diamond()]
+    plain, padded = stack(models), stack(models, num_variables=6, num_sines=4)
+    assert plain.shape == (2, 4) and plain.amplitude.shape == (2, 4, 2)
+    assert padded.shape == (2, 6) and padded.amplitude.shape == (2, 6, 4) and padded.frequency.shape == (2, 6, 4, 6)
+    y = models[0].order.index(models[0].target_index)
+    assert plain.amplitude[0, y].tolist() == [2.0, 3.0] and not plain.amplitude[1].any()
+    assert padded.low[0, 4:].tolist() == [-1.0, -1.0] and padded.high[0, 4:].tolist() == [1.0, 1.0]
+    assert not padded.valid[:, 4:].any()
+    noise = np.random.default_rng(1).standard_normal((2, 5, 4))
+    nothing = -np.ones((2, 5), int)
+    rows = simulate(plain, noise, nothing, np.zeros((2, 5)))
+    wide = simulate(padded, np.pad(noise, ((0, 0), (0, 0), (0, 2))), nothing, np.zeros((2, 5)))
+    np.testing.assert_array_equal(wide[:, :, :4], rows)
+
+
+def test_a_model_without_sine_terms_has_no_room_for_them():
+    assert stack([diamond()]).amplitude.shape == (1, 4, 0)
