@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 from acbo_ref.errors import AcboError, RunError, did_you_mean
 
 EXECUTORS = ("local", "dask")
-# If no job was finished, so many that fail alone are enough to stop.
+# If no job was finished, so many that lose their worker again are enough to stop.
 HOPELESS = 3
 # How long to look for a scheduler.
 CONNECT_SECONDS = 10
@@ -157,14 +157,14 @@ def carry_out(
     running.
 
     Raises:
-        RunError: the workers are gone as a whole, or all jobs lost theirs, and HOPELESS of them once more alone.
+        RunError: the workers are gone as a whole, or all jobs lost theirs, and the first HOPELESS lose it again.
     """
     lost: list[Job] = []
     given_up: list[Job] = []
     yield from _carry_out(jobs, function, workers, workers.width, lost)
-    for job in lost:
+    for tried, job in enumerate(lost, start=1):
         yield from _carry_out([job], function, workers, 1, given_up)
-        if len(given_up) == HOPELESS and len(lost) == len(jobs):
+        if tried == len(given_up) == HOPELESS and len(lost) == len(jobs):
             raise RunError(
                 "no worker survives its first job", "a script needs `if __name__ == '__main__':`; or is memory short?"
             )
