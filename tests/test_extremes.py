@@ -107,6 +107,21 @@ def test_two_hundred_variables(make_backend):
     assert records[0]["skipped_steps"] == 0 and np.isfinite(records[0]["loss"])
 
 
+def test_the_jax_programs_do_not_call_lapack():
+    """Batched LAPACK calls deadlock in jaxlib 0.10: each waits in a thread of the pool that its parts should run on."""
+    jax = pytest.importorskip("jax")
+    backend_module = pytest.importorskip("acbo_fast.jax.backend")
+    config = small_config(batch_size=4, grpo={"minibatches": 1}, reward={"info_gain": 0.1})
+    backend = backend_module.JaxBackend(config)
+    texts = []
+    real = backend._rollout
+    backend._rollout = lambda *arguments: (texts.append(real.lower(*arguments).as_text()), real(*arguments))[1]
+    Trainer(config, backend).train(lambda record: None)
+    assert len(texts[0]) > 10_000
+    assert "lapack" not in texts[0] and "cholesky" not in texts[0]
+    assert "lapack" in jax.jit(jax.numpy.linalg.cholesky).lower(np.ones((2, 3, 3))).as_text()
+
+
 MEMORY = """
 import sys
 sys.path.insert(0, {tests!r})

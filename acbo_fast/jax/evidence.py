@@ -157,8 +157,7 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     scaled = du / spread[:, None]
     gram = jnp.einsum("env,enw->evw", scaled, scaled) + JOINT_PENALTY * jnp.eye(width, dtype=dtype)
     right = jnp.einsum("env,en->ev", scaled, dy[..., 0])
-    factor = jax.scipy.linalg.cho_factor(gram)
-    direct = jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0] / spread
+    direct = _solve(gram, right) / spread
 
     errors = jnp.sqrt(variance / precision), jax.lax.rsqrt(own_precision)
     path = jnp.einsum("eik,ek->ei", slopes, jnp.where(columns_used, direct, 0))
@@ -167,16 +166,47 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     return jnp.where(columns_used[..., None], jnp.arcsinh(jnp.stack(channels, -1)), 0)
 
 
+# No LAPACK here: jaxlib 0.10 runs a batched factorisation in a thread of XLA's pool and lets it wait for tasks in the same pool.
+# As many of them at a time as there are threads wait for ever (docs/testing.md).
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    """matrix^-1 right, (E, V), by Gauss-Jordan elimination without pivoting, which positive definite (E, V, V) allow."""
+
+    def eliminate(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        matrix, right = state
+        row = matrix[:, k]
+        share = (matrix[:, :, k] / row[:, k, None]).at[:, k].set(0)
+        return matrix - share[:, :, None] * row[:, None], right - share * right[:, k, None]
+
+    matrix, right = jax.lax.fori_loop(0, matrix.shape[1], eliminate, (matrix, right))
+    return right / jnp.diagonal(matrix, axis1=1, axis2=2)
+
+
 def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
-    """(E, V); see acbo_ref.evidence."""
-    identity = jnp.eye(du.shape[2], dtype=bool)
+    """(E, V); see acbo_ref.evidence.
+
+    The reference solves V systems. Their variables are nested, each set a beginning of the order by spread: eliminating in this
+    order, variable i meets its own system when all smaller ones are gone, and its coefficient is right_i / matrix_ii.
+    """
     varies = counts & (spread > 1e-6)
     scale = jnp.where(varies, spread, jnp.inf)
     scaled = du / scale[:, None]
-    gram, right = jnp.einsum("env,enw->evw", scaled, scaled), jnp.einsum("env,en->ev", scaled, dy)
-    smaller = spread[:, None, :] < spread[:, :, None] * (1 - EQUAL_SPREADS)
-    used = identity | (smaller & varies[:, None])
-    normal = jnp.where(used[..., None] & used[:, :, None, :], gram[:, None], 0) + JOINT_PENALTY * identity
-    factor = jax.scipy.linalg.cho_factor(normal)
-    coefficients = jax.scipy.linalg.cho_solve(factor, jnp.where(used, right[:, None], 0)[..., None])[..., 0]
-    return jnp.diagonal(coefficients, axis1=1, axis2=2) / scale
+    matrix = jnp.einsum("env,enw->evw", scaled, scaled) + JOINT_PENALTY * jnp.eye(du.shape[2], dtype=du.dtype)
+    right = jnp.einsum("env,en->ev", scaled, dy)
+    smaller = (spread[:, None, :] < spread[:, :, None] * (1 - EQUAL_SPREADS)) & varies[:, None]  # (E, i, j)
+    number_smaller = jnp.where(varies, smaller.sum(2), 0)
+    order = jnp.argsort(scale, axis=1)
+
+    def eliminate(k: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        matrix, right, coefficient = state
+        coefficient = jnp.where(number_smaller == k, right / jnp.diagonal(matrix, axis1=1, axis2=2), coefficient)
+        pivot = order[:, k, None]
+        row = jnp.take_along_axis(matrix, pivot[..., None], axis=1)[:, 0]
+        share = row / jnp.take_along_axis(row, pivot, axis=1)  # the matrix is symmetric
+        right = right - share * jnp.take_along_axis(right, pivot, axis=1)
+        return matrix - share[:, :, None] * row[:, None], right, coefficient
+
+    state = (matrix, right, jnp.zeros_like(right))
+    _, _, coefficient = jax.lax.fori_loop(0, du.shape[2], eliminate, state)
+    return coefficient / scale
