@@ -134,7 +134,7 @@ if __name__ == "__main__":
         f"\nbenchmark cell D=64, V=5, E=8: XLA reduces {reduced:.0f} bytes a step, by formula {reduced_bytes(config) / steps:.0f}"
     )
     print(f"trajectories have {gathered:.0f} bytes, by formula {gathered_bytes(config, 5):.0f}")
-    for hidden_dim, episodes in ((64, 8), (64, 32)):
+    for hidden_dim, episodes in ((64, 8), (64, 32), (256, 8)):
         meshed, plain = overhead(bench_config(hidden_dim, 5, episodes))
         print(
             f"D={hidden_dim}, E={episodes}: {meshed:.4f} s on a mesh of one, {plain:.4f} s without, {meshed / plain - 1:+.1%}"
