@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from acbo_cli.main import run
+from processor_time import least_seconds
 
 from acbo_ref.train import read_metrics
 
@@ -213,19 +214,9 @@ def test_ctrl_c_finishes_the_iteration_and_saves(tmp_path):
 # ------------------------------------------------------------------------------------------------------- start-up
 
 
-def best_of(count, command):
-    """Fastest of a few runs: the machine's noise only ever adds."""
-    seconds = []
-    for _ in range(count):
-        began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
-
-
 def test_start_up_is_quick():
-    assert best_of(3, [sys.executable, "-c", "import acbo_ref"]) < 0.5
-    assert best_of(3, [sys.executable, "-m", "acbo_cli.main", "--help"]) < 0.5
+    assert least_seconds(3, [sys.executable, "-c", "import acbo_ref"]) < 0.5
+    assert least_seconds(3, [sys.executable, "-m", "acbo_cli.main", "--help"]) < 0.5
 
 
 def test_the_reference_loads_no_accelerator():

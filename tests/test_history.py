@@ -135,3 +135,26 @@ def test_values_inside_a_domain_by_hand():
     outside = to_domain(known, location + 1.0, scale, first, np.array([4.9, 4.9]))
     assert (outside == known.high[:, 0]).all()
     assert (to_domain(known, location - 1.0, scale, first, np.array([-4.9, -4.9])) == known.low[:, 0]).all()
+
+
+def test_the_ends_of_a_domain_are_reached_to_the_last_bit():
+    """Also where location + 5 scale misses them by rounding, as in some of a thousand random domains."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(-3, 3, (1000, 1))
+    high = low + rng.uniform(0.1, 9, (1000, 1))
+    known = Task(
+        observations=np.zeros((1000, 0, 2)),
+        observation_mask=np.zeros((1000, 0), bool),
+        target=np.ones(1000, int),
+        valid=np.ones((1000, 2), bool),
+        manipulable=np.tile([True, False], (1000, 1)),
+        low=np.pad(low, ((0, 0), (0, 1))),
+        high=np.pad(high, ((0, 0), (0, 1)), constant_values=1.0),
+    )
+    location, scale = standard_units(known)
+    assert (location[:, 0] + 5 * scale[:, 0] < high[:, 0]).any() and (
+        location[:, 0] - 5 * scale[:, 0] > low[:, 0]
+    ).any()
+    first = np.zeros(1000, int)
+    assert (to_domain(known, location, scale, first, np.full(1000, 5.0)) == high[:, 0]).all()
+    assert (to_domain(known, location, scale, first, np.full(1000, -5.0)) == low[:, 0]).all()
