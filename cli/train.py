@@ -128,10 +128,10 @@ def train(
 
 
 def pool_digest(config: Config) -> str:
-    """Of the files that curriculum.pools names."""
+    """Of the files that curriculum.pools names; one that cannot be read is told of when it is loaded."""
     digest = hashlib.sha256()
-    for path in (path for paths in config.curriculum.pools.values() for path in paths):
-        digest.update(Path(path).read_bytes())
+    for path in (Path(path) for paths in config.curriculum.pools.values() for path in paths):
+        digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
 
 

@@ -153,6 +153,18 @@ def test_a_lost_peer_ends_the_run_with_a_message(acbo, tmp_path, victim):
 
 
 @pytest.mark.slow
+def test_a_run_of_one_process_goes_on_as_two(acbo, tmp_path):
+    for folder, episodes in (("one", "80"), ("two", "48")):
+        alone = acbo(*TRAIN, folder, "--episodes", episodes)
+        assert alone.wait(300) == 0, alone.said()
+    for process in pair(acbo, "train", "--resume", "two", "--episodes", "80"):
+        assert process.wait(300) == 0, process.said()
+    assert_close(tmp_path / "one", tmp_path / "two")
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_one_process_ends_all(acbo, tmp_path):
     processes = pair(acbo, *TRAIN, "run", "--episodes", "16000")
     wait_for_iterations(processes, tmp_path / "run", 2)
