@@ -1,0 +1,77 @@
+"""The golden run: numbers and files of an earlier day still hold (tests/golden/record.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from golden import record
+
+from acbo_fast import available
+from acbo_ref import Trainer, load_checkpoint
+
+GOLDEN = json.loads((record.HERE / "golden.json").read_text())
+# Other backends and other processors sum in another order; five iterations amplify that (acbo_ref/verify).
+TOLERANCE = 1e-9
+
+
+def assert_close(found, expected, where=""):
+    """Same structure and words; numbers within TOLERANCE of their size, or of 0.01 where that is more."""
+    if isinstance(expected, dict):
+        assert set(found) == set(expected), where
+        for key in expected:
+            assert_close(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for n, (a, b) in enumerate(zip(found, expected, strict=True)):
+            assert_close(a, b, f"{where}[{n}]")
+    elif isinstance(expected, float):
+        assert abs(found - expected) <= TOLERANCE * max(abs(expected), 0.01), f"{where}: {found} for {expected}"
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("backend", available())
+def test_five_iterations(backend):
+    found = record.iterations(backend)
+    assert_close(found["records"], GOLDEN["iterations"]["records"])
+    for name, (total, norm) in GOLDEN["iterations"]["parameters"].items():
+        a, b = found["parameters"][name]
+        assert abs(a - total) <= TOLERANCE * max(norm, 0.01) and abs(b - norm) <= TOLERANCE * max(norm, 0.01), name
+
+
+@pytest.mark.parametrize("backend", available())
+def test_decisions_of_ten_systems(backend):
+    assert_close(record.decisions(backend), GOLDEN["decisions"])
+
+
+def test_an_evaluation_scores_the_same_and_its_folder_is_readable(tmp_path):
+    assert_close(record.evaluation(), GOLDEN["evaluation"])
+    shutil.copytree(record.HERE / "evaluation", tmp_path / "evaluation")
+    assert_close(record.evaluation(tmp_path / "evaluation"), GOLDEN["evaluation"])
+
+
+def test_a_run_folder_of_then_goes_on(tmp_path):
+    shutil.copytree(record.HERE / "run", tmp_path / "run")
+    trainer = Trainer.resume(tmp_path / "run", overrides=["total_episodes=42"])
+    assert trainer.iteration == record.ITERATIONS
+    trainer.train()
+    assert trainer.iteration == 7
+    expected = GOLDEN["iterations"]["parameters"]
+    for name, (total, _) in record.numbers_of(load_checkpoint(record.HERE / "run").state.params).items():
+        assert np.isclose(total, expected[name][0], rtol=TOLERANCE, atol=1e-10)
+
+
+def test_a_campaign_of_then_goes_on(tmp_path):
+    path = tmp_path / "campaign"
+    shutil.copytree(record.HERE / "campaign", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_close(record.campaign_numbers(path), GOLDEN["campaign"])
+        campaign = record.load_campaign(path)
+        proposal = campaign.ask()
+        campaign.tell(proposal.id, {"dose": 2.0, "temp": 50.0, "yield": 3.0} | {proposal.variable: proposal.value})
+        assert record.load_campaign(path).status()["interventions"] == 4
