@@ -32,15 +32,6 @@ class Hyper:
     entropy_coefficient: float
 
 
-@dataclass(frozen=True, eq=False)
-class History:
-    """Everything known before a decision: the task and the T interventions so far; variable (E, T), rows (E, T, V)."""
-
-    task: Task
-    variable: Array
-    rows: Array
-
-
 class AnySession(Protocol):
     """See rollout.Session."""
 
@@ -89,9 +80,6 @@ class Backend(Protocol):
     def session(self, state: Any, task: Task, capacity: int) -> AnySession:
         """Deciding step by step in E systems, `capacity` interventions at most."""
 
-    def decide(self, state: Any, history: History) -> Decision:
-        """One deterministic decision from a whole history."""
-
     def piece(self, name: str, *arguments: Any) -> Any:
         """One function of the backend by its name in acbo_ref.verify, NumPy in and NumPy out, for comparisons."""
 
@@ -132,20 +120,8 @@ class ReferenceBackend:
     def session(self, state: OptimiserState, task: Task, capacity: int) -> Session:
         return Session(state.params, self.config, task, capacity)
 
-    def decide(self, state: OptimiserState, history: History) -> Decision:
-        return decide(self, state, history)
-
     def piece(self, name: str, *arguments: Any) -> Any:
         raise NotImplementedError("the reference is what pieces of other backends are compared with")
-
-
-def decide(backend: Backend, state: Any, history: History) -> Decision:
-    """One deterministic decision, by replaying the history into a session."""
-    steps = history.variable.shape[1]
-    session = backend.session(state, history.task, steps)
-    for t in range(steps):
-        session.observe(history.variable[:, t], history.rows[:, t])
-    return session.decide()
 
 
 def cast_state(state: OptimiserState, dtype: str) -> OptimiserState:

@@ -24,8 +24,7 @@ from acbo_fast.jax import rollout as episodes
 from acbo_fast.jax.mesh import CUT, EPISODES, WHOLE, check_divides, episode_mesh, place
 from acbo_fast.jax.scm import to_arrays
 from acbo_ref import policy as reference_policy
-from acbo_ref.backend import History, Hyper
-from acbo_ref.backend import decide as decide_by_replay
+from acbo_ref.backend import Hyper
 from acbo_ref.config import Config
 from acbo_ref.history import Task, standard_units, to_domain
 from acbo_ref.optim import OptimiserState, init_state
@@ -149,9 +148,6 @@ class JaxBackend:
 
     def session(self, state: optim.State, task: Task, capacity: int) -> Session:
         return Session(self, state, task, capacity)
-
-    def decide(self, state: optim.State, history: History) -> Decision:
-        return decide_by_replay(self, state, history)
 
     def piece(self, name: str, *arguments: Any) -> Any:
         with self._precision():

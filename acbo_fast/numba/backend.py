@@ -16,8 +16,7 @@ from acbo_fast.numba import grpo, optim, policy, threads
 from acbo_fast.numba import rollout as episodes
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref import policy as reference_policy
-from acbo_ref.backend import History, Hyper, loss_weights
-from acbo_ref.backend import decide as decide_by_replay
+from acbo_ref.backend import Hyper, loss_weights
 from acbo_ref.config import Config
 from acbo_ref.grpo import LossWeights
 from acbo_ref.history import Task
@@ -139,9 +138,6 @@ class NumbaBackend:
     def session(self, state: optim.State, task: Task, capacity: int) -> episodes.Session:
         params = optim.views(self.config.policy, state.flat.copy())  # an update must not change a session that is open
         return episodes.Session(self.part(0).network, params, self.config, task, capacity)
-
-    def decide(self, state: optim.State, history: History) -> Decision:
-        return decide_by_replay(self, state, history)
 
     def piece(self, name: str, *arguments: Any) -> Any:
         from acbo_fast.numba.pieces import PIECES
