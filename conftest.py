@@ -1,4 +1,6 @@
-"""Options that the project adds to pytest: --slow runs the tests marked slow, --benchmark runs benchmarks/ instead of tests/."""
+"""Options that the project adds to pytest: --slow runs the tests marked slow, --benchmark runs
+benchmarks/ instead of tests/.
+"""
 
 from __future__ import annotations
 

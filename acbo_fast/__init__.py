@@ -1,24 +1,30 @@
-"""acbo_fast: accelerated backends, and the registry that finds them. No mathematics is shared with `acbo_ref`.
+"""acbo_fast: accelerated backends, and the registry that finds them.
 
-Contract: importing this package imports no accelerator; a backend's library is imported when the backend is made, and
-its absence is explained in one line.
+A backend supplies the rooms `systems`, `policy` and `grpo` of `acbo_ref` again, at the same paths
+and under the same names (tests/test_house.py says where it differs, and why). From `acbo_ref` it
+takes records, constants, configuration and initial parameters, and for deciding the map to standard
+units; the mathematics is its own, so that agreement means something. Two exceptions are the tables
+of what is summed: the loss from its terms, and the reward from its.
+
+Contract: importing this package imports no accelerator; a backend's library is imported when the
+backend is made, and its absence is explained in one line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acbo_ref.errors import AcboError, did_you_mean
 
 if TYPE_CHECKING:
-    from acbo_ref.backend import Backend
+    from acbo_ref.backend import AnyBackend
     from acbo_ref.config import Config
 
-# name: (module, class, library it needs, extra that installs it), fastest first as measured on `production` on a CPU
-# (benchmarks/README.md).
+# name: (module, class, library it needs, extra that installs it), fastest first as measured on
+# `production` on a CPU (benchmarks/README.md).
 _BACKENDS: dict[str, tuple[str, str, str, str]] = {
     "numba": ("acbo_fast.numba.backend", "NumbaBackend", "numba", "numba"),
     "jax": ("acbo_fast.jax.backend", "JaxBackend", "jax", "jax"),
@@ -37,7 +43,9 @@ def unavailable(name: str) -> str | None:
 
 
 def available() -> list[str]:
-    """Names of the backends that can be used here, fastest first for the shipped configs on a CPU."""
+    """Names of the backends that can be used here, fastest first for the shipped configs on a
+    CPU.
+    """
     return [name for name in _BACKENDS if unavailable(name) is None]
 
 
@@ -46,7 +54,7 @@ def default_backend() -> str:
     return available()[0]
 
 
-def backend_maker(name: str) -> Callable[[Config], Backend]:
+def backend_maker(name: str) -> Callable[[Config], AnyBackend]:
     """What builds the backend `name` for a Config.
 
     Raises:
@@ -58,5 +66,18 @@ def backend_maker(name: str) -> Callable[[Config], Backend]:
     if reason is not None:
         raise AcboError(f"backend {name!r} {reason} (available here: {', '.join(available())})")
     module, attribute, _, _ = _BACKENDS[name]
-    maker: Callable[[Config], Backend] = getattr(import_module(module), attribute)
+    maker: Callable[[Config], AnyBackend] = getattr(import_module(module), attribute)
     return maker
+
+
+def backend_pieces(name: str) -> Mapping[str, Callable[..., Any]]:
+    """The backend's single functions by name, for acbo_ref.verify.parity; the reference has none.
+
+    Raises:
+        AcboError: as `backend_maker`.
+    """
+    backend_maker(name)
+    if name == "ref":
+        return {}
+    pieces: Mapping[str, Callable[..., Any]] = import_module(f"acbo_fast.{name}.pieces").PIECES
+    return pieces

@@ -1,8 +1,18 @@
-"""acbo_ref: the reference implementation of amortised causal Bayesian optimisation. NumPy only; this is the specification.
+"""acbo_ref: the reference implementation of amortised causal Bayesian optimisation. NumPy; this is
+the specification.
 
-Reading order: config, scm, graphs, curriculum, history, layers, policy, grpo, optim, rollout, backend, train, suites,
-baselines, metrics, evaluation, arena, checkpoint, tables, journal, records, calibration, campaign,
-verify.
+Rooms, from the ground up. A room imports only rooms above it in this list (tests/test_house.py):
+
+    errors, randomness, arrays, files, version    the ground
+    settings, config                              how a setting is declared, and which there are
+    systems                                       what is unknown: causal models, files of them, the prior over them
+    policy                                        reads, thinks, decides
+    grpo                                          one iteration of learning
+    backend                                       what a backend is, and the reference one
+    training                                      the loop around it: curriculum, run folder, checkpoints
+    arena                                         methods compared on systems that nobody has seen
+    campaign                                      real experiments
+    verify                                        the proof
 
 Names are loaded on first use, so that `import acbo_ref` and `acbo --help` stay quick.
 """
@@ -10,49 +20,51 @@ Names are loaded on first use, so that `import acbo_ref` and `acbo --help` stay 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from acbo_ref.version import __version__ as __version__
 
 _EXPORTS = {
     "AcboError": "errors",
-    "Campaign": "campaign",
+    "Campaign": "campaign.campaign",
     "Config": "config",
-    "FunctionalSCM": "scm",
+    "EvaluationSettings": "arena.compare",
+    "FunctionalSCM": "systems.functional",
     "ReferenceBackend": "backend",
-    "SCM": "scm",
-    "Sine": "scm",
-    "Trainer": "train",
-    "Variable": "scm",
-    "evaluate": "arena",
-    "load_campaign": "campaign",
-    "load_checkpoint": "checkpoint",
+    "SCM": "systems.scm",
+    "Sine": "systems.scm",
+    "Trainer": "training.trainer",
+    "Variable": "systems.scm",
+    "evaluate": "arena.compare",
+    "load_campaign": "campaign.campaign",
+    "load_checkpoint": "training.checkpoint",
     "load_config": "config",
-    "load_scm": "scm_files",
-    "save_scm": "scm_files",
+    "load_scm": "systems.files",
+    "save_scm": "systems.files",
 }
 
 if TYPE_CHECKING:
-    from acbo_ref.arena import evaluate as evaluate
+    from acbo_ref.arena.compare import EvaluationSettings as EvaluationSettings
+    from acbo_ref.arena.compare import evaluate as evaluate
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend
-    from acbo_ref.campaign import Campaign as Campaign
-    from acbo_ref.campaign import load_campaign as load_campaign
-    from acbo_ref.checkpoint import load_checkpoint as load_checkpoint
+    from acbo_ref.campaign.campaign import Campaign as Campaign
+    from acbo_ref.campaign.campaign import load_campaign as load_campaign
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config
     from acbo_ref.errors import AcboError as AcboError
-    from acbo_ref.scm import SCM as SCM
-    from acbo_ref.scm import FunctionalSCM as FunctionalSCM
-    from acbo_ref.scm import Sine as Sine
-    from acbo_ref.scm import Variable as Variable
-    from acbo_ref.scm_files import load_scm as load_scm
-    from acbo_ref.scm_files import save_scm as save_scm
-    from acbo_ref.train import Trainer as Trainer
+    from acbo_ref.systems.files import load_scm as load_scm
+    from acbo_ref.systems.files import save_scm as save_scm
+    from acbo_ref.systems.functional import FunctionalSCM as FunctionalSCM
+    from acbo_ref.systems.scm import SCM as SCM
+    from acbo_ref.systems.scm import Sine as Sine
+    from acbo_ref.systems.scm import Variable as Variable
+    from acbo_ref.training.checkpoint import load_checkpoint as load_checkpoint
+    from acbo_ref.training.trainer import Trainer as Trainer
 
 __all__ = sorted([*_EXPORTS, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'acbo_ref' has no attribute {name!r}")
     return getattr(import_module(f"acbo_ref.{_EXPORTS[name]}"), name)

@@ -23,7 +23,9 @@ class AcboError(Exception):
 
 
 class RunError(AcboError):
-    """A run that started well and cannot go on, e.g. because the loss stays non-finite (exit code 1)."""
+    """A run that started well and cannot go on, e.g. because the loss stays non-finite (exit code
+    1).
+    """
 
     exit_code = 1
 

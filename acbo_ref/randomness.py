@@ -16,17 +16,19 @@ _INDEX_BITS = 48
 
 
 class Role(IntEnum):
-    """What a stream of random numbers is for. Values are part of the reproducibility contract: never renumber."""
+    """What a stream of random numbers is for. Values are part of the reproducibility contract:
+    never renumber.
+    """
 
     PARAMETERS = 1
-    PROBLEMS = 2
+    SYSTEMS = 2
     EXOGENOUS_NOISE = 3
     VARIABLE_CHOICE = 4
     VALUE_CHOICE = 5
     PROBES = 6
     MINIBATCHES = 7
     MONTE_CARLO = 8
-    SUITE_PROBLEMS = 9
+    SUITE_SYSTEMS = 9
     SUITE_NOISE = 10
     BASELINE = 11
     BOOTSTRAP = 12

@@ -1,4 +1,5 @@
-"""Rollout, update, a whole iteration and a single decision, for each backend, over width, variables and batch size.
+"""Rollout, update, a whole iteration and a single decision, for each backend, over width, variables
+and batch size.
 
 pytest --benchmark                          everything (over an hour on 2 cores), results.json beside this file
 pytest --benchmark -k "jax and 64 and iteration"
@@ -14,15 +15,15 @@ import pytest
 from flops import rollout_flops, update_flops
 
 from acbo_fast import backend_maker
-from acbo_ref.backend import Hyper
-from acbo_ref.evaluation import batch_task
-from acbo_ref.graphs import sample_scm
-from acbo_ref.train import Trainer, minibatch_order
+from acbo_ref.arena.play import batch_task
+from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
+from acbo_ref.systems.prior import sample_scm
+from acbo_ref.training.trainer import Trainer
 from conftest import batch_of, bench_config
 
 WIDTHS, VARIABLES, BATCHES = (64, 128, 256), (5, 10, 20, 50), (1, 8, 32)
 GRID = [(d, v, e) for d in WIDTHS for v in VARIABLES for e in BATCHES]
-HYPER = Hyper(learning_rate=5e-4, entropy_coefficient=0.01)
+HYPER = ScheduledCoefficients(learning_rate=5e-4, entropy_coefficient=0.01)
 # Above this many operations one timed round must do.
 ONE_ROUND_FLOPS = 2e11
 
@@ -75,7 +76,9 @@ def test_iteration(benchmark: Any, backend_name: str, cell: Any, peak: float) ->
 @pytest.mark.parametrize("hidden_dim", WIDTHS)
 @pytest.mark.parametrize("num_variables", VARIABLES)
 def test_decide(benchmark: Any, backend_name: str, hidden_dim: int, num_variables: int, peak: float) -> None:
-    """From a measured row to the next decision, with 50 rows of history: 20 observational, 30 of interventions."""
+    """From a measured row to the next decision, with 50 rows of history: 20 observational, 30 of
+    interventions.
+    """
     config = bench_config(hidden_dim, num_variables, 1)
     rng = np.random.default_rng(0)
     scm = sample_scm(config.scm, "erdos_renyi", num_variables, rng)

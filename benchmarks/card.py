@@ -1,8 +1,9 @@
 """The tables of docs/model_card.md from evaluation folders, one a training seed.
 
-acbo evaluate --output evaluations/42 --methods policy,random,endpoints,regress,paths,thompson,gp,optuna,oracle
-acbo evaluate --output evaluations/42-cbo --suite cbo --interventions 30 --methods policy,regress,paths,gp
-python benchmarks/card.py evaluations/42 [evaluations/43 ...] [--cbo evaluations/42-cbo]
+acbo evaluate --output evaluations/42 --methods
+policy,random,endpoints,regress,paths,thompson,gp,optuna,oracle acbo evaluate --output
+evaluations/42-cbo --suite cbo --interventions 30 --methods policy,regress,paths,gp python
+benchmarks/card.py evaluations/42 [evaluations/43 ...] [--cbo evaluations/42-cbo]
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from acbo_cli.analysis import Folder, load_folder
 
-from acbo_ref.metrics import MethodResults, score_difference
-from acbo_ref.problems import PROBLEMS
+from acbo_ref.arena.analysis import Folder, load_folder
+from acbo_ref.arena.metrics import MethodResults, score_difference
+from acbo_ref.arena.published import PUBLISHED
 
 STEPS = {"all steps": slice(None), "first step": slice(0, 1), "last three": slice(-3, None)}
 
@@ -54,16 +55,18 @@ def scores(folder: Folder) -> None:
 
 
 def regrets(folder: Folder) -> None:
-    """Mean simple regret of the recommendation on each problem of suite cbo, and which is lower, policy or gp."""
+    """Mean simple regret of the recommendation on each problem of suite cbo, and which is lower,
+    policy or gp.
+    """
     methods = folder.report["settings"]["methods"]
 
     def regret(r: MethodResults) -> np.ndarray:
         return (r.recommended - r.best) / r.spread
 
     rows = []
-    for n, problem in enumerate(PROBLEMS):
+    for n, problem in enumerate(PUBLISHED):
         values = {
-            m: regret(folder.results["cbo", m])[n :: len(PROBLEMS)] for m in methods if ("cbo", m) in folder.results
+            m: regret(folder.results["cbo", m])[n :: len(PUBLISHED)] for m in methods if ("cbo", m) in folder.results
         }
         rows.append([problem, *(f"{v.mean():.3f}" for v in values.values()), str(len(next(iter(values.values()))))])
     table(["simple regret", *(f"`{m}`" for m in values), "repetitions"], rows)

@@ -1,4 +1,6 @@
-"""Set-up of the benchmarks: backends, batches of a given size, and the machine's matrix-product peak in this process."""
+"""Set-up of the benchmarks: backends, batches of a given size, and the machine's matrix-product
+peak in this process.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,18 @@ import pytest
 
 from acbo_fast import available, backend_maker
 from acbo_ref.config import Config, config_from_dict
-from acbo_ref.curriculum import Curriculum
-from acbo_ref.rollout import draw_noise
-from acbo_ref.verify import network_checks, rollout_checks, small_config
+from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.training.curriculum import Curriculum
+from acbo_ref.verify.data import small_config
+from acbo_ref.verify.parity import network_checks, rollout_checks
 
 PEAK_SIZE, PEAK_REPEATS = 2048, 9
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
-    """the benchmark's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at another size."""
+    """the benchmark's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at
+    another size.
+    """
     stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
     document: dict[str, Any] = {
         "name": "bench",
@@ -38,7 +43,9 @@ def batch_of(config: Config) -> tuple[Any, Any, Any]:
 
 @pytest.fixture(scope="session", params=available())
 def backend_name(request: pytest.FixtureRequest) -> str:
-    """Each installed backend, after it has agreed with the reference: a wrong one cannot be timed."""
+    """Each installed backend, after it has agreed with the reference: a wrong one cannot be
+    timed.
+    """
     name: str = request.param
     if name != "ref":
         config = small_config(dtype="float64")
@@ -54,7 +61,9 @@ def backend_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def peak() -> float:
-    """FLOP/s of a 2048 x 2048 float32 matrix product in this process, the better of NumPy's and JAX's."""
+    """FLOP/s of a 2048 x 2048 float32 matrix product in this process, the better of NumPy's and
+    JAX's.
+    """
     x = np.ones((PEAK_SIZE, PEAK_SIZE), np.float32)
     candidates = [lambda: x @ x]
     if "jax" in available():

@@ -1,8 +1,9 @@
 """What sharding costs: python benchmarks/devices.py
 
-1. Formulas of docs/scaling.md for the shipped configs, and the device count from which a reduction outlasts the arithmetic.
-2. The bytes that XLA's own program reduces and gathers, beside the formula.
-3. The program on a mesh of one device against the same functions compiled without a mesh, timed in turn.
+1. Formulas of docs/scaling.md for the shipped configs, and the device count from which a reduction
+outlasts the arithmetic. 2. The bytes that XLA's own program reduces and gathers, beside the
+formula. 3. The program on a mesh of one device against the same functions compiled without a mesh,
+timed in turn.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import jax
 import numpy as np
 from flops import forward_flops, rollout_flops, update_flops
 
-from acbo_fast.jax import backend as jax_backend
+from acbo_fast.jax.backend import JaxBackend, traced_rollout, traced_update
 from acbo_fast.jax.mesh import WHOLE
-from acbo_ref.backend import Hyper
 from acbo_ref.config import Config, load_config
-from acbo_ref.policy import num_channels, parameter_shapes
-from acbo_ref.train import minibatch_order
+from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
+from acbo_ref.policy.network import num_channels, parameter_shapes
 from conftest import batch_of, bench_config
 
 REPEATS = 15
-# (link, bytes a second and direction), (device, sustained flop/s of this program): round figures, to put formulas in proportion.
+# (link, bytes a second and direction), (device, sustained flop/s of this program): round figures,
+# to put formulas in proportion.
 LINKS = {"1 Gbit/s Ethernet": 1.25e8, "10 Gbit/s Ethernet": 1.25e9, "PCIe 4 x16": 2.5e10, "NVLink": 4e11}
 DEVICES = {"CPU core": 3e10, "GPU": 1e13}
 
@@ -45,7 +46,7 @@ def reduced_bytes(config: Config) -> float:
 def gathered_bytes(config: Config, num_variables: int) -> float:
     """Of one iteration: all trajectories, float32 and int32, masks as bytes."""
     o, k, v = config.observations_per_episode[1], config.interventions_per_episode, num_variables
-    g, n, r = config.grpo.group_size, config.grpo.group_size + config.surrogate.probes, o + k
+    g, n, r = config.grpo.group_size, config.grpo.group_size + config.heads.probes, o + k
     channels = 4 * r * v * num_channels(config.policy)
     draws = (
         4 * k * (4 * g + 4 * n + 2)
@@ -56,21 +57,27 @@ def gathered_bytes(config: Config, num_variables: int) -> float:
 
 
 def crossover(config: Config, num_variables: int, link: float, device: float) -> float:
-    """The number of devices from which a ring all-reduce takes longer than a minibatch's arithmetic (bandwidth alone)."""
+    """The number of devices from which a ring all-reduce takes longer than a minibatch's arithmetic
+    (bandwidth alone).
+    """
     minibatch = config.batch_size / config.grpo.minibatches
     return 3 * minibatch * forward_flops(config, num_variables) / device / (2 * 4 * parameters(config) / link)
 
 
 def compiled_bytes(config: Config, num_variables: int) -> tuple[float, float]:
-    """(all-reduce bytes of one optimiser step, all-gather bytes of a rollout) in the programs for two devices."""
-    backend = jax_backend.JaxBackend(config, 2)
+    """(all-reduce bytes of one optimiser step, all-gather bytes of a rollout) in the programs for
+    two devices.
+    """
+    backend = JaxBackend(config, 2)
     state, data = backend.init_state(), batch_of(config)
     trajectories = backend.rollout(state, *data, 1.5)
-    with backend._precision():
-        place = backend._place
+    with backend.precision():
+        place = backend.place
         order = place(minibatch_order(config, 0).astype(np.int32), WHOLE)
         update = (
-            backend._update.lower(state, trajectories, order, place(1e-3, WHOLE), place(1e-2, WHOLE))
+            backend.compiled_update.lower(
+                state, trajectories, order, ScheduledCoefficients(place(1e-3, WHOLE), place(1e-2, WHOLE))
+            )
             .compile()
             .as_text()
         )
@@ -88,17 +95,17 @@ def size(text: str) -> float:
 
 def overhead(config: Config) -> tuple[float, float]:
     """Median seconds of an iteration (on a mesh of one device, without a mesh), timed in turn."""
-    meshed, plain = jax_backend.JaxBackend(config, 1), jax_backend.JaxBackend(config, 1)
+    meshed, plain = JaxBackend(config, 1), JaxBackend(config, 1)
     real = jax.lax.pmean, jax.lax.axis_index
     jax.lax.pmean, jax.lax.axis_index = lambda x, axis: x, lambda axis: 0  # what they are with one device
-    plain._rollout = jax.jit(partial(jax_backend._rollout, config))
-    plain._update = jax.jit(partial(jax_backend._update, config, 1), donate_argnums=0)
+    plain._rollout = jax.jit(partial(traced_rollout, config))
+    plain.compiled_update = jax.jit(partial(traced_update, config, 1), donate_argnums=0)
     data, order, seconds = batch_of(config), minibatch_order(config, 0), {"meshed": [], "plain": []}
 
     def iterate(backend, state):
         began = time.perf_counter()
         trajectories = backend.rollout(state, *data, 1.5)
-        state, _ = backend.update(state, trajectories, order, Hyper(1e-3, 0.01))
+        state, _ = backend.update(state, trajectories, order, ScheduledCoefficients(1e-3, 0.01))
         return time.perf_counter() - began, state
 
     states = {"meshed": meshed.init_state(), "plain": plain.init_state()}

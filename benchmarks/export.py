@@ -1,4 +1,6 @@
-"""A weights-only copy of a checkpoint, as it ships: `python benchmarks/export.py RUN_FOLDER OUTPUT.npz`."""
+"""A weights-only copy of a checkpoint, as it ships: `python benchmarks/export.py RUN_FOLDER
+OUTPUT.npz`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from acbo_ref.checkpoint import load_checkpoint, save_checkpoint
+from acbo_ref.training.checkpoint import load_checkpoint, save_checkpoint
 
 if __name__ == "__main__":
     checkpoint = load_checkpoint(sys.argv[1])

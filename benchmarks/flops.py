@@ -1,16 +1,19 @@
-"""Model floating-point operations, by formula: what the mathematics needs, not what a program happens to do.
+"""Model floating-point operations, by formula: what the mathematics needs, not what a program
+happens to do.
 
-A product of (m, k) and (k, n) counts 2 m k n; a backward pass costs twice the forward one (two products for each); softmax,
-GELU, LayerNorm, Adam and the simulator are not counted. Work that nothing reads is not counted either: in the last block
-only the K decision rows need queries and the feed-forward part.
+A product of (m, k) and (k, n) counts 2 m k n; a backward pass costs twice the forward one (two
+products for each); softmax, GELU, LayerNorm, Adam and the simulator are not counted. Work that
+nothing reads is not counted either: in the last block only the K decision rows need queries and the
+feed-forward part.
 
-Letters: E episodes, O observational rows, K decisions, R = O + K, V variables, D width, L blocks, N labelled draws.
+Letters: E episodes, O observational rows, K decisions, R = O + K, V variables, D width, L blocks, N
+labelled draws.
 """
 
 from __future__ import annotations
 
 from acbo_ref.config import Config
-from acbo_ref.policy import num_channels
+from acbo_ref.policy.network import num_channels
 
 
 def forward_flops(config: Config, num_variables: int) -> float:
@@ -25,7 +28,7 @@ def forward_flops(config: Config, num_variables: int) -> float:
         reads = r if over_rows else queries  # rows whose keys and values are needed
         total += 2.0 * v * d * d * (queries * (1 + 1 + 8) + reads * 2)  # q, out, feed-forward; k and v
         total += 2 * 2.0 * queries * v * d * (r if over_rows else v)  # scores, and weights times values
-    draws = config.grpo.group_size + config.surrogate.probes
+    draws = config.grpo.group_size + config.heads.probes
     heads = 3 * 2.0 * k * v * d * (d // 2) + k * draws * 2.0 * (d // 2) * 8
     return total + heads
 

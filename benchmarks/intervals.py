@@ -1,9 +1,10 @@
-"""How often a campaign's 90 % intervals cover: the next measured outcome, and the true expectation, suite by suite.
+"""How often a campaign's 90 % intervals cover: the next measured outcome, and the true expectation,
+suite by suite.
 
     python benchmarks/intervals.py [CHECKPOINT]
 
-The policy plays 20 interventions on every system of a suite as `acbo evaluate` does; intervals are those of
-`acbo campaign` (the outcome head's, times the factor fixed when a campaign is created).
+The policy plays 20 interventions on every system of a suite as `acbo evaluate` does; intervals are
+those of `acbo campaign` (the outcome head's, times the factor fixed when a campaign is created).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import sys
 
 import numpy as np
 
+from acbo_ref.arena.play import batch_task, draw_episodes
+from acbo_ref.arena.suites import load_suite
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.calibration import QUANTILE, calibrate
-from acbo_ref.checkpoint import load_checkpoint, shipped_policy
-from acbo_ref.evaluation import batch_task, draw_episodes
-from acbo_ref.suites import load_suite
+from acbo_ref.campaign.calibration import QUANTILE, calibrate
+from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
 SUITES = ("simple", "standardised", "cold", "nonlinear", "real")
 STEPS = 20

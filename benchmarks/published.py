@@ -1,9 +1,11 @@
-"""Our baselines on the problems for which other people's figures are known: prints the tables of benchmarks/README.md.
+"""Our baselines on the problems for which other people's figures are known: prints the tables of
+benchmarks/README.md.
 
     python benchmarks/published.py [--systems 64]
 
-Needs the extras gp and optuna. The figures in column "published" were measured elsewhere on systems of the same kind, not on
-these: agreement is to be expected within noise, here given as the standard error over systems.
+Needs the extras gp and optuna. The figures in column "published" were measured elsewhere on systems
+of the same kind, not on these: agreement is to be expected within noise, here given as the standard
+error over systems.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from acbo_ref.arena.play import run_method
+from acbo_ref.arena.published import PUBLISHED
+from acbo_ref.arena.suites import Suite, load_suite
 from acbo_ref.config import PriorConfig
-from acbo_ref.evaluation import run_method
-from acbo_ref.graphs import GRAPHS, sample_scm
-from acbo_ref.problems import PROBLEMS
 from acbo_ref.randomness import Role, generator
-from acbo_ref.scm import System
-from acbo_ref.suites import Suite, load_suite
+from acbo_ref.systems.graphs import GRAPHS
+from acbo_ref.systems.prior import sample_scm
+from acbo_ref.systems.scm import System
 
 # Streams of random numbers of their own, beyond those of the suites.
 FIRST_STREAM = 2**30
@@ -43,7 +46,7 @@ def random_suite(prior: PriorConfig, graphs: Sequence[str], sizes: tuple[int, in
     """Random models with streams of their own."""
     systems = []
     for n in range(count):
-        rng = generator(0, Role.SUITE_PROBLEMS, stream + n)
+        rng = generator(0, Role.SUITE_SYSTEMS, stream + n)
         size = int(rng.integers(sizes[0], sizes[1] + 1))
         systems.append(sample_scm(prior, graphs[int(rng.integers(len(graphs)))], size, rng))
     return Suite("published", tuple(systems), stream)
@@ -69,7 +72,7 @@ def main(count: int) -> None:
         ours = [mean_and_error(recommended(suite, method, steps) / optimum) for steps in (10, 20, 30)]
         print(f"| {method} | {' | '.join(ours)} | {', '.join(map(str, published))} |", flush=True)
 
-    toy: list[System] = [PROBLEMS["ToyGraph"]()] * count
+    toy: list[System] = [PUBLISHED["ToyGraph"]()] * count
     suite = Suite("toy", tuple(toy), FIRST_STREAM + 2**16)
     print(f"\n| ToyGraph (optimum {toy[0].oracle.expected:.2f}), after 30 | ours | published |\n|---|---|---|")
     for method, value in TOY_GRAPH.items():

@@ -1,4 +1,6 @@
-"""How the cost of the JAX backend grows with variables and interventions: python benchmarks/scaling.py"""
+"""How the cost of the JAX backend grows with variables and interventions: python
+benchmarks/scaling.py
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ import time
 import numpy as np
 
 from acbo_fast import backend_maker
-from acbo_ref.backend import Hyper
-from acbo_ref.train import minibatch_order
+from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
 from conftest import batch_of, bench_config
 
 REPEATS = 7
@@ -26,7 +27,7 @@ def measure(hidden_dim: int, num_variables: int, interventions: int) -> tuple[fl
         trajectories = backend.rollout(state, *data, 1.5)
         rollouts.append(time.perf_counter() - began)
         began = time.perf_counter()
-        state, _ = backend.update(state, trajectories, order, Hyper(1e-3, 0.01))
+        state, _ = backend.update(state, trajectories, order, ScheduledCoefficients(1e-3, 0.01))
         updates.append(time.perf_counter() - began)
     return float(np.median(rollouts[1:])), float(np.median(updates[1:]))  # the first compiles
 

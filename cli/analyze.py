@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from acbo_cli.options import format_option
+from acbo_cli.options import echo_json, format_option, interval, table
+
+if TYPE_CHECKING:
+    from acbo_ref.arena.analysis import Folder
 
 
 @click.command()
@@ -15,12 +19,12 @@ from acbo_cli.options import format_option
 def analyze(folders: tuple[Path, ...], output: Path | None, output_format: str) -> None:
     """Turn training runs and evaluations into one self-contained report.html, several side by side.
 
-    FOLDERS are run folders of `acbo train` and folders written by `acbo evaluate --output`. With --format text or json a
-    summary is printed on stdout as well.
+    FOLDERS are run folders of `acbo train` and folders written by `acbo evaluate --output`. With
+    --format text or json a summary is printed on stdout as well.
     """
-    from acbo_cli.analysis import load_folder, summary, summary_text
-    from acbo_cli.options import echo_json
     from acbo_cli.report import write_report
+
+    from acbo_ref.arena.analysis import load_folder, summary
 
     loaded = [load_folder(folder) for folder in folders]
     path = output or folders[0] / "report.html"
@@ -32,3 +36,26 @@ def analyze(folders: tuple[Path, ...], output: Path | None, output_format: str) 
         echo_json(summary(loaded))
     else:
         click.echo(summary_text(loaded))
+
+
+def summary_text(folders: list[Folder]) -> str:
+    """The report for a terminal."""
+    from acbo_ref.arena.analysis import best_methods, compared_with, diagnosis, differences
+
+    parts = []
+    for f in folders:
+        if f.records:
+            r = f.records[-1]
+            lines = [f"{f.name}: {r['episodes']} episodes, stage {r['stage']}, recent score {r['recent_score']:.3f}"]
+            for d in diagnosis(f):
+                lines.append(f"  {d.finding}" + (f"\n    -> {d.advice}" if d.advice else ""))
+            parts.append("\n".join(lines))
+        for s in f.report["suites"] if f.report is not None else []:
+            apart, best = differences(f, s), best_methods(s)
+            rows = [
+                [("* " if m in best else "  ") + m, interval(v["score"]), interval(apart[m]) if m in apart else ""]
+                for m, v in s["methods"].items()
+            ]
+            base = compared_with(list(s["methods"]))
+            parts.append(f"{f.name}, {s['name']}\n" + table(["  method", "score [95 %]", f"minus {base} [95 %]"], rows))
+    return "\n\n".join(parts)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.options import echo_json, format_option, table
+from acbo_cli.options import echo_json, format_option, spoken_warnings, table
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,18 +20,11 @@ def campaign() -> None:
 folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
 
-@contextmanager
-def _spoken_warnings() -> Iterator[None]:
+def _spoken_warnings() -> AbstractContextManager[None]:
     """What the campaign warns of, on stderr, once each."""
-    from acbo_ref.campaign import CampaignWarning
+    from acbo_ref.campaign.facts import CampaignWarning
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CampaignWarning)
-        try:
-            yield
-        finally:
-            for message in dict.fromkeys(str(w.message) for w in caught):
-                click.echo(f"warning: {message}", err=True)
+    return spoken_warnings(CampaignWarning)
 
 
 def _show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
@@ -84,14 +76,14 @@ def new(
     policy: Path | None,
     output_format: str,
 ) -> None:
-    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed or --ignore, unless
-    --domain-from-data is given."""
+    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
+    or --ignore, unless --domain-from-data is given."""
     import numpy as np
 
-    from acbo_ref.campaign import Campaign
-    from acbo_ref.campaign import domain_from_data as from_data
+    from acbo_ref.campaign.campaign import Campaign
+    from acbo_ref.campaign.facts import domain_from_data as from_data
+    from acbo_ref.campaign.tables import Table, read_csv, select
     from acbo_ref.errors import AcboError, did_you_mean
-    from acbo_ref.tables import Table, read_csv, select
 
     given = {name: _domain(name, text) for name, text in _pairs(domains, "--domain").items()}
     if data is not None:
@@ -158,9 +150,11 @@ def ask(folder: Path, another: bool, output_format: str) -> None:
 )
 @format_option
 def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> None:
-    """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE for each variable."""
+    """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE
+    for each variable.
+    """
+    from acbo_ref.campaign.tables import read_csv
     from acbo_ref.errors import AcboError
-    from acbo_ref.tables import read_csv
 
     if len(rows) == 1 and "=" not in rows[0]:
         if not Path(rows[0]).exists():
@@ -168,9 +162,9 @@ def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> No
         given = read_csv(rows[0])
         if len(given.rows) != 1:
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
-        row: dict[str, str] = dict(zip(given.names, given.rows[0], strict=True))
+        row: dict[str, object] = dict(zip(given.names, given.rows[0], strict=True))
     else:
-        row = _pairs(rows, "--row")
+        row = dict(_pairs(rows, "--row"))
     with _spoken_warnings():
         opened = _load(folder)
         opened.tell(id, row)
@@ -184,8 +178,8 @@ def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> No
 @click.argument("data", type=click.Path(path_type=Path))
 @format_option
 def import_rows(folder: Path, data: Path, output_format: str) -> None:
-    """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable that was set, empty for
-    an observation."""
+    """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable
+    that was set, empty for an observation."""
     with _spoken_warnings():
         opened = _load(folder)
         before = opened.status()
@@ -232,7 +226,7 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
 
 
 def _load(folder: Path) -> Any:
-    from acbo_ref.campaign import load_campaign
+    from acbo_ref.campaign.campaign import load_campaign
 
     return load_campaign(folder)
 

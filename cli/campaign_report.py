@@ -8,8 +8,8 @@ from pathlib import Path
 from acbo_cli import plots
 from acbo_cli.report import figure, page
 
-from acbo_ref.atomic import write_atomically
-from acbo_ref.campaign import Campaign
+from acbo_ref.campaign.campaign import Campaign
+from acbo_ref.files import write_atomically
 
 
 def _number(value: float | None) -> str:

@@ -26,14 +26,14 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 )
 @click.option(
     "--methods",
-    help="Comma-separated: policy, policy_sampled, surrogate, random, endpoints, regress, paths, thompson, gp, optuna, "
+    help="Comma-separated: policy, outcome_head, policy_head, policy_head_sampled, random, endpoints, regress, paths, thompson, gp, optuna, "
     "oracle, parent_oracle.",
 )
 @click.option(
     "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."
 )
 @click.option("--interventions", type=int, default=20, show_default=True, help="Interventions an episode.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the systems and their noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for systems and noise.")
 @backend_option("ref: small networks decide fastest without compilation")
 @click.option(
     "--output",
@@ -68,41 +68,40 @@ def evaluate(
     scheduler: str | None,
     output_format: str,
 ) -> None:
-    """Compare a policy with baselines on systems it has never seen; every intervention is one query."""
-    from acbo_ref.arena import evaluate as run
-    from acbo_ref.checkpoint import shipped_policy
-    from acbo_ref.evaluation import POLICY_METHODS
+    """Compare a policy with baselines on systems it has never seen; every intervention is one
+    query.
+    """
+    from acbo_ref.arena.compare import EvaluationSettings
+    from acbo_ref.arena.compare import evaluate as run
+    from acbo_ref.arena.play import POLICY_METHODS, RENAMED_METHODS
+    from acbo_ref.training.checkpoint import shipped_policy
 
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for processes started here; --scheduler has workers of its own")
     chosen = [m.strip() for m in methods.split(",") if m.strip()] if methods is not None else []
+    for method in chosen:
+        if method in RENAMED_METHODS:
+            click.echo(f"warning: method {method} is called {RENAMED_METHODS[method]} now", err=True)
     shipped = False
-    if checkpoint is None and (not chosen or set(chosen) & set(POLICY_METHODS)):
+    if checkpoint is None and (not chosen or set(chosen) & {*POLICY_METHODS, *RENAMED_METHODS}):
         checkpoint, shipped = shipped_policy(), True
     _, maker = make_backend(backend or "ref")
-    live = sys.stderr.isatty()
-
-    def progress(suite: str, method: str, done: int, total: int) -> None:
-        bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
-        text = f"[{bar}] {done}/{total} {suite}: {method}"
-        click.echo("\r" + text.ljust(70) if live else text, nl=not live or done == total, err=True)
-
-    report = run(
-        checkpoint,
-        suites,
-        scm_files,
-        chosen,
-        observations,
-        interventions,
-        seed,
-        quick,
-        maker,
-        output,
-        workers if workers is not None else os.cpu_count() or 1,
-        progress,
-        executor,
-        scheduler,
+    settings = EvaluationSettings(
+        suites=suites,
+        scm_files=scm_files,
+        methods=chosen,
+        observations=observations,
+        interventions=interventions,
+        seed=seed,
+        quick=quick,
+        make_backend=maker,
+        output=output,
+        workers=workers if workers is not None else os.cpu_count() or 1,
+        executor=executor,
+        scheduler=scheduler,
+        on_cell=_progress,
     )
+    report = run(checkpoint, settings)
     if shipped:
         click.echo("policy: the one that ships (docs/model_card.md)", err=True)
     if output is not None:
@@ -111,6 +110,19 @@ def evaluate(
         echo_json(report)
     else:
         click.echo(as_text(report))
+
+
+def _progress(suite: str, method: str, done: int, total: int) -> None:
+    """One line on stderr, rewritten on a terminal."""
+    live = sys.stderr.isatty()
+    bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
+    text = f"[{bar}] {done}/{total} {suite}: {method}"
+    click.echo("\r" + text.ljust(70) if live else text, nl=not live or done == total, err=True)
+
+
+def method_label(method: str, decision: str | None) -> str:
+    """The method as tables name it: for the policy, with the head that decides."""
+    return f"policy ({decision})" if method == "policy" and decision is not None else method
 
 
 _COLUMNS = (
@@ -135,7 +147,7 @@ def as_text(report: dict[str, Any]) -> str:
             interval = f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
             cells = [_number(metrics[key]["mean"]) for _, key in _COLUMNS]
             milliseconds = 1000 * metrics["decision_seconds"]["median"]
-            rows.append([method, interval, *cells, f"{milliseconds:.2g}"])
+            rows.append([method_label(method, settings.get("decision")), interval, *cells, f"{milliseconds:.2g}"])
         header = ["method", "score [95 %]", *(name for name, _ in _COLUMNS), "ms/decision"]
         title = f"{suite['name']} ({suite['scms']} systems, {suite['observations']} observational rows)"
         parts.append(f"{title}\n" + table(header, rows))

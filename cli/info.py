@@ -19,9 +19,10 @@ _LIBRARIES = ("numpy", "scipy", "click", "pyyaml", "jax", "numba", "matplotlib")
 def info(keys: bool, output_format: str) -> None:
     """Versions, backends available and why not, devices: paste it into a bug report."""
     if keys:
-        from acbo_ref.config import describe_keys
+        from acbo_ref.config import Config
+        from acbo_ref.settings import describe
 
-        rows = describe_keys()
+        rows = describe(Config)
         if output_format == "json":
             echo_json([dict(zip(("key", "default", "allowed", "help"), row, strict=True)) for row in rows])
         else:

@@ -59,7 +59,9 @@ def fail(message: str, hint: str, code: int) -> int:
 
 
 def run(args: list[str]) -> int:
-    """Run one command line and return its exit code: 0, 1 a failed run, 2 a usage error, 130 interrupted."""
+    """Run one command line and return its exit code: 0, 1 a failed run, 2 a usage error, 130
+    interrupted.
+    """
     from acbo_ref.errors import AcboError
 
     debug = "--debug" in args

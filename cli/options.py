@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -40,7 +42,9 @@ def echo_json(value: Any) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> str:
-    """Columns aligned: the first to the left, the others to the right, or all to the left for `words`."""
+    """Columns aligned: the first to the left, the others to the right, or all to the left for
+    `words`.
+    """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for row in [header, ["-" * w for w in widths], *rows]:
@@ -49,3 +53,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = Fa
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def interval(value: Mapping[str, float | None], digits: int = 3) -> str:
+    """mean [low, high]"""
+    if value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+@contextmanager
+def spoken_warnings(category: type[Warning]) -> Iterator[None]:
+    """Warnings of a category go to stderr as words, once each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(w.message) for w in caught):
+                click.echo(f"warning: {message}", err=True)

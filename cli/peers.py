@@ -1,4 +1,6 @@
-"""Several processes that train as one: who of them writes, how they agree, and what is said when one is lost."""
+"""Several processes that train as one: who of them writes, how they agree, and what is said when
+one is lost.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ class Peers:
         from acbo_fast.jax import mesh
 
         self._checkpoint = folder / "latest.npz"
-        self._last_words = mesh.LastWords(
+        self._exit_message = mesh.ExitMessage(
             lambda: "error: this process was killed, or a peer was lost; {}\nhint: {}\n".format(*self._way_back())
         )
         click.echo(f"looking for the other processes by {coordinator} (five minutes at most)", err=True)
@@ -65,7 +67,7 @@ class Peers:
             self.index, self.count = mesh.place_in_run()
             mesh.compare(same)
         except BaseException:
-            self._last_words.settle()
+            self._exit_message.cancel()
             raise
         click.echo(f"process {self.index} of {self.count}{', which writes nothing' if self.index else ''}", err=True)
 
@@ -78,8 +80,8 @@ class Peers:
         return f"there is no checkpoint at {self._checkpoint} yet", "start all processes again"
 
     def run(self, begin: Callable[[], T], work: Callable[[T], int]) -> int:
-        """work(begin()). All processes begin, or none does. Later, if a peer is lost or this process fails, it ends at once with
-        a message: the others must not wait for it."""
+        """work(begin()). All processes begin, or none does. Later, if a peer is lost or this
+        process fails, it ends at once with a message: the others must not wait for it."""
         from acbo_fast.jax import mesh
         from acbo_ref.errors import AcboError
 
@@ -100,7 +102,7 @@ class Peers:
                 traceback.print_exc()
                 self._leave(fail(f"internal error: {type(error).__name__}: {error}", "report the traceback", 1))
         finally:
-            self._last_words.settle()
+            self._exit_message.cancel()
 
     def _together(self, begin: Callable[[], T]) -> T:
         """begin() in all processes; if it fails in one, all raise."""
@@ -116,7 +118,7 @@ class Peers:
         return begun
 
     def _leave(self, code: int) -> NoReturn:
-        self._last_words.settle()
+        self._exit_message.cancel()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # without waiting for the others, as JAX would

@@ -6,11 +6,13 @@ import io
 from typing import Any
 
 import numpy as np
-from acbo_cli.analysis import BOUNDS, Folder
 
+from acbo_ref.arena.analysis import BOUNDS, Folder
+from acbo_ref.arena.metrics import MethodResults, per_step
+from acbo_ref.arena.play import RENAMED_METHODS
 from acbo_ref.errors import AcboError
-from acbo_ref.metrics import MethodResults, per_step
-from acbo_ref.scm import SCM, FunctionalSCM, System
+from acbo_ref.systems.functional import FunctionalSCM
+from acbo_ref.systems.scm import SCM, System
 
 try:
     import matplotlib
@@ -20,15 +22,17 @@ try:
 except ImportError as error:
     raise AcboError("reports need matplotlib: pip install 'acbo[plot]'") from error
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart; one colour a method in every figure.
+# Okabe & Ito's palette, which colour-blind readers can tell apart; one colour a method in every
+# figure.
 COLOURS = {
-    "policy": "#0072B2", "policy_sampled": "#56B4E9", "surrogate": "#009E73", "regress": "#D55E00", "paths": "#882255",
+    "policy": "#0072B2", "policy_head": "#56B4E9", "policy_head_sampled": "#56B4E9", "outcome_head": "#009E73", "regress": "#D55E00", "paths": "#882255",
     "thompson": "#CC79A7",
     "gp": "#E69F00", "optuna": "#8C6D31", "endpoints": "#7F7F7F", "random": "#B8B8B8", "oracle": "#000000",
     "parent_oracle": "#555555",
 }  # fmt: skip
+COLOURS |= {old: COLOURS[new] for old, new in RENAMED_METHODS.items()}
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "svg.fonttype": "path", "svg.hashsalt": "acbo", "figure.constrained_layout.use": True, "legend.frameon": False,
 }  # fmt: skip
@@ -43,7 +47,9 @@ def _svg(figure: Any) -> str:
 
 
 def training_curves(folders: list[Folder]) -> str:
-    """Score, target, entropy, range utilisation, gradient norm and losses over episodes; dashed: a new stage."""
+    """Score, target, entropy, range utilisation, gradient norm and losses over episodes; dashed: a
+    new stage.
+    """
     panels = (
         ("recent_score", "score (recent episodes)"), ("target_standard", "target, standard units"),
         ("entropy", "entropy of the choice, nats"), ("range_utilization", "range utilisation"),
@@ -127,7 +133,9 @@ def structure_roc(results: dict[str, MethodResults]) -> str:
 
 
 def value_outcome(r: MethodResults) -> str:
-    """What was set to which value, and what it gave: each intervention of one method on one suite."""
+    """What was set to which value, and what it gave: each intervention of one method on one
+    suite.
+    """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(5.2, 4.4))
         cost = (r.cost - r.baseline[:, None]) / r.spread[:, None]
@@ -156,7 +164,9 @@ def _edges(system: System) -> list[tuple[int, int]]:
 
 
 def _positions(system: System, edges: list[tuple[int, int]]) -> dict[int, tuple[float, float]]:
-    """Layers by the longest path from a root, left to right; variables of a layer spread vertically."""
+    """Layers by the longest path from a root, left to right; variables of a layer spread
+    vertically.
+    """
     count = len(system.names)
     depth = [0] * count
     for _ in range(count):
@@ -171,7 +181,9 @@ def _positions(system: System, edges: list[tuple[int, int]]) -> dict[int, tuple[
 
 
 def episode(system: System, r: MethodResults, index: int) -> str:
-    """The graph with its target and the target's parents, and beside it what was done at each step and what it gave."""
+    """The graph with its target and the target's parents, and beside it what was done at each step
+    and what it gave.
+    """
     edges = _edges(system)
     places = _positions(system, edges)
     names, target, parents = system.names, system.target_index, system.parent_mask
@@ -232,7 +244,9 @@ def _plain(text: str) -> str:
 
 
 def campaign_beliefs(beliefs: list[Any], target: str) -> str:
-    """Expected target at the best value of each variable that can be set, with its 90 % interval."""
+    """Expected target at the best value of each variable that can be set, with its 90 %
+    interval.
+    """
     shown = [b for b in beliefs if b.value is not None]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 0.9 + 0.32 * len(shown)))

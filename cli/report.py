@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 from acbo_cli import plots
-from acbo_cli.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences, interval
+from acbo_cli.options import interval
 
-from acbo_ref.atomic import write_atomically
-from acbo_ref.checkpoint import versions
-from acbo_ref.suites import SUITES
+from acbo_ref.arena.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences
+from acbo_ref.arena.suites import SUITES
+from acbo_ref.files import write_atomically
+from acbo_ref.training.checkpoint import versions
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -94,9 +95,7 @@ def _training(folders: list[Folder]) -> list[str]:
         "a new stage begins; scores of different stages are about different systems.</p>"
     )
     for f in folders:
-        items = "".join(
-            f"<li>{html.escape(finding)} <i>{html.escape(advice)}</i></li>" for finding, advice in diagnosis(f)
-        )
+        items = "".join(f"<li>{html.escape(d.finding)} <i>{html.escape(d.advice)}</i></li>" for d in diagnosis(f))
         parts.append(f"<h3>Diagnosis of {html.escape(f.name)}</h3><ul>{items}</ul>")
     return parts
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from acbo_cli.options import backend_option, echo_json, format_option, make_backend
+from acbo_cli.options import backend_option, echo_json, format_option, make_backend, spoken_warnings
 from acbo_cli.peers import Peers, check
 
 if TYPE_CHECKING:
+    from acbo_ref.backend import AnyBackend
     from acbo_ref.config import Config
-    from acbo_ref.train import Trainer
+    from acbo_ref.training.checkpoint import Checkpoint
+    from acbo_ref.training.trainer import Trainer
 
 # When a backend compiles, for those that do.
 COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very first iteration, for half a minute"}
@@ -71,9 +73,8 @@ def train(
     output_format: str,
 ) -> int:
     """Train a policy; writes config.yaml, metrics.jsonl and checkpoints to the run folder."""
-    from acbo_ref.checkpoint import load_checkpoint, versions
-    from acbo_ref.config import load_config
-    from acbo_ref.train import Trainer
+    from acbo_ref.config import RenamedKeyWarning, load_config
+    from acbo_ref.training.checkpoint import load_checkpoint
 
     if config_source is None and resume is None:
         raise click.UsageError("give --config, or --resume", click.get_current_context())
@@ -88,48 +89,85 @@ def train(
             raise click.UsageError(f"--devices and --coordinator are for --backend jax, not {backend!r}")
         backend = "jax"
     before = load_checkpoint(resume) if resume is not None else None
-    config = load_config(config_source, () if before else overrides) if config_source is not None else None
+    with spoken_warnings(RenamedKeyWarning):
+        config = load_config(config_source, () if before else overrides) if config_source is not None else None
     name, maker = make_backend(backend or (before.progress["backend"] if before else None))
     if used != 1:
         maker = partial(maker, devices=used)
     peers = None
     if coordinator is not None:
-        folder = output or (resume.parent if resume is not None and resume.is_file() else resume)
-        if folder is None:
-            raise click.UsageError("--coordinator needs --output: all processes name the same run")
-        same = {
-            "config": json.dumps(config and config.to_dict()),
-            "overrides": json.dumps(overrides),
-            "checkpoint": before.sha256 if before else "",
-            "models of the pools": pool_digest(config or before.config),
-            "--devices": str(used),
-            "versions": json.dumps(versions() | {name: version(name) for name in ("jax", "jaxlib")}),
-        }
-        peers = Peers(coordinator, num_processes, process_id, folder, same)
+        peers = _join(coordinator, num_processes, process_id, output, resume, config, before, overrides, used)
     writes = peers is None or peers.index == 0
-
-    def begin() -> Trainer:
-        if before is not None:
-            assert resume is not None
-            if name != before.progress["backend"] and writes:
-                click.echo(
-                    f"warning: the run was on {before.progress['backend']!r}; on {name!r} it continues to rounding, "
-                    "not bit for bit",
-                    err=True,
-                )
-            return Trainer.resume(resume, maker, output, overrides, config, writes)
-        assert config is not None
-        return Trainer(config, maker(config), (output or _free_folder(Path("runs") / config.name)) if writes else None)
-
+    begin = partial(_begin, name, maker, config, before, resume, output, overrides, writes)
     if peers is None:
         return _train(begin(), name, output_format, lambda stop: stop)
     agree = peers.any_process
     return peers.run(begin, lambda trainer: _train(trainer, name, output_format, agree, quiet=not writes))
 
 
-def pool_digest(config: Config) -> str:
-    """Of the files that curriculum.pools names; one that cannot be read is told of when it is loaded."""
+def _join(
+    coordinator: str,
+    num_processes: int | None,
+    process_id: int | None,
+    output: Path | None,
+    resume: Path | None,
+    config: Config | None,
+    before: Checkpoint | None,
+    overrides: tuple[str, ...],
+    devices: int | None,
+) -> Peers:
+    """This process as one of a run over several; what has to be the same in all of them is
+    compared.
+    """
+    from acbo_ref.training.checkpoint import versions
+
+    folder = output or (resume.parent if resume is not None and resume.is_file() else resume)
+    if folder is None:
+        raise click.UsageError("--coordinator needs --output: all processes name the same run")
+    used = config if config is not None or before is None else before.config
+    same = {
+        "config": json.dumps(config and config.to_dict()),
+        "overrides": json.dumps(overrides),
+        "checkpoint": before.sha256 if before else "",
+        "models of the pools": pool_digest(used),
+        "--devices": str(devices),
+        "versions": json.dumps(versions() | {name: version(name) for name in ("jax", "jaxlib")}),
+    }
+    return Peers(coordinator, num_processes, process_id, folder, same)
+
+
+def _begin(
+    name: str,
+    maker: Callable[..., AnyBackend],
+    config: Config | None,
+    before: Checkpoint | None,
+    resume: Path | None,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    writes: bool,
+) -> Trainer:
+    """A new run, or the one that goes on."""
+    from acbo_ref.training.trainer import Trainer
+
+    if before is None:
+        assert config is not None
+        return Trainer(config, maker(config), (output or _free_folder(Path("runs") / config.name)) if writes else None)
+    assert resume is not None
+    if name != before.progress["backend"] and writes:
+        click.echo(
+            f"warning: the run was on {before.progress['backend']!r}; on {name!r} it continues to rounding, "
+            "not bit for bit",
+            err=True,
+        )
+    return Trainer.resume(resume, maker, output, overrides, config, writes)
+
+
+def pool_digest(config: Config | None) -> str:
+    """Of the files that curriculum.pools names; one that cannot be read is reported when it is
+    loaded.
+    """
     digest = hashlib.sha256()
+    assert config is not None
     for path in (Path(path) for paths in config.curriculum.pools.values() for path in paths):
         digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()
@@ -149,7 +187,9 @@ def device_count(devices: str | None, several: bool) -> int | None:
 def _train(
     trainer: Trainer, backend: str, output_format: str, agree: Callable[[bool], bool], quiet: bool = False
 ) -> int:
-    """Train with progress and a way to stop, which every process of a run has to agree on in the same iteration."""
+    """Train with progress and a way to stop, which every process of a run has to agree on in the
+    same iteration.
+    """
     reporter = _Reporter(trainer.config.num_iterations, trainer.config.total_episodes)
     if not quiet:
         click.echo(

@@ -17,14 +17,18 @@ from acbo_cli.options import echo_json, format_option, table
 )
 @format_option
 def verify(backend: str, output_format: str) -> int:
-    """Check every hand-written gradient, and a backend against the reference. Exit code 1 if anything fails."""
-    from acbo_fast import backend_maker
-    from acbo_ref.verify import Check, verify_backend, verify_reference
+    """Check every hand-written gradient, and a backend against the reference. Exit code 1 if
+    anything fails.
+    """
+    from acbo_fast import backend_maker, backend_pieces
+    from acbo_ref.verify.checks import Check
+    from acbo_ref.verify.gradients import verify_reference
+    from acbo_ref.verify.parity import verify_backend
 
     maker = backend_maker(backend)
     checks = verify_reference()
     if backend != "ref":
-        checks += verify_backend(maker)
+        checks += verify_backend(maker, backend_pieces(backend))
     okay = all(check.okay for check in checks)
     if output_format == "json":
         echo_json(

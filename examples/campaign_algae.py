@@ -3,8 +3,9 @@
     python examples/campaign_algae.py [FOLDER]
 
 The plant is a Bayesian network fitted to measurements of algal blooms (bnRep `algal2`, see
-acbo_ref/networks/ATTRIBUTION.md); chlorophyll a (`ChiA`) is to be kept low. It stands in for the laboratory: the campaign
-never looks inside. Writes FOLDER/observations.csv, FOLDER/campaign/ and FOLDER/campaign/report.html.
+acbo_ref/arena/networks/ATTRIBUTION.md); chlorophyll a (`ChiA`) is to be kept low. It stands in for
+the laboratory: the campaign never looks inside. Writes FOLDER/observations.csv, FOLDER/campaign/
+and FOLDER/campaign/report.html.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import numpy as np
 from acbo_cli.campaign_report import write_campaign_report
 
 from acbo_ref import Campaign, load_scm
-from acbo_ref.tables import read_csv, select
+from acbo_ref.campaign.tables import read_csv, select
 
 SEED, OBSERVATIONS, BUDGET = 0, 20, 12
 
 
 def main(folder: Path) -> None:
-    with resources.as_file(resources.files("acbo_ref") / "networks" / "bnrep_algal2--ChiA.json") as path:
+    with resources.as_file(resources.files("acbo_ref") / "arena" / "networks" / "bnrep_algal2--ChiA.json") as path:
         plant = load_scm(path)
     rng = np.random.default_rng(SEED)
 

@@ -1,8 +1,10 @@
-"""Kill a campaign's process at random moments, between and inside its writes, and check that nothing is lost.
+"""Kill a campaign's process at random moments, between and inside its writes, and check that
+nothing is lost.
 
     python tests/campaign_crashes.py KILLS
 
-A process of its own (it forks), so that no other library's threads are around. Prints what it did; exit code 1 on a difference.
+A process of its own (it forks), so that no other library's threads are around. Prints what it did;
+exit code 1 on a difference.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from acbo_ref import journal
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.campaign import Campaign, CampaignWarning, load_campaign
-from acbo_ref.checkpoint import Checkpoint, save_checkpoint
-from acbo_ref.verify import small_config
+from acbo_ref.campaign import journal
+from acbo_ref.campaign.campaign import Campaign, load_campaign
+from acbo_ref.campaign.facts import CampaignWarning
+from acbo_ref.training.checkpoint import Checkpoint, save_checkpoint
+from acbo_ref.verify.data import small_config
 
 EXPERIMENTS = 6
 VARIABLES = {"a": (0.0, 10.0), "b": (-1.0, 1.0), "c": None, "y": None}

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from acbo_fast import available, backend_maker
-from acbo_ref.verify import iteration_data, perturbed_state, small_config
+from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
 
-# Derandomised, so that a failure on one machine is a failure on all; no deadline, since compilation takes its time.
+# Derandomised, so that a failure on one machine is a failure on all; no deadline, since compilation
+# takes its time.
 settings.register_profile(
     "acbo",
     derandomize=True,
@@ -30,7 +31,9 @@ def make_backend(request):
 
 @pytest.fixture(scope="session")
 def played():
-    """(config, reference state, problems, observation mask, noise, trajectories) of a small iteration."""
+    """(config, reference state, problems, observation mask, noise, trajectories) of a small
+    iteration.
+    """
     from acbo_ref.backend import ReferenceBackend
 
     config = small_config()

@@ -2,8 +2,8 @@
 
     python tests/hostile_files.py COUNT [KIND ...]          kinds: checkpoint, scm, scm_yaml, config, table, journal
 
-Each must be read, or refused with an AcboError, within 10 seconds and 1.5 GB; anything else is a failure (exit code 1). Prints a line
-a kind. A process of its own, since its memory is limited.
+Each must be read, or refused with an AcboError, within 10 seconds and 1.5 GB; anything else is a
+failure (exit code 1). Prints a line a kind. A process of its own, since its memory is limited.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ import numpy as np
 import yaml
 from campaign_crashes import create, small_policy
 
-from acbo_ref.campaign import CampaignWarning, load_campaign
-from acbo_ref.checkpoint import load_checkpoint
+from acbo_ref.campaign.campaign import load_campaign
+from acbo_ref.campaign.facts import CampaignWarning
+from acbo_ref.campaign.tables import read_csv
 from acbo_ref.config import load_config
 from acbo_ref.errors import AcboError
-from acbo_ref.scm_files import load_scm
-from acbo_ref.tables import read_csv
+from acbo_ref.systems.files import load_scm
+from acbo_ref.training.checkpoint import load_checkpoint
 
 SECONDS, EXTRA_BYTES = 10, 1_500 * 2**20
 TOKENS = [
@@ -42,7 +43,9 @@ TOKENS = [
 
 
 def changed(data: bytes, rng: np.random.Generator) -> bytes:
-    """One to four random edits: bits, cuts, doubled pieces, tokens that parsers dislike, numbers replaced."""
+    """One to four random edits: bits, cuts, doubled pieces, tokens that parsers dislike, numbers
+    replaced.
+    """
     for _ in range(int(rng.integers(1, 5))):
         if not data:
             return data

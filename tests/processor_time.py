@@ -1,4 +1,6 @@
-"""How long a command takes, by the processor: other work on the machine hardly lengthens that, and the clock's time a lot."""
+"""How long a command takes, by the processor: other work on the machine hardly lengthens that, and
+the clock's time a lot.
+"""
 
 from __future__ import annotations
 

@@ -15,12 +15,13 @@ import pytest
 from test_evaluation import results
 from test_scm import diamond
 
-from acbo_ref import AcboError, Trainer, arena, evaluate, save_scm
-from acbo_ref.arena import Cell
+from acbo_ref import AcboError, Trainer, evaluate, save_scm
+from acbo_ref.arena import compare, store
+from acbo_ref.arena.metrics import per_step, score_difference, summarise
+from acbo_ref.arena.store import Cell
+from acbo_ref.arena.workers import EXECUTORS, carry_out, open_workers
 from acbo_ref.errors import RunError
-from acbo_ref.executors import EXECUTORS, carry_out, open_workers
-from acbo_ref.metrics import per_step, score_difference, summarise
-from acbo_ref.verify import small_config
+from acbo_ref.verify.data import small_config
 
 GIVEN = {
     "suites": ["seed", "simple"],
@@ -59,7 +60,7 @@ def test_the_folder_holds_what_it_promises(finished):
     assert json.loads((folder / "summary.json").read_text()) == report
     assert sorted(p.name for p in folder.iterdir()) == ["cells", "results.csv", "settings.json", "summary.json"]
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    assert tuple(rows[0]) == arena.CSV_COLUMNS and len(rows) == 2 * 16 * 4 * 3
+    assert tuple(rows[0]) == store.CSV_COLUMNS and len(rows) == 2 * 16 * 4 * 3
     # the score follows from the table
     for suite in report["suites"]:
         for method, metrics in suite["methods"].items():
@@ -84,8 +85,8 @@ def test_an_interrupted_evaluation_goes_on(checkpoint, finished, tmp_path, monke
     assert len(kept) == 3 and not (tmp_path / "summary.json").exists()
     (tmp_path / "cells" / kept[0]).write_text("{")  # a damaged cell is done again
     ran = []
-    plain = arena.Cell.run
-    monkeypatch.setattr(arena.Cell, "run", lambda self, *a: (ran.append((self.suite, self.method)), plain(self, *a))[1])
+    plain = store.Cell.run
+    monkeypatch.setattr(store.Cell, "run", lambda self, *a: (ran.append((self.suite, self.method)), plain(self, *a))[1])
     report = evaluate(checkpoint, output=tmp_path, **GIVEN)
     assert len(ran) == 6 and without_clock(report) == without_clock(finished[1])
 
@@ -118,7 +119,7 @@ def test_names_are_checked_before_any_work(tmp_path):
 
 def test_results_survive_json_exactly():
     before = results()
-    after = arena.results_from_dict(json.loads(json.dumps(arena.results_to_dict(before))))
+    after = store.results_from_dict(json.loads(json.dumps(store.results_to_dict(before))))
     assert summarise(after) == summarise(before)
     assert after.is_parent.dtype == bool and after.variable.dtype == int
 
@@ -131,7 +132,9 @@ def test_per_step_by_hand():
 
 
 def test_a_paired_difference_knows_that_systems_are_shared():
-    """Two methods that differ by 0.1 on every system: the interval is a point, though scores vary widely."""
+    """Two methods that differ by 0.1 on every system: the interval is a point, though scores vary
+    widely.
+    """
     rng = np.random.default_rng(0)
     expected = rng.uniform(-4, 0, (2, 4))
     a, b = results(expected=expected), results(expected=expected + np.array([[0.4], [0.8]]))
@@ -194,8 +197,8 @@ def test_an_executor_changes_nothing_also_when_a_worker_is_killed(
     if executor == "dask":
         pytest.importorskip("distributed")
     monkeypatch.setenv("ACBO_TEST_DIED", str(tmp_path / "died"))
-    real = arena.carry_out
-    monkeypatch.setattr(arena, "carry_out", lambda jobs, function, workers: real(jobs, die_in_the_first, workers))
+    real = compare.carry_out
+    monkeypatch.setattr(compare, "carry_out", lambda jobs, function, workers: real(jobs, die_in_the_first, workers))
     report = evaluate(checkpoint, output=tmp_path / "arena", executor=executor, workers=2, **GIVEN)
     assert (tmp_path / "died").exists()
     assert without_clock(report) == without_clock(finished[1])
@@ -204,7 +207,7 @@ def test_an_executor_changes_nothing_also_when_a_worker_is_killed(
 
 def test_a_scheduler_that_runs_already(checkpoint, finished, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("acbo_ref.executors.CONNECT_SECONDS", 3)
+    monkeypatch.setattr("acbo_ref.arena.workers.CONNECT_SECONDS", 3)
     with distributed.LocalCluster(
         n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
     ) as cluster:
@@ -224,13 +227,13 @@ def test_that_no_worker_lives_is_told_before_all_was_tried_twice():
 
 def test_cells_that_are_given_up_are_named(checkpoint, tmp_path, monkeypatch):
     """Everything else is finished and kept, and the same command tries them again."""
-    real = arena.carry_out
+    real = compare.carry_out
 
     def give_up(jobs, function, workers):
         for job, result in real(jobs, function, workers):
             yield job, None if job.method == "regress" else result
 
-    monkeypatch.setattr(arena, "carry_out", give_up)
+    monkeypatch.setattr(compare, "carry_out", give_up)
     with pytest.raises(RunError, match="died twice: seed--regress, simple--regress") as caught:
         evaluate(checkpoint, output=tmp_path, workers=2, **GIVEN)
     assert "The same command tries these again" in caught.value.hint
@@ -247,9 +250,9 @@ def test_executors_that_are_not_there(checkpoint, monkeypatch):
         evaluate(checkpoint, scheduler="tcp://127.0.0.1:1", **GIVEN)
     for executor in EXECUTORS:  # also where nothing is left to do
         with pytest.raises(AcboError, match=r"a scheduler is for|needs distributed"):
-            monkeypatch.setattr("acbo_ref.executors.find_spec", lambda name: None)
+            monkeypatch.setattr("acbo_ref.arena.workers.find_spec", lambda name: None)
             evaluate(checkpoint, scheduler="tcp://127.0.0.1:1", executor=executor, methods=["policy"], suites=["seed"])
-    monkeypatch.setattr("acbo_ref.executors.find_spec", lambda name: None)
+    monkeypatch.setattr("acbo_ref.arena.workers.find_spec", lambda name: None)
     with pytest.raises(AcboError, match="needs distributed") as caught:
         evaluate(checkpoint, executor="dask", **GIVEN)
     assert caught.value.hint == "pip install 'acbo[dask]'"

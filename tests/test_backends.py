@@ -10,20 +10,21 @@ import sys
 import numpy as np
 import pytest
 
-from acbo_fast import available, backend_maker, default_backend, unavailable
+from acbo_fast import available, backend_maker, backend_pieces, default_backend, unavailable
 from acbo_ref import AcboError
-from acbo_ref.backend import Hyper, ReferenceBackend
-from acbo_ref.evaluation import run_method
-from acbo_ref.history import OUTCOME_BOUND, standard_units
-from acbo_ref.optim import OptimiserState
-from acbo_ref.policy import PolicyInputs, parameter_shapes
-from acbo_ref.rollout import observe
-from acbo_ref.scm import simulate
-from acbo_ref.suites import load_suite
-from acbo_ref.train import minibatch_order
-from acbo_ref.verify import iteration_data, perturbed_state, small_config, verify_backend
+from acbo_ref.arena.play import run_method
+from acbo_ref.arena.suites import load_suite
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.grpo.optim import OptimiserState
+from acbo_ref.grpo.rollout import observe
+from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
+from acbo_ref.policy.inputs import OUTCOME_BOUND, standard_units
+from acbo_ref.policy.network import PolicyInputs, parameter_shapes
+from acbo_ref.systems.batch import simulate
+from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
+from acbo_ref.verify.parity import verify_backend
 
-HYPER = Hyper(learning_rate=1e-3, entropy_coefficient=0.01)
+HYPER = ScheduledCoefficients(learning_rate=1e-3, entropy_coefficient=0.01)
 FAST = [name for name in available() if name != "ref"]
 
 
@@ -40,7 +41,7 @@ def host(backend, state):
 
 @pytest.mark.parametrize("name", FAST)
 def test_it_agrees_with_the_reference(name):
-    failed = [c for c in verify_backend(backend_maker(name)) if not c.okay]
+    failed = [c for c in verify_backend(backend_maker(name), backend_pieces(name)) if not c.okay]
     assert failed == []
 
 
@@ -70,20 +71,22 @@ def test_the_committed_row_is_candidate_zero(make_backend):
         row = channels[:, num_obs + k + 1]
         assert (row[..., 2].argmax(axis=1) == variable[:, k, 0]).all() and (row[..., 2].sum(axis=1) == 1).all()
         each = np.arange(len(row))
-        np.testing.assert_allclose(5 * row[each, problems.target, 0], np.asarray(t.draw_outcome)[:, k, 0], rtol=1e-12)
-        np.testing.assert_allclose(5 * row[each, variable[:, k, 0], 0], np.asarray(t.draw_value)[:, k, 0], atol=1e-12)
+        np.testing.assert_allclose(5 * row[each, problems.target, 0], np.asarray(t.judged_outcome)[:, k, 0], rtol=1e-12)
+        np.testing.assert_allclose(5 * row[each, variable[:, k, 0], 0], np.asarray(t.judged_value)[:, k, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("share, who", [(1.0, [True] * 6), (0.5, [False, True] * 3), (0.0, [False] * 6)])
 def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend, share, who):
-    """It takes the place of the first probe, is what a session would decide, and the rows that follow are its own."""
-    _, backend, state, data = setup(make_backend, surrogate={"commit_share": share}, optimism=2.0)
+    """It takes the place of the first probe, is what a session would decide, and the rows that
+    follow are its own.
+    """
+    _, backend, state, data = setup(make_backend, heads={"commit_by_outcome_head": share}, optimism=2.0)
     problems, observation_mask, noise = data
     t = backend.rollout(state, *data, 1.5)
     committed, group = np.asarray(t.committed), t.variable.shape[2]
     assert (committed == np.where(who, group, 0)).all()
     each, num_obs = np.arange(len(committed)), observation_mask.shape[1]
-    variable, value = (np.asarray(a)[each, :, committed] for a in (t.draw_variable, t.draw_value))
+    variable, value = (np.asarray(a)[each, :, committed] for a in (t.judged_variable, t.judged_value))
     task, channels, outcome = (
         observe(problems, noise.observation, observation_mask),
         np.asarray(t.inputs.channels),
@@ -95,7 +98,7 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
         assert (row[..., 2].argmax(axis=1) == variable[:, k]).all()
         np.testing.assert_allclose(5 * row[each, variable[:, k], 0], value[:, k], atol=1e-12)
         np.testing.assert_allclose(5 * row[each, problems.target, 0], (outcome[:, k] - location) / scale, rtol=1e-9)
-    decision = backend.session(state, task, 1).decide(decision="surrogate", optimism=2.0)
+    decision = backend.session(state, task, 1).decide(decision="outcome_head", optimism=2.0)
     applied = np.asarray(t.applied)[:, 0]
     # the rollout's grid has every fourth value of the session's
     step = (problems.high - problems.low)[each, decision.variable] / 10
@@ -105,17 +108,17 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
 
 def test_a_share_needs_a_probe():
     with pytest.raises(AcboError, match="needs a probe"):
-        small_config(surrogate={"commit_share": 0.5, "probes": 0})
+        small_config(heads={"commit_by_outcome_head": 0.5, "probes": 0})
 
 
 def test_only_levers_are_pulled_and_values_stay_inside(make_backend):
     _, backend, state, data = setup(make_backend, scm={"manipulable": 0.4})
     problems = data[0]
     t = backend.rollout(state, *data, 8.0)
-    for variable in (np.asarray(t.variable), np.asarray(t.draw_variable)):
+    for variable in (np.asarray(t.variable), np.asarray(t.judged_variable)):
         flat = variable.reshape(len(variable), -1)
         assert np.take_along_axis(problems.manipulable, flat, axis=1).all()
-    assert np.abs(np.asarray(t.draw_value)).max() <= 5.0 < np.abs(np.asarray(t.value)).max()
+    assert np.abs(np.asarray(t.judged_value)).max() <= 5.0 < np.abs(np.asarray(t.value)).max()
 
 
 def test_more_reward_for_what_lowers_the_target(make_backend):
@@ -124,14 +127,13 @@ def test_more_reward_for_what_lowers_the_target(make_backend):
     t = backend.rollout(state, *data, 1.5)
     before = np.asarray(t.log_prob, float)
     advantage = np.asarray(t.rewards) - np.asarray(t.rewards).mean(axis=-1, keepdims=True)
-    host_inputs = PolicyInputs(
-        *(np.asarray(getattr(t.inputs, f)) for f in ("channels", "valid", "choosable", "row_mask"))
-    )
+    host_inputs = PolicyInputs(*(np.asarray(array) for array in t.inputs))
     state, _ = backend.update(state, t, minibatch_order(config, 0), HYPER)
-    from acbo_ref import grpo, policy
+    from acbo_ref.grpo.loss import log_prob_forward
+    from acbo_ref.policy import network
 
-    outputs, _ = policy.forward(host(backend, state), config.policy, host_inputs, before.shape[1])
-    after, _ = grpo.log_prob_forward(outputs, np.asarray(t.variable), np.asarray(t.value), 1.5)
+    outputs, _ = network.forward(host(backend, state), config.policy, host_inputs, before.shape[1])
+    after, _ = log_prob_forward(outputs, np.asarray(t.variable), np.asarray(t.value), 1.5)
     assert ((after - before) * advantage).mean() > 0
 
 
@@ -140,7 +142,7 @@ def test_non_finite_steps_are_skipped_and_counted(make_backend):
     t = backend.rollout(state, *data, 1.5)
     rewards = np.array(t.rewards)
     rewards[0, 0, 0] = np.nan  # one episode, so one minibatch of two in each of two passes
-    poisoned = t._replace(rewards=rewards) if hasattr(t, "_replace") else dataclasses.replace(t, rewards=rewards)
+    poisoned = t._replace(rewards=rewards)
     before = host(backend, state)
     state, diagnostics = backend.update(state, poisoned, minibatch_order(config, 0), HYPER)
     assert diagnostics["skipped_steps"] == config.grpo.ppo_epochs
@@ -193,7 +195,9 @@ def test_decisions_do_not_depend_on_the_users_units(make_backend):
 
 
 def test_units_may_be_tiny_huge_and_far_from_zero(make_backend):
-    """A target in 1e-9 units, a lever around 1e8: the same decisions as in friendly units, also in float32."""
+    """A target in 1e-9 units, a lever around 1e8: the same decisions as in friendly units, also in
+    float32.
+    """
     config = small_config()
     for dtype in ("float64", "float32"):
         backend = make_backend(small_config(dtype=dtype))
@@ -229,16 +233,17 @@ def test_values_lie_inside_the_domain_to_the_last_bit(make_backend):
 
 
 def test_actions_are_judged_over_the_noise_draws(make_backend):
-    """With M = 4 every candidate and probe is judged on the committed noise, its mirror image, and one more such pair.
+    """With M = 4 every candidate and probe is judged on the committed noise, its mirror image, and
+    one more such pair.
 
     Domains are so wide that the targets' unit is larger than their spread."""
-    settings = {"reward": {"noise_draws": 4, "parent": 0.0, "target": 1.0}, "surrogate": {"probes": 3}}
+    settings = {"reward": {"noise_draws": 4, "parent": 0.0, "target": 1.0}, "heads": {"probes": 3}}
     settings["scm"] = {"domain_half_width": [40.0, 90.0], "domain_center": [-30.0, 30.0]}
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, **settings)
     np.testing.assert_array_equal(noise.scoring[:, :, 0], -noise.intervention)
     np.testing.assert_array_equal(noise.scoring[:, :, 1], -noise.scoring[:, :, 2])
     t = backend.rollout(state, problems, observation_mask, noise, 1.5)
-    variable, value = np.asarray(t.draw_variable), np.asarray(t.draw_value)
+    variable, value = np.asarray(t.judged_variable), np.asarray(t.judged_value)
     task = observe(problems, noise.observation, observation_mask)
     location, scale = standard_units(task)
     spread = np.where(task.observation_mask[:, :, None], task.observations, np.nan)[
@@ -254,8 +259,8 @@ def test_actions_are_judged_over_the_noise_draws(make_backend):
             standard = (target - location[each, problems.target][:, None]) / scale[each, problems.target][:, None]
             outcomes.append(np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND))
         tight = {"rtol": 1e-9, "atol": 1e-12}
-        np.testing.assert_allclose(np.asarray(t.draw_outcome)[:, k], np.mean(outcomes, axis=0), **tight)
-        np.testing.assert_allclose(np.asarray(t.draw_variance)[:, k], np.var(outcomes, axis=0), **tight)
+        np.testing.assert_allclose(np.asarray(t.judged_outcome)[:, k], np.mean(outcomes, axis=0), **tight)
+        np.testing.assert_allclose(np.asarray(t.judged_variance)[:, k], np.var(outcomes, axis=0), **tight)
         np.testing.assert_allclose(np.asarray(t.rewards)[:, k], -np.mean(outcomes, axis=0)[:, :7] / 5, **tight)
 
 
@@ -270,37 +275,42 @@ def test_a_pair_of_draws_is_exact_for_a_linear_model(make_backend):
         state,
         problems,
         observation_mask,
-        dataclasses.replace(noise, intervention=other, scoring=-other[:, :, None]),
+        noise._replace(intervention=other, scoring=-other[:, :, None]),
         1.5,
     )
     inside = (
-        np.abs(np.asarray(again.draw_outcome)[:, 0]) + 3 * np.sqrt(np.asarray(again.draw_variance)[:, 0])
+        np.abs(np.asarray(again.judged_outcome)[:, 0]) + 3 * np.sqrt(np.asarray(again.judged_variance)[:, 0])
         < OUTCOME_BOUND
     )
-    first, second = (np.asarray(x.draw_outcome)[:, 0][inside] for x in (t, again))
+    first, second = (np.asarray(x.judged_outcome)[:, 0][inside] for x in (t, again))
     assert inside.mean() > 0.5
     np.testing.assert_allclose(first, second, atol=1e-9)
 
 
 def test_outcomes_count_as_bounded(make_backend):
-    """Two equal rows but for 1e-3 make a spread a thousand times too small; losses must not explode with it."""
+    """Two equal rows but for 1e-3 make a spread a thousand times too small; losses must not explode
+    with it.
+    """
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, observations_per_episode=2)
     rows = noise.observation.copy()
     rows[:, 1] = rows[:, 0] + 1e-3
-    t = backend.rollout(state, problems, observation_mask, dataclasses.replace(noise, observation=rows), 1.5)
-    assert np.abs(np.asarray(t.draw_outcome)).max() == OUTCOME_BOUND
+    t = backend.rollout(state, problems, observation_mask, noise._replace(observation=rows), 1.5)
+    assert np.abs(np.asarray(t.judged_outcome)).max() == OUTCOME_BOUND
     assert np.abs(np.asarray(t.rewards)).max() <= 0.9 * OUTCOME_BOUND / 5 + 0.1 + 1e-9
 
 
-@pytest.mark.parametrize("decision", ["policy", "surrogate"])
+@pytest.mark.parametrize("decision", ["policy_head", "outcome_head"])
 def test_an_untrained_policy_is_least_squares(make_backend, decision):
-    """The residual heads start as "play the end that the largest path effect recommends": the baseline `paths`."""
+    """The residual heads start as "play the end that the largest path effect recommends": the
+    baseline `paths`.
+    """
     config = small_config(dtype="float64")
     backend = make_backend(config)
     suite = load_suite("simple", 5, quick=True)
     policy = run_method(suite, decision, 5, 20, 6, backend, backend.init_state())
     paths = run_method(suite, "paths", 5, 20, 6, None, None)
-    # the other, randomly started part of the heads decides where two effects are nearly equal or one is nearly 0
+    # the other, randomly started part of the heads decides where two effects are nearly equal or
+    # one is nearly 0
     assert (policy.variable == paths.variable).mean() > 0.95
     assert policy.gain.sum() == pytest.approx(paths.gain.sum(), rel=0.01)
 
@@ -317,7 +327,7 @@ def test_a_session_says_when_it_is_full(make_backend):
 
 def test_a_wrong_backend_does_not_verify():
     """One that gives NaN now and then, and one that is off by a little."""
-    from acbo_ref import verify
+    from acbo_ref.verify import parity
 
     class Sloppy(ReferenceBackend):
         def session(self, state, task, capacity):
@@ -326,7 +336,7 @@ def test_a_wrong_backend_does_not_verify():
 
             def decide(**settings):
                 decision = plain(**settings)
-                return dataclasses.replace(decision, value=decision.value * np.nan) if next(count) < 3 else decision
+                return dataclasses.replace(decision, value=decision.value * np.nan) if next(count) < 5 else decision
 
             session.decide = decide
             return session
@@ -337,43 +347,42 @@ def test_a_wrong_backend_does_not_verify():
             return state, diagnostics
 
     config = small_config(dtype="float64")
-    decisions = [c for c in verify.decision_checks(Sloppy(config), config, "x") if not c.okay]
-    assert {c.name for c in decisions} >= {"greedy value", "sampled value", "surrogate value"}
-    training = [c.name for c in verify.training_checks(Sloppy(config), config, "x") if not c.okay]
+    decisions = [c for c in parity.decision_checks(Sloppy(config), config, "x") if not c.okay]
+    assert {c.name for c in decisions} >= {"policy head: value", "policy head, sampled: value", "outcome head: value"}
+    training = [c.name for c in parity.training_checks(Sloppy(config), config, "x") if not c.okay]
     assert "parameters at the end" in training
 
 
 @pytest.mark.parametrize("optimism", [0.0, 0.75, 3.0])
-def test_the_surrogate_takes_its_lowest_bound(make_backend, optimism):
-    from acbo_ref import policy as reference_policy
-    from acbo_ref.rollout import SURROGATE_GRID
+def test_the_outcome_head_takes_its_lowest_bound(make_backend, optimism):
+    from acbo_ref.policy import heads
+    from acbo_ref.policy.session import DECISION_GRID
 
     config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
     task = observe(problems, noise.observation, observation_mask)
-    decision = backend.session(state, task, 1).decide(decision="surrogate", optimism=optimism)
+    decision = backend.session(state, task, 1).decide(decision="outcome_head", optimism=optimism)
     assert np.take_along_axis(task.manipulable, decision.variable[:, None], axis=1).all()
     found = decision.outcome_mean - optimism * decision.outcome_error
     assert (decision.outcome_std > decision.outcome_error).all()
     # every other grid point of every lever has no lower bound
     reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
-    outputs, _ = reference_policy.heads_forward(
+    outputs, _ = heads.heads_forward(
         reference._params, config.policy, reference._h[:, None], task.manipulable, reference._row[:, None]
     )
     for e in range(config.batch_size):
         for i in np.flatnonzero(task.manipulable[e]):
-            hidden = np.broadcast_to(
-                outputs.outcome_hidden[e, 0, i], (SURROGATE_GRID.size, outputs.outcome_hidden.shape[-1])
-            )
-            mean, log_error, *_ = reference_policy.outcome_forward(reference._params, hidden, SURROGATE_GRID)
-            location, scale = reference._location[e, task.target[e]], reference._scale[e, task.target[e]]
-            assert (location + scale * (mean - optimism * np.exp(log_error))).min() >= found[e] - 1e-9
+            state = heads.OutcomeState(*(np.array([array[e, 0, i]] * DECISION_GRID.size) for array in outputs.outcome))
+            predicted, _ = heads.outcome_forward(reference._params, state, DECISION_GRID)
+            location, scale = (a[e, task.target[e]] for a in (reference._reading.location, reference._reading.scale))
+            bound = predicted.mean - optimism * np.exp(predicted.log_error)
+            assert (location + scale * bound).min() >= found[e] - 1e-9
 
 
 def test_a_decision_can_be_kept_to_some_variables(make_backend):
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, scm={"manipulable": 1.0})
     task = observe(problems, noise.observation, observation_mask)
     session = backend.session(state, task, 1)
-    for kind in ("policy", "surrogate"):
+    for kind in ("policy_head", "outcome_head"):
         first = session.decide(decision=kind)
         others = np.arange(task.valid.shape[1]) != first.variable[:, None]
         second = session.decide(decision=kind, allowed=others)
@@ -407,10 +416,12 @@ def test_a_session_keeps_the_parameters_it_was_opened_with(make_backend):
         pytest.skip("an update takes the old state's buffers, and a session on them says so")
     problems, observation_mask, noise = data
     session = backend.session(state, observe(problems, noise.observation, observation_mask), 1)
-    before = session.decide(decision="surrogate")
+    before = session.decide(decision="outcome_head")
     t = backend.rollout(state, *data, 1.5)
-    backend.update(state, t, minibatch_order(config, 0), Hyper(learning_rate=0.1, entropy_coefficient=0.0))
-    np.testing.assert_array_equal(session.decide(decision="surrogate").outcome_mean, before.outcome_mean)
+    backend.update(
+        state, t, minibatch_order(config, 0), ScheduledCoefficients(learning_rate=0.1, entropy_coefficient=0.0)
+    )
+    np.testing.assert_array_equal(session.decide(decision="outcome_head").outcome_mean, before.outcome_mean)
 
 
 def test_extreme_shapes(make_backend):
@@ -423,7 +434,7 @@ def test_extreme_shapes(make_backend):
         },
         {
             "curriculum": {"stages": [{"name": "two", "variables": [2, 2], "graphs": ["chain"]}]},
-            "surrogate": {"probes": 0},
+            "heads": {"probes": 0},
         },
     ):
         config, backend, state, data = setup(make_backend, **changes)
@@ -491,31 +502,31 @@ def test_numba_results_do_not_depend_on_the_number_of_threads(small_parts):
 
 def test_numba_agrees_with_the_reference_also_in_parts(small_parts):
     """Cut into single episodes, gradients and rollouts are those of the whole."""
-    from acbo_ref.verify import network_checks, rollout_checks
+    from acbo_ref.verify.parity import network_checks, rollout_checks
 
-    config = small_config(dtype="float64", surrogate={"commit_share": 0.5})
+    config = small_config(dtype="float64", heads={"commit_by_outcome_head": 0.5})
     make = backend_maker("numba")
     checks = [
-        *network_checks(make(config), config, "parts", 1e-12, 1e-10),
-        *rollout_checks(make(config), config, "parts"),
+        *network_checks(make(config), backend_pieces("numba"), config, "parts", 1e-12, 1e-10),
+        *rollout_checks(make(config), backend_pieces("numba"), config, "parts"),
     ]
     assert [c for c in checks if not c.okay] == []
 
 
 def test_numba_an_interrupted_update_changes_nothing(monkeypatch):
     pytest.importorskip("numba")
-    from acbo_fast.numba import optim
+    from acbo_fast.numba.grpo import update
 
     config, backend, state, data = setup(backend_maker("numba"))
     t, order = backend.rollout(state, *data, 1.5), minibatch_order(config, 0)
-    before, calls, plain = backend.to_host(state), iter(range(100)), optim.guarded_step
+    before, calls, plain = backend.to_host(state), iter(range(100)), update.guarded_step
 
     def interrupted(*arguments):
         if next(calls) == 2:
             raise KeyboardInterrupt
         return plain(*arguments)
 
-    monkeypatch.setattr(optim, "guarded_step", interrupted)
+    monkeypatch.setattr(update, "guarded_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         backend.update(state, t, order, HYPER)
     after = backend.to_host(state)
@@ -558,15 +569,19 @@ def test_numba_holds_blas_to_one_thread_and_lets_go_of_it(small_parts):
 
 
 def test_numba_workspaces_are_settled_once_warm():
-    """The arrays of a pass are asked for by name and shape; after the first iteration none of them is made any more."""
+    """The arrays of a pass are asked for by name and shape; after the first iteration none of them
+    is made any more.
+    """
     pytest.importorskip("numba")
-    _, backend, state, data = setup(backend_maker("numba"), reward={"info_gain": 0.2}, surrogate={"commit_share": 0.5})
+    _, backend, state, data = setup(
+        backend_maker("numba"), reward={"info_gain": 0.2}, heads={"commit_by_outcome_head": 0.5}
+    )
     order = minibatch_order(backend.config, 0)
     made = []
     for _ in range(3):
         t = backend.rollout(state, *data, 1.5)
         state, _ = backend.update(state, t, order, HYPER)
-        made.append([id(a) for a in backend.part(0).space._memory.values()])
+        made.append([id(a) for a in backend.parts[0].space._memory.values()])
     assert made[0] == made[1] == made[2]
 
 
@@ -593,16 +608,24 @@ def test_numba_exp_is_libms_to_two_units_in_the_last_place(dtype):
 
 
 def test_numba_forgets_kernels_made_from_other_sources(tmp_path, monkeypatch):
-    """A kernel holds constants of other files, so a change in any source must not leave it on disk."""
+    """A kernel holds constants of other files, so a change in any source must not leave it on
+    disk.
+    """
     pytest.importorskip("numba")
     from acbo_fast.numba import kernels
 
     package, cache = tmp_path / "acbo_fast" / "numba", tmp_path / "cache"
-    for folder in (package, cache, tmp_path / "acbo_ref"):
+    rooms = [tmp_path / "acbo_ref" / room for room in ("systems", "policy", "grpo")]
+    for folder in (package, cache, *rooms):
         folder.mkdir(parents=True)
-    constants = tmp_path / "acbo_ref" / "evidence.py"
+    (package / "kernels.py").write_text("")
+    constants = tmp_path / "acbo_ref" / "policy" / "evidence.py"
     constants.write_text("JOINT_PENALTY = 1.0")
     monkeypatch.setattr(kernels, "__file__", str(package / "kernels.py"))
+    with pytest.raises(RuntimeError, match="is missing"):  # a room that moved must not go unnoticed
+        kernels._stamp()
+    for room in rooms:
+        (room / "__init__.py").write_text("")
     forget = kernels.forget_stale_kernels.__wrapped__
     forget(cache)
     kept = cache / "layers.attend-1.nbc"
@@ -615,16 +638,18 @@ def test_numba_forgets_kernels_made_from_other_sources(tmp_path, monkeypatch):
 
 
 def test_numba_starts_quickly_a_second_time():
-    """Kernels are kept on disk: a new process makes its first decision in under 3 seconds of processor time, imports included."""
+    """Kernels are kept on disk: a new process makes its first decision in under 3 seconds of
+    processor time, imports included.
+    """
     pytest.importorskip("numba")
     code = (
         "import time\n"
         "from acbo_fast import backend_maker\n"
-        "from acbo_ref.rollout import observe\n"
-        "from acbo_ref.verify import iteration_data, small_config\n"
+        "from acbo_ref.grpo.rollout import observe\n"
+        "from acbo_ref.verify.data import iteration_data, small_config\n"
         "backend = backend_maker('numba')(small_config(dtype='float64'))\n"
         "problems, mask, noise = iteration_data(backend.config)\n"
-        "backend.session(backend.init_state(), observe(problems, noise.observation, mask), 1).decide(decision='surrogate')\n"
+        "backend.session(backend.init_state(), observe(problems, noise.observation, mask), 1).decide(decision='outcome_head')\n"
         "print(time.process_time())\n"
     )
     seconds = [
@@ -638,7 +663,7 @@ def test_numba_starts_quickly_a_second_time():
 
 def test_jax_compiles_each_function_once_a_stage():
     pytest.importorskip("jax")
-    from acbo_fast.jax import backend as jax_backend
+    from acbo_fast.jax import backend
     from acbo_ref import Trainer
 
     stages = [
@@ -646,14 +671,14 @@ def test_jax_compiles_each_function_once_a_stage():
         {"name": "b", "variables": [3, 6], "graphs": ["chain", "fork"]},
     ]
     config = small_config(curriculum={"stages": stages}, total_episodes=42, scm={"nonlinear": 0.0})
-    jax_backend.TRACES.clear()
-    Trainer(config, jax_backend.JaxBackend(config)).train()
-    assert jax_backend.TRACES == {"rollout": 2, "update": 2}  # 7 iterations, 2 stages
+    backend.TRACES.clear()
+    Trainer(config, backend.JaxBackend(config)).train()
+    assert backend.TRACES == {"rollout": 2, "update": 2}  # 7 iterations, 2 stages
 
 
 def test_jax_decides_without_recompiling_as_rows_arrive():
     pytest.importorskip("jax")
-    from acbo_fast.jax import rollout as episodes
+    from acbo_fast.jax.policy import session as compiled_by_session
 
     _, backend, state, (problems, observation_mask, noise) = setup(backend_maker("jax"))
     task = observe(problems, noise.observation, observation_mask)
@@ -667,7 +692,7 @@ def test_jax_decides_without_recompiling_as_rows_arrive():
             session.decide()
             session.observe(np.argmax(task.manipulable, axis=1), np.zeros(task.valid.shape))
         compiled.append(
-            (episodes.open_session._cache_size(), episodes.observe._cache_size(), episodes.decide._cache_size())
+            tuple(getattr(compiled_by_session, f)._cache_size() for f in ("open_session", "observe", "decide"))
         )
     assert compiled[0] == compiled[1]
 

@@ -16,16 +16,12 @@ from acbo_cli.main import run
 from campaign_crashes import VARIABLES, create, measured, small_policy
 from processor_time import least_seconds
 
-from acbo_ref.calibration import COVERAGE, calibrate
-from acbo_ref.campaign import (
-    Campaign,
-    CampaignWarning,
-    domain_from_data,
-    load_campaign,
-)
-from acbo_ref.checkpoint import load_checkpoint, shipped_policy
+from acbo_ref.campaign.calibration import COVERAGE, calibrate
+from acbo_ref.campaign.campaign import Campaign, load_campaign
+from acbo_ref.campaign.facts import CampaignWarning, domain_from_data
+from acbo_ref.campaign.journal import Journal
 from acbo_ref.errors import AcboError, RunError
-from acbo_ref.journal import Journal
+from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
 
 @pytest.fixture(scope="module")
@@ -211,10 +207,12 @@ def test_columns_that_import_does_not_know_are_refused(campaign, tmp_path):
     assert "did you mean 'intervention'" in error.value.hint
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 @pytest.mark.parametrize("known", [0, 1])
 def test_without_observations_it_learns_from_the_experiments(tmp_path, policy, known):
-    """A target around 1000: predictions must come to lie there, and missing values in the middle of their domain."""
+    """A target around 1000: predictions must come to lie there, and missing values in the middle of
+    their domain.
+    """
     domains = {"a": (960.0, 1040.0), "b": (0.0, 1.0), "y": None}
     campaign = Campaign.create(tmp_path / "c", domains, "y", observations=[[1000, 0.5, 1010]] * known, policy=policy)
     rng = np.random.default_rng(0)
@@ -253,7 +251,7 @@ def test_many_rows_are_thinned_and_said(tmp_path, policy):
 
 
 def test_many_experiments_are_read_from_the_latest_on(campaign, monkeypatch):
-    monkeypatch.setattr("acbo_ref.campaign.INTERVENTIONS_READ", 2)
+    monkeypatch.setattr("acbo_ref.campaign.predictions.INTERVENTIONS_READ", 2)
     for y in (100.0, 1.0, 2.0):
         campaign.tell_external({"a": 9.0}, {"y": y, "b": 0.0, "c": 0.0})
     latest = campaign.recommend()
@@ -295,7 +293,7 @@ IMPOSSIBLE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 @pytest.mark.parametrize(("given", "words"), IMPOSSIBLE)
 def test_impossible_campaigns_are_refused_and_leave_nothing(tmp_path, policy, given, words):
     with pytest.raises(AcboError, match=words):
@@ -329,7 +327,7 @@ def test_what_is_odd_works_and_is_said(tmp_path, policy, rows, words):
     assert campaign.recommend().verdict
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def test_more_variables_than_in_training(tmp_path, policy):
     variables = {f"x{i}": (0, 1) for i in range(30)} | {"y": None}
     with pytest.warns(CampaignWarning, match="31 variables.*extrapolates"):
@@ -349,7 +347,7 @@ def test_another_policy_is_noticed(campaign, tmp_path):
     other = small_policy(tmp_path / "other.npz")
     checkpoint = load_checkpoint(other)
     checkpoint.state.params["embed.bias"] += 1.0
-    from acbo_ref.checkpoint import save_checkpoint
+    from acbo_ref.training.checkpoint import save_checkpoint
 
     save_checkpoint(checkpoint, policy_file(campaign), moments=False)
     with pytest.raises(AcboError, match=r"its hash is .*the journal says"):
@@ -433,7 +431,7 @@ def test_a_full_disk_loses_nothing(campaign, monkeypatch):
         def __exit__(self, *a):
             self._file.close()
 
-    monkeypatch.setattr("acbo_ref.journal.open", Full, raising=False)
+    monkeypatch.setattr("acbo_ref.campaign.journal.open", Full, raising=False)
     with pytest.raises(RunError, match="No space left"):
         campaign.tell(proposal.id, {"y": 1.0})
     monkeypatch.undo()
@@ -458,7 +456,7 @@ def test_two_hundred_kill_points():
 
 HAMMER = """
 import sys, warnings
-from acbo_ref.campaign import load_campaign
+from acbo_ref import load_campaign
 from acbo_ref.errors import AcboError
 folder, who = sys.argv[1:]
 for n in range(10):
@@ -490,7 +488,9 @@ def test_four_processes_at_once(campaign):
 
 
 def test_calibration_makes_the_intervals_right_on_its_own_systems(policy):
-    """By construction 90 % of what was simulated lies within; an untrained policy is far off without."""
+    """By construction 90 % of what was simulated lies within; an untrained policy is far off
+    without.
+    """
     outcome, expectation = calibrate(load_checkpoint(policy))
     assert calibrate(load_checkpoint(policy)) == (outcome, expectation)
     assert outcome > 0 and expectation > 0 and COVERAGE == 0.9
@@ -661,7 +661,9 @@ def mutants(data, rng, count):
 
 
 def mutated_journals(campaign, count):
-    """Loading a mutated journal is a clear error, or gives exactly a prefix of what was recorded."""
+    """Loading a mutated journal is a clear error, or gives exactly a prefix of what was
+    recorded.
+    """
     for n in range(4):
         campaign.tell(campaign.ask().id, {"y": float(n)})
     path, whole = campaign.path / "journal.jsonl", journal_bytes(campaign)
@@ -680,12 +682,12 @@ def mutated_journals(campaign, count):
     assert rejected > count / 3
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def test_mutated_journals(campaign):
     mutated_journals(campaign, 150)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::acbo_ref.records.CampaignWarning")
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def test_two_thousand_mutated_journals(campaign):
     mutated_journals(campaign, 2000)

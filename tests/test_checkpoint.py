@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from acbo_ref import AcboError, Trainer
-from acbo_ref.atomic import write_atomically
-from acbo_ref.checkpoint import load_checkpoint, save_checkpoint
 from acbo_ref.errors import RunError
-from acbo_ref.verify import small_config
+from acbo_ref.files import write_atomically
+from acbo_ref.training.checkpoint import load_checkpoint, save_checkpoint
+from acbo_ref.verify.data import small_config
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +181,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("acbo_ref.atomic.os.fsync", full)
+    monkeypatch.setattr("acbo_ref.files.os.fsync", full)
     with pytest.raises(RunError, match="No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_of_several_creators_one_wins(tmp_path):
-    from acbo_ref.atomic import write_atomically
+    from acbo_ref.files import write_atomically
 
     write_atomically(tmp_path / "f", b"first", replace=False)
     with pytest.raises(FileExistsError):

@@ -14,11 +14,11 @@ import pytest
 from acbo_cli.main import run
 from processor_time import least_seconds
 
-from acbo_ref.train import read_metrics
+from acbo_ref.training.run_folder import read_metrics
 
 TINY = [
     "--set", "policy={hidden_dim: 8, num_layers: 2, num_heads: 2}", "--set", "batch_size=4", "--set", "grpo.group_size=3",
-    "--set", "interventions_per_episode=3", "--set", "surrogate.probes=1", "--backend", "ref",
+    "--set", "interventions_per_episode=3", "--set", "heads.probes=1", "--backend", "ref",
 ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_verify_is_the_proof(cli):
 
 
 def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
-    from acbo_ref import layers
+    from acbo_ref.policy import layers
 
     plain = layers.gelu_backward
     monkeypatch.setattr(layers, "gelu_backward", lambda d, cache: 1.01 * plain(d, cache))

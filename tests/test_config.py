@@ -1,4 +1,6 @@
-"""Configs: every key known, every value checked, errors with key, value, range and the closest key."""
+"""Configs: every key known, every value checked, errors with key, value, range and the closest
+key.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import pytest
 import yaml
 
 from acbo_ref import AcboError, load_config
-from acbo_ref.config import Config, config_from_dict, describe_keys, shipped_configs
+from acbo_ref.config import Config, RenamedKeyWarning, config_from_dict, shipped_configs
+from acbo_ref.settings import describe
 
 
 def test_shipped_configs_load_and_round_trip():
@@ -70,7 +73,6 @@ CASES = [
     ("grpo.learning_rate=.nan", "outside the allowed range", ""),
     ("grpo.learning_rate=true", "not a number", ""),
     ("grpo.learning_rate=null", "not a number", ""),
-    ("grpo.credit=episode", "grpo.credit is 'episode', allowed: step", ""),
     ("grpo.scale_rewards=groups", "allowed: group, batch, none", "did you mean 'group'"),
     ("grpo.scale_rewards=[group]", "allowed: group, batch, none", ""),
     ("policy.use_fixed_std=1", "policy.use_fixed_std is 1", "true or false"),
@@ -78,7 +80,7 @@ CASES = [
     ("policy={hidden_dim: 9, num_heads: 3}", "not even", ""),
     ("grpo.minibatches=5", "does not divide batch_size", "multiple"),
     ("reward={target: 0, parent: 0}", "all reward weights are 0", "target"),
-    ("surrogate.outcome_weight=0", None, ""),
+    ("heads.outcome_weight=0", None, ""),
     ("scm.weight=[2, 1]", "low is above high", "[low, high]"),
     ("scm.weight=[1, 2, 3]", "scm.weight is [1, 2, 3]", "[low, high]"),
     ("observations_per_episode=-1", "outside the allowed range", ""),
@@ -97,7 +99,7 @@ CASES = [
     ("curriculum.pools={p: 3}", "curriculum.pools.p is 3", "SCM files"),
     ("curriculum.pools=3", "curriculum.pools is 3", ""),
     ("curriculum=3", "curriculum is not a mapping", ""),
-    ("seed.x=3", "'seed' is not a section", ""),
+    ("seed.x=3", "seed is not a section", "lists are set whole"),
     ("seed", "is not KEY=VALUE", "--set"),
     ("seed=[", "not valid YAML", ""),
     ("name=a/b", "name is 'a/b'", "text"),
@@ -117,7 +119,7 @@ def test_mistakes_are_explained(override, message, hint):
 
 def test_combinations_that_cannot_work():
     with pytest.raises(AcboError, match="outcome_weight is 0"):
-        load_config("quick_test", ["decision=surrogate", "surrogate.outcome_weight=0"])
+        load_config("quick_test", ["decision=outcome_head", "heads.outcome_weight=0"])
     with pytest.raises(AcboError, match="adaptive"):
         load_config("quick_test", ["exploration.adaptive=true", "policy.use_fixed_std=false"])
 
@@ -144,7 +146,30 @@ def test_missing_files_and_names(tmp_path):
 
 
 def test_every_key_is_described():
-    rows = describe_keys()
+    rows = describe(Config)
     keys = {row[0] for row in rows}
     assert {"seed", "grpo.group_size", "policy.fixed_std", "curriculum.stages[i].variables", "scm.weight"} <= keys
     assert all(row[3] for row in rows)
+
+
+def test_old_names_are_read_with_a_word_about_the_new_ones(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text("decision: surrogate\nsurrogate: {commit_share: 0.25, probes: 3}\ngrpo: {credit: step}\n")
+    with pytest.warns(RenamedKeyWarning) as caught:
+        config = load_config(path, ["surrogate.parent_weight=0.3"])
+    assert [str(w.message) for w in caught] == [
+        "decision: surrogate is called outcome_head now",
+        "surrogate is called heads now",
+        "heads.commit_share is called heads.commit_by_outcome_head now",
+        "grpo.credit does nothing any more: remove it",
+        "surrogate is called heads now",
+    ] or len(caught) == 5
+    assert config.decision == "outcome_head"
+    assert (config.heads.commit_by_outcome_head, config.heads.probes, config.heads.parent_weight) == (0.25, 3, 0.3)
+    with pytest.raises(AcboError, match="both are given"):
+        config_from_dict({"surrogate": {}, "heads": {}})
+
+
+def test_noise_draws_come_in_pairs():
+    with pytest.raises(AcboError, match="noise_draws is 3"):
+        load_config("quick_test", ["reward.noise_draws=3"])

@@ -7,8 +7,8 @@ import pytest
 from test_scm import diamond
 
 from acbo_ref import SCM, AcboError, Variable, save_scm
-from acbo_ref.curriculum import Curriculum
-from acbo_ref.verify import small_config
+from acbo_ref.training.curriculum import Curriculum
+from acbo_ref.verify.data import small_config
 
 STAGES = [
     {"name": "a", "until_episode": 60, "advance_score": 0.8, "variables": [3, 4], "graphs": ["chain"]},
@@ -67,7 +67,7 @@ def test_models_fit_the_stage_and_shapes_do_not_change_within_it():
     for iteration in range(5):
         batch, mask, rehearsed = c.sample(iteration)
         assert not rehearsed.any()
-        assert batch.shape == (6, 4) and set(sizes(batch)) <= {3, 4}
+        assert batch.intercept.shape == (6, 4) and set(sizes(batch)) <= {3, 4}
         assert mask.shape == (6, 5) and set(mask.sum(axis=1)) <= {3, 4, 5}
     a, b = c.sample(3), c.sample(3)
     assert (a[0].weights == b[0].weights).all() and (a[1] == b[1]).all()
@@ -78,7 +78,7 @@ def test_rehearsal_brings_back_earlier_stages():
     c = curriculum(rehearsal=0.5)
     c.state.stage = 2
     samples = [c.sample(i) for i in range(40)]
-    seen = np.concatenate([sizes(s.problems) for s in samples])
+    seen = np.concatenate([sizes(s.systems) for s in samples])
     rehearsed = np.concatenate([s.rehearsed for s in samples])
     assert (rehearsed == np.isin(seen, [3, 4, 6])).all()
     share = rehearsed.mean()
@@ -91,7 +91,7 @@ def test_a_pool_rotates_and_is_used_although_no_stage_names_it():
     c = curriculum(stages=[{"name": "a", "variables": [3, 3], "graphs": ["chain"]}])
     c.scm_pool["custom"] = [diamond(), diamond(variables=(*diamond().variables, Variable("Z")))]
     seen = np.concatenate([sizes(c.sample(i)[0]) for i in range(30)])
-    assert set(seen) == {3, 4, 5} and c.sample(0)[0].shape == (6, 5)
+    assert set(seen) == {3, 4, 5} and c.sample(0).systems.intercept.shape == (6, 5)
 
 
 def test_a_named_pool_is_used_where_it_is_named_only(tmp_path):
@@ -105,7 +105,7 @@ def test_a_named_pool_is_used_where_it_is_named_only(tmp_path):
     c = curriculum(stages=stages, pools={"plant": files})
     assert (sizes(c.sample(0)[0]) == 3).all()
     c.state.stage = 1
-    batch = c.sample(1).problems
+    batch = c.sample(1).systems
     assert (sizes(batch) == 4).all()
     # in rotation: 6 episodes are three of each; the maximised one arrives negated
     intercepts = batch.intercept[np.arange(6), batch.target]
@@ -131,4 +131,4 @@ def test_a_small_pool_model_is_padded_to_the_stage():
     small = SCM("s", "y", (Variable("x"), Variable("y")), {("x", "y"): 1.0})
     c = curriculum()
     c.scm_pool["custom"] = [small]
-    assert c.sample(0)[0].shape == (6, 4)
+    assert c.sample(0).systems.intercept.shape == (6, 4)

@@ -9,15 +9,19 @@ import pytest
 from test_scm import diamond, functional
 
 from acbo_ref import SCM, AcboError, Trainer, Variable, evaluate, save_scm
-from acbo_ref.baselines import BASELINES, Endpoints, Problem, Random, Regress
-from acbo_ref.evaluation import METHODS, run_method
-from acbo_ref.metrics import MethodResults, _ratio, _score, auroc, bootstrap, gain_unit, per_step, summarise
-from acbo_ref.suites import SUITES, Suite, load_suite
-from acbo_ref.verify import small_config
+from acbo_ref.arena.baselines import BASELINES, Endpoints, Random, Regress, target_spread
+from acbo_ref.arena.metrics import MethodResults, _ratio, _score, auroc, bootstrap, per_step, summarise
+from acbo_ref.arena.play import METHODS, run_method
+from acbo_ref.arena.suites import SUITES, Suite, load_suite
+from acbo_ref.policy.inputs import Task
+from acbo_ref.systems.batch import gain_unit
+from acbo_ref.verify.data import small_config
 
 
 def results(**changes):
-    """Two systems, four interventions: baselines 0 and 10, spreads 1 and 2, oracles -4 and 2, so gains of 4 each."""
+    """Two systems, four interventions: baselines 0 and 10, spreads 1 and 2, oracles -4 and 2, so
+    gains of 4 each.
+    """
     expected = np.array([[0.0, -2.0, -4.0, -4.0], [10.0, 10.0, 6.0, 2.0]])
     given = {
         "variable": np.array([[0, 0, 1, 1], [2, 2, 2, 2]]),
@@ -120,17 +124,22 @@ def test_shares_of_small_sums():
 
 
 def test_the_unit_of_gains_by_hand():
-    """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to gain."""
+    """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to
+    gain.
+    """
     baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3]), np.array([999.0, 999.0, -1e3, -1e3, 1e3])
     std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6])
     assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6]
 
 
 def test_intervals_resample_systems():
-    """Of two systems one alone is drawn a quarter of the time, and its own figures are the end of the interval."""
+    """Of two systems one alone is drawn a quarter of the time, and its own figures are the end of
+    the interval.
+    """
     summary = summarise(results(parent_probability=[np.array([0.9, 0.2]), np.array([0.95, 0.3])]))
     assert summary["range_utilization"] == {"mean": 1.0, "low": 0.0, "high": 1.0}  # the second never moves
-    # the first has its parent before the other variable, the second behind; of the four pairs of both, two are in order
+    # the first has its parent before the other variable, the second behind; of the four pairs of
+    # both, two are in order
     assert summary["structure_auroc"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
     improving = summarise(results(cost=np.array([[10.0, 9, 8, 7], [1.0, 1, 1, 0.5]])))
     assert improving["improvement_rate"]["mean"] == 1.0
@@ -156,16 +165,24 @@ def test_the_interval_narrows_with_more_systems():
 # ----------------------------------------------------------------------------------------------------- baselines
 
 
+def task_of(rows, target, manipulable, low, high):
+    """The task of a single system."""
+    return Task(
+        observations=rows[None], observation_mask=np.ones((1, len(rows)), bool), target=np.array([target]),
+        valid=np.ones((1, rows.shape[1]), bool), manipulable=manipulable[None], low=low[None], high=high[None],
+    )  # fmt: skip
+
+
 def problem(num_obs=30, seed=0, **changes):
     scm = diamond(**changes)
     rows = scm.simulate(np.random.default_rng(seed).standard_normal((num_obs, 4)))
-    return scm, Problem(rows, scm.target_index, scm.manipulable, scm.low, scm.high)
+    return scm, task_of(rows, scm.target_index, scm.manipulable, scm.low, scm.high)
 
 
 def test_regress_takes_the_steepest_slope_per_half_domain():
     x = np.arange(6.0)
     rows = np.stack([2 * x, x, -3 * (x % 2)], axis=1)  # target first
-    p = Problem(rows, 0, np.array([False, True, True]), np.array([0, -1.0, 0]), np.array([0, 1.0, 1.0]))
+    p = task_of(rows, 0, np.array([False, True, True]), np.array([0, -1.0, 0]), np.array([0, 1.0, 1.0]))
     # slope on column 1 is 2 and its half domain 1; on column 2 the effect is smaller
     assert Regress(p, np.random.default_rng(0)).ask() == (1, -1.0)
     method = Regress(p, np.random.default_rng(0))
@@ -182,14 +199,14 @@ def test_regress_finds_the_oracle_of_a_linear_system_with_many_rows():
 
 def test_a_constant_column_is_no_lever():
     rows = np.stack([np.arange(6.0), np.full(6, 0.1), np.arange(6.0)], axis=1)  # the mean of 0.1s is not 0.1
-    p = Problem(rows, 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
+    p = task_of(rows, 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
     assert Regress(p, np.random.default_rng(0)).ask() == (2, -1.0)
-    flat = Problem(np.full((6, 3), 0.1), 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
-    assert flat.target_spread == 1.0
+    flat = task_of(np.full((6, 3), 0.1), 0, np.array([False, True, True]), np.full(3, -1.0), np.ones(3))
+    assert target_spread(flat) == 1.0
 
 
 def test_without_data_no_position_is_favoured():
-    p = Problem(np.zeros((0, 5)), 4, np.array([True] * 4 + [False]), np.full(5, -1.0), np.ones(5))
+    p = task_of(np.zeros((0, 5)), 4, np.array([True] * 4 + [False]), np.full(5, -1.0), np.ones(5))
     first = [Regress(p, np.random.default_rng(seed)).ask()[0] for seed in range(200)]
     assert min(np.bincount(first, minlength=4)) > 20  # 50 each: 5 standard errors are 31
 
@@ -208,11 +225,14 @@ def test_thompson_settles_on_the_oracle_and_explores_before():
 
 
 def test_thompsons_posterior_is_the_conjugate_one():
-    """Against the textbook's formulas on a design small enough to write out: two rows at u = -1 and u = 1."""
+    """Against the textbook's formulas on a design small enough to write out: two rows at u = -1 and
+    u = 1.
+    """
     rows = np.array([[-1.0, 2.0], [1.0, 6.0]])
-    p = Problem(rows, 1, np.array([True, False]), np.array([-1.0, 0.0]), np.array([1.0, 1.0]))
+    p = task_of(rows, 1, np.array([True, False]), np.array([-1.0, 0.0]), np.array([1.0, 1.0]))
     mean, covariance, shape, scale = BASELINES["thompson"](p, np.random.default_rng(0))._posterior(0)
-    # y in standard units (mean 4, std 2) is -1, 1; X'X = diag(2, 2), prior precision 0.1: mean = (0, 2 / 2.1)
+    # y in standard units (mean 4, std 2) is -1, 1; X'X = diag(2, 2), prior precision 0.1: mean =
+    # (0, 2 / 2.1)
     assert mean == pytest.approx([0.0, 2 / 2.1]) and covariance == pytest.approx(np.eye(2) / 2.1)
     # shape 1 + 2 / 2, scale 0.5 + (y'y - mean' X'y) / 2 = 0.5 + (2 - 4 / 2.1) / 2
     assert (shape, scale) == (2.0, pytest.approx(0.5 + (2 - 4 / 2.1) / 2))
@@ -221,7 +241,7 @@ def test_thompsons_posterior_is_the_conjugate_one():
 def test_the_gaussian_process_finds_an_interior_optimum():
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)
-    p = Problem(rng.standard_normal((10, 2)), 1, np.array([True, False]), np.array([-5.0, 0]), np.array([5.0, 1]))
+    p = task_of(rng.standard_normal((10, 2)), 1, np.array([True, False]), np.array([-5.0, 0]), np.array([5.0, 1]))
     method = BASELINES["gp"](p, np.random.default_rng(1))
     for _ in range(25):
         i, value = method.ask()
@@ -230,7 +250,7 @@ def test_the_gaussian_process_finds_an_interior_optimum():
 
 
 def test_optional_methods_explain_what_they_need(monkeypatch):
-    import acbo_ref.baselines as baselines
+    import acbo_ref.arena.baselines as baselines
 
     def absent(name):
         raise ImportError(name)
@@ -255,7 +275,7 @@ def test_the_parent_oracle_is_the_best_parent():
 def test_regress_without_data_still_asks():
     _, p = problem(0)
     variable, value = Regress(p, np.random.default_rng(0)).ask()
-    assert p.manipulable[variable] and p.low[variable] <= value <= p.high[variable]
+    assert p.manipulable[0, variable] and p.low[0, variable] <= value <= p.high[0, variable]
 
 
 def test_endpoints_tries_every_arm_once_then_settles():
@@ -295,10 +315,10 @@ def test_every_baseline_stays_inside(name, num_obs):
     rng = np.random.default_rng(3)
     for _ in range(15):
         i, value = method.ask()
-        assert p.manipulable[i] and p.low[i] <= value <= p.high[i]
+        assert p.manipulable[0, i] and p.low[0, i] <= value <= p.high[0, i]
         method.tell((i, value), scm.simulate(rng.standard_normal((1, 4)), i, value)[0])
     i, value = method.recommend()
-    assert p.manipulable[i] and p.low[i] <= value <= p.high[i]
+    assert p.manipulable[0, i] and p.low[0, i] <= value <= p.high[0, i]
 
 
 # ------------------------------------------------------------------------------------------------------ the report
@@ -348,7 +368,7 @@ def test_the_oracle_scores_one_and_random_about_zero(report):
 
 def test_evaluation_is_reproducible_but_for_the_clock(checkpoint):
     def run(**changes):
-        given = {"suites": ["simple"], "quick": True, "interventions": 3, "methods": ["policy_sampled", "random"]}
+        given = {"suites": ["simple"], "quick": True, "interventions": 3, "methods": ["policy_head_sampled", "random"]}
         methods = evaluate(checkpoint, **(given | changes))["suites"][0]["methods"]
         return {m: {k: v for k, v in metrics.items() if k != "decision_seconds"} for m, metrics in methods.items()}
 
@@ -359,7 +379,9 @@ def test_evaluation_is_reproducible_but_for_the_clock(checkpoint):
 
 
 def test_all_methods_meet_the_same_noise(checkpoint):
-    """The oracle's action played by the oracle gives the same rows whoever else is evaluated; two oracles agree."""
+    """The oracle's action played by the oracle gives the same rows whoever else is evaluated; two
+    oracles agree.
+    """
     suite = load_suite("simple", 3, quick=True)
     a, b = (run_method(suite, "oracle", 3, n, 5, None, None) for n in (20, 20))
     assert (a.outcome == b.outcome).all()
@@ -425,20 +447,22 @@ def test_mistakes_are_explained(checkpoint):
 def test_a_sampled_policy_is_sampled_whatever_decides(checkpoint):
     from dataclasses import replace
 
-    by_surrogate = replace(checkpoint, config=replace(checkpoint.config, decision="surrogate"))
+    by_outcome_head = replace(checkpoint, config=replace(checkpoint.config, decision="outcome_head"))
     given = {
         "suites": ["simple"],
         "quick": True,
         "interventions": 4,
-        "methods": ["policy", "policy_sampled", "surrogate"],
+        "methods": ["policy", "policy_head_sampled", "outcome_head"],
     }
-    a, b = (evaluate(c, **given)["suites"][0]["methods"] for c in (checkpoint, by_surrogate))
-    assert a["policy_sampled"]["avg_target"] == b["policy_sampled"]["avg_target"]
-    assert b["policy"]["avg_target"] == b["surrogate"]["avg_target"] != a["policy"]["avg_target"]
+    a, b = (evaluate(c, **given)["suites"][0]["methods"] for c in (checkpoint, by_outcome_head))
+    assert a["policy_head_sampled"]["avg_target"] == b["policy_head_sampled"]["avg_target"]
+    assert b["policy"]["avg_target"] == b["outcome_head"]["avg_target"] != a["policy"]["avg_target"]
 
 
 def test_nothing_to_gain_is_no_score():
-    """A lever that can only do harm: the oracle itself loses, and a ratio of losses would reward the worse."""
+    """A lever that can only do harm: the oracle itself loses, and a ratio of losses would reward
+    the worse.
+    """
     scm = SCM("harm", "y", (Variable("x", low=2.0, high=5.0), Variable("y")), {("x", "y"): 1.0})
     summary = summarise(run_method(Suite("s", (scm,), 0), "random", 0, 20, 4, None, None))
     assert summary["score"] == {"mean": None, "low": None, "high": None}
@@ -485,7 +509,7 @@ def test_the_real_networks_are_shipped_with_their_attribution():
     assert all(s.oracle.expected < s.observational_moments[0] for s in systems)
     from importlib import resources
 
-    text = (resources.files("acbo_ref") / "networks" / "ATTRIBUTION.md").read_text()
+    text = (resources.files("acbo_ref") / "arena" / "networks" / "ATTRIBUTION.md").read_text()
     assert "bnRep" in text and "MIT" in text
 
 

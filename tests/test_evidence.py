@@ -1,4 +1,6 @@
-"""The regressions that the policy is handed: against hand-derived numbers, other software, and their own invariants."""
+"""The regressions that the policy is handed: against hand-derived numbers, other software, and
+their own invariants.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acbo_ref.evidence import (
+from acbo_ref.policy.evidence import (
     EVIDENCE_CHANNELS,
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
@@ -15,8 +17,8 @@ from acbo_ref.evidence import (
     evidence_channels,
     residual_features,
 )
-from acbo_ref.history import Task
-from acbo_ref.reading import Reading
+from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.reading import Reading
 
 MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, ORDERED, SPREAD, CENTRE = range(
     EVIDENCE_CHANNELS
@@ -125,7 +127,9 @@ def test_equal_spreads_are_not_put_in_an_order():
 
 
 def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():
-    """X0 -> X2, X0 -> Y, raw: the marginal effect of X2 on Y is all confounding, the ordered one is none."""
+    """X0 -> X2, X0 -> Y, raw: the marginal effect of X2 on Y is all confounding, the ordered one is
+    none.
+    """
     rng = np.random.default_rng(0)
     x0 = rng.standard_normal(4000)
     x2, y = 2 * x0 + rng.standard_normal(4000), x0 + rng.standard_normal(4000)
@@ -135,8 +139,9 @@ def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():
 
 
 def test_over_the_same_rows_the_path_effect_is_the_marginal_one():
-    """Omitted-variable formula: slope of y on x = sum_k (slope of x_k on x) times (coefficient of x_k), for least squares on
-    the same rows with no other parents of y: here all observational, and the penalties are what is left."""
+    """Omitted-variable formula: slope of y on x = sum_k (slope of x_k on x) times (coefficient of
+    x_k), for least squares on the same rows with no other parents of y: here all observational, and
+    the penalties are what is left."""
     rng = np.random.default_rng(2)
     standard = rng.standard_normal((1, 20_000, 4)) @ rng.standard_normal((4, 4))
     found = channels(standard, np.full((1, 20_000), -1))

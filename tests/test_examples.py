@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from acbo_ref.checkpoint import shipped_policy
+from acbo_ref.training.checkpoint import shipped_policy
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -22,3 +23,13 @@ def test_the_algae_campaign(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "improvement likely" in done.stdout and done.stdout.count("measured") == 12
     assert (tmp_path / "algae" / "campaign" / "report.html").exists()
+
+
+def test_one_iteration():
+    code = (EXAMPLES / "one_iteration.py").read_text()
+    assert code.count("\n") <= 250
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    hand, numeric = (float(n) for n in re.findall(r"(?:by hand|by differences) ([-+.\de]+)", done.stdout))
+    assert hand == pytest.approx(numeric, rel=1e-5)
+    assert "better candidates +" in done.stdout and "worse ones -" in done.stdout

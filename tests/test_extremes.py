@@ -1,4 +1,6 @@
-"""Extreme but legal input: finite losses and gradients on every backend, and memory that does not grow."""
+"""Extreme but legal input: finite losses and gradients on every backend, and memory that does not
+grow.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ import numpy as np
 import pytest
 
 from acbo_ref import SCM, AcboError, Trainer, Variable
-from acbo_ref.backend import Hyper, ReferenceBackend
-from acbo_ref.rollout import draw_noise
-from acbo_ref.scm import stack
-from acbo_ref.train import minibatch_order
-from acbo_ref.verify import perturbed_state, small_config
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
+from acbo_ref.systems.scm import stack
+from acbo_ref.verify.data import perturbed_state, small_config
 
-HYPER = Hyper(learning_rate=1e-3, entropy_coefficient=0.01)
+HYPER = ScheduledCoefficients(learning_rate=1e-3, entropy_coefficient=0.01)
 
 
 def chain(size=4, weight=1.0, noise=1.0, **changes):
@@ -63,7 +65,7 @@ SHAPES = {
     "usual": {},
     "no observations": {"observations_per_episode": 0},
     "one episode, one intervention, two candidates": {
-        "batch_size": 1, "interventions_per_episode": 1, "grpo": {"group_size": 2, "minibatches": 1}, "surrogate": {"probes": 0},
+        "batch_size": 1, "interventions_per_episode": 1, "grpo": {"group_size": 2, "minibatches": 1}, "heads": {"probes": 0},
     },
     "two rows": {"observations_per_episode": 2, "reward": {"info_gain": 0.1}},
 }  # fmt: skip
@@ -81,7 +83,7 @@ def test_losses_and_gradients_stay_finite(make_backend, shape, dtype):
         problems = stack([model] * config.batch_size, num_variables=9)
         low, high = config.observations_per_episode
         observation_mask = np.arange(high) < np.linspace(low, high, config.batch_size).astype(int)[:, None]
-        noise = draw_noise(config, 0, observation_mask.shape[1], problems.shape[1])
+        noise = draw_noise(config, 0, observation_mask.shape[1], problems.intercept.shape[1])
         try:
             t = backend.rollout(state, problems, observation_mask, noise, 1.5)
         except AcboError as error:
@@ -108,7 +110,9 @@ def test_two_hundred_variables(make_backend):
 
 
 def test_the_jax_programs_do_not_call_lapack():
-    """Batched LAPACK calls deadlock in jaxlib 0.10: each waits in a thread of the pool that its parts should run on."""
+    """Batched LAPACK calls deadlock in jaxlib 0.10: each waits in a thread of the pool that its
+    parts should run on.
+    """
     jax = pytest.importorskip("jax")
     backend_module = pytest.importorskip("acbo_fast.jax.backend")
     config = small_config(batch_size=4, grpo={"minibatches": 1}, reward={"info_gain": 0.1})
@@ -128,7 +132,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from acbo_fast import backend_maker
 from acbo_ref import Trainer
-from acbo_ref.verify import small_config
+from acbo_ref.verify.data import small_config
 config = small_config(total_episodes=2000 * 6, interventions_per_episode=2, grpo={{"ppo_epochs": 1}})
 held = {{}}
 def measure(record):

@@ -1,4 +1,6 @@
-"""What goes wrong around a run: kills, full disks, folders that vanish or cannot be written, clocks. See training_crashes.py."""
+"""What goes wrong around a run: kills, full disks, folders that vanish or cannot be written,
+clocks. See training_crashes.py.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ import pytest
 from test_train import config, without_seconds
 
 from acbo_ref import Trainer
-from acbo_ref.checkpoint import load_checkpoint
 from acbo_ref.errors import RunError
-from acbo_ref.train import read_metrics
+from acbo_ref.training.checkpoint import load_checkpoint
+from acbo_ref.training.run_folder import read_metrics
 
 SCRIPT = Path(__file__).with_name("training_crashes.py")
 # Runs a command line in a process in which any use of the network is an error.
@@ -88,7 +90,9 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_nothing_uses_the_network(tmp_path):
-    """Train, resume, evaluate with every method, analyse, and a whole campaign, with sockets that refuse."""
+    """Train, resume, evaluate with every method, analyse, and a whole campaign, with sockets that
+    refuse.
+    """
     table = tmp_path / "past.csv"
     table.write_text("a,b,y\n" + "\n".join(f"{i / 7},{(i * 3) % 5},{i % 4}" for i in range(9)))
     run, plant = str(tmp_path / "run"), str(tmp_path / "plant")

@@ -14,12 +14,15 @@ from acbo_fast import available
 from acbo_ref import Trainer, load_checkpoint
 
 GOLDEN = json.loads((record.HERE / "golden.json").read_text())
-# Other backends and other processors sum in another order; five iterations amplify that (acbo_ref/verify).
+# Other backends and other processors sum in another order; five iterations amplify that
+# (acbo_ref/verify).
 TOLERANCE = 1e-9
 
 
 def assert_close(found, expected, where=""):
-    """Same structure and words; numbers within TOLERANCE of their size, or of 0.01 where that is more."""
+    """Same structure and words; numbers within TOLERANCE of their size, or of 0.01 where that is
+    more.
+    """
     if isinstance(expected, dict):
         assert set(found) == set(expected), where
         for key in expected:

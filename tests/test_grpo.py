@@ -6,75 +6,91 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from acbo_ref import grpo
-from acbo_ref.layers import MASKED
-from acbo_ref.policy import PolicyOutputs
+from acbo_ref.config import RewardConfig
+from acbo_ref.grpo.loss import (
+    LossWeights,
+    advantages,
+    clipped_objective_backward,
+    clipped_objective_forward,
+    entropy_backward,
+    entropy_forward,
+    log_prob_forward,
+    loss_forward,
+    outcome_loss_forward,
+    parent_entropy,
+    parent_loss_forward,
+    reward,
+    zero_std_groups,
+)
+from acbo_ref.policy import layers
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.layers import MASKED
 
 
 def test_advantages_by_hand():
     rewards = np.array([[[1.0, 2.0, 6.0]]])
     # mean 3, centred (-2, -1, 3), std sqrt(14 / 3)
     std = np.sqrt(14 / 3)
-    assert grpo.advantages(rewards, "group")[0, 0] == pytest.approx(np.array([-2, -1, 3]) / (std + 1e-4))
-    assert grpo.advantages(rewards, "none")[0, 0] == pytest.approx([-2, -1, 3])
+    assert advantages(rewards, "group")[0, 0] == pytest.approx(np.array([-2, -1, 3]) / (std + 1e-4))
+    assert advantages(rewards, "none")[0, 0] == pytest.approx([-2, -1, 3])
     two = np.array([[[1.0, 3.0]], [[10.0, 10.0]]])
     # batch: mean 6, deviations 5, 3, 4, 4 -> std sqrt(66 / 4)
     expected = np.array([[-1.0, 1.0], [0.0, 0.0]]) / (np.sqrt(16.5) + 1e-4)
-    assert grpo.advantages(two, "batch")[:, 0] == pytest.approx(expected)
+    assert advantages(two, "batch")[:, 0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("value", [0.1, 1e30, -3.3])
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 def test_equal_rewards_have_no_advantage(value, scale):
     rewards = np.full((2, 3, 7), value)  # 0.1 summed seven times and divided is not 0.1
-    assert (grpo.advantages(rewards, scale) == 0).all() and grpo.zero_std_groups(rewards).all()
+    assert (advantages(rewards, scale) == 0).all() and zero_std_groups(rewards).all()
 
 
 def test_advantages_of_shifted_rewards_keep_their_digits():
     rewards = np.random.default_rng(0).standard_normal((2, 3, 9))
-    shifted = grpo.advantages(rewards + 1e6, "group")  # two passes: E[x^2] - E[x]^2 would lose all of it
-    np.testing.assert_allclose(shifted, grpo.advantages(rewards, "group"), atol=1e-9)
+    shifted = advantages(rewards + 1e6, "group")  # two passes: E[x^2] - E[x]^2 would lose all of it
+    np.testing.assert_allclose(shifted, advantages(rewards, "group"), atol=1e-9)
 
 
-def test_the_clipped_surrogate_by_hand():
+def test_the_clipped_objective_by_hand():
     ratio = np.array([0.5, 0.5, 1.0, 1.5, 1.5])
     advantage = np.array([1.0, -1.0, 2.0, 1.0, -1.0])
-    value, is_unclipped = grpo.surrogate_forward(ratio, advantage, 0.2, 0.3)
+    value, is_unclipped = clipped_objective_forward(ratio, advantage, 0.2, 0.3)
     # 0.5 * 1 = 0.5 < 0.8;  min(-0.5, -0.8) = -0.8;  2;  min(1.5, 1.3);  min(-1.5, -1.3)
     assert value == pytest.approx([0.5, -0.8, 2.0, 1.3, -1.5])
     assert is_unclipped.tolist() == [True, False, True, False, True]
-    assert grpo.surrogate_backward(np.ones(5), advantage, is_unclipped).tolist() == [1.0, 0.0, 2.0, 0.0, -1.0]
+    assert clipped_objective_backward(np.ones(5), advantage, is_unclipped).tolist() == [1.0, 0.0, 2.0, 0.0, -1.0]
 
 
 def outputs(log_stds=None):
     logits = np.array([[[0.0, np.log(3.0), MASKED]]])
     means = np.array([[[1.0, -2.0, 9.0]]])
-    return PolicyOutputs(logits, means, log_stds, logits, logits)
+    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
 
 
 def test_log_prob_is_choice_times_normal():
     variable, value = np.array([[[0, 1]]]), np.array([[[2.5, -2.0]]])
-    found, _ = grpo.log_prob_forward(outputs(), variable, value, 1.5)
+    found, _ = log_prob_forward(outputs(), variable, value, 1.5)
     expected = [np.log(0.25) + stats.norm.logpdf(2.5, 1.0, 1.5), np.log(0.75) + stats.norm.logpdf(-2.0, -2.0, 1.5)]
     assert found[0, 0] == pytest.approx(expected)
     learned = outputs(np.log(np.array([[[0.5, 2.0, 1.0]]])))
-    found, _ = grpo.log_prob_forward(learned, variable, value, 99.0)
+    found, _ = log_prob_forward(learned, variable, value, 99.0)
     assert found[0, 0, 0] == pytest.approx(np.log(0.25) + stats.norm.logpdf(2.5, 1.0, 0.5))
 
 
 def test_entropy_ignores_what_cannot_be_chosen():
-    entropy, cache = grpo.entropy_forward(outputs().logits)
+    entropy, cache = entropy_forward(outputs().logits)
     assert entropy[0, 0] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
-    assert grpo.entropy_backward(np.ones((1, 1)), cache)[0, 0, 2] == 0
-    assert grpo.entropy_forward(np.zeros((1, 5)))[0][0] == pytest.approx(np.log(5))
+    assert entropy_backward(np.ones((1, 1)), cache)[0, 0, 2] == 0
+    assert entropy_forward(np.zeros((1, 5)))[0][0] == pytest.approx(np.log(5))
     one = np.array([[MASKED, 0.3, MASKED]])
-    assert grpo.entropy_forward(one)[0][0] == 0
+    assert entropy_forward(one)[0][0] == 0
 
 
 def test_parent_loss_counts_the_variables_that_count():
     logits = np.array([[[0.0, 2.0, -1e3, 50.0]]])
     parents, mask = np.array([[True, False, False, True]]), np.array([[True, True, True, False]])
-    loss, _ = grpo.parent_loss_forward(logits, parents, mask)
+    loss, _ = parent_loss_forward(logits, parents, mask)
     # log 2, softplus(2), softplus(-1000) = 0; the fourth is the target
     assert loss[0, 0] == pytest.approx((np.log(2) + np.log1p(np.exp(2.0)) + 0) / 3)
 
@@ -82,7 +98,7 @@ def test_parent_loss_counts_the_variables_that_count():
 def test_outcome_loss_is_two_normal_densities():
     """Of the judged outcome, and of two draws that scatter symmetrically around it."""
     mean, log_error, log_noise = np.array([1.0]), np.array([np.log(2.0)]), np.array([np.log(3.0)])
-    nll, _ = grpo.outcome_loss_forward(mean, log_error, log_noise, np.array([4.0]), np.array([6.25]))
+    nll, _ = outcome_loss_forward(OutcomePrediction(mean, log_error, log_noise), np.array([4.0]), np.array([6.25]))
     scatter = -stats.norm.logpdf([-2.5, 2.5], 0.0, 3.0).mean() - 0.5 * np.log(2 * np.pi)
     assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
 
@@ -90,25 +106,26 @@ def test_outcome_loss_is_two_normal_densities():
 def test_parent_entropy_by_hand():
     logits = np.array([0.0, np.log(3.0), 7.0])
     expected = np.log(2) + -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
-    assert grpo.parent_entropy(logits, np.array([True, True, False])) == pytest.approx(expected)
-    assert grpo.parent_entropy(np.array([1e4, -1e4]), np.ones(2)) == 0
+    assert parent_entropy(logits, np.array([True, True, False])) == pytest.approx(expected)
+    assert parent_entropy(np.array([1e4, -1e4]), np.ones(2)) == 0
 
 
 def test_reward_by_hand():
+    weights = RewardConfig(target=0.9, parent=0.1, info_gain=0.5)
     # 0.9 * (-(-2.5) / 5) + 0.1 * 1 + 0.5 * 0.2
-    assert grpo.reward(np.array(-2.5), np.array(True), np.array(0.2), (0.9, 0.1, 0.5)) == pytest.approx(0.65)
+    assert reward(np.array(-2.5), np.array(True), np.array(0.2), weights) == pytest.approx(0.65)
 
 
 def test_extreme_numbers_stay_finite():
     big = np.array([1e4, -1e4, 0.0])
-    assert np.isfinite(grpo.softplus(big)).all() and grpo.sigmoid(big).tolist() == [1.0, 0.0, 0.5]
-    assert np.isfinite(grpo.log_softmax(np.array([[1e30, MASKED, 0.0]]))).all()
+    assert np.isfinite(layers.softplus(big)).all() and layers.sigmoid(big).tolist() == [1.0, 0.0, 0.5]
+    assert np.isfinite(layers.log_softmax(np.array([[1e30, MASKED, 0.0]]))).all()
 
 
 def test_the_entropy_of_the_parents_is_one_number_a_state():
     logits = np.random.default_rng(0).standard_normal((2, 3, 4))
     mask = np.array([True, False, True, True])
-    found = grpo.parent_entropy(logits, mask)
+    found = parent_entropy(logits, mask)
     p = 1 / (1 + np.exp(-logits))
     expected = (-(p * np.log(p) + (1 - p) * np.log(1 - p)) * mask).sum(axis=-1)
     assert found.shape == (2, 3)
@@ -117,24 +134,25 @@ def test_the_entropy_of_the_parents_is_one_number_a_state():
 
 def test_groups_that_teach_nothing():
     rewards = np.array([[[1.0, 1.0], [1.0, 2.0]], [[0.5, 0.5], [2.0, 2.0]]])
-    assert grpo.zero_std_groups(rewards).tolist() == [[True, False], [True, True]]
+    assert zero_std_groups(rewards).tolist() == [[True, False], [True, True]]
 
 
 def test_diagnostics_of_the_ratio_by_hand(played):
-    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1; clip range 0.8 to 1.4."""
-    from dataclasses import replace
-
-    from acbo_ref import backend, policy
+    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1; clip
+    range 0.8 to 1.4.
+    """
+    from acbo_ref.grpo.update import minibatch
+    from acbo_ref.policy import network
 
     config, state, _, _, _, t = played
     advantage = np.full(t.rewards.shape, 0.5)
     advantage[..., ::2] = -0.5
-    inputs, batch = backend.minibatch(t, advantage, np.arange(config.batch_size))
-    outputs, _ = policy.forward(state.params, config.policy, inputs, batch.variable.shape[1])
-    log_prob, _ = grpo.log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
+    inputs, batch = minibatch(t, advantage, np.arange(config.batch_size))
+    outputs, _ = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
+    log_prob, _ = log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
     ratio = np.array([0.5, 0.7, 1.0, 1.3, 2.5])[np.arange(log_prob.size) % 5].reshape(log_prob.shape)
-    batch = replace(batch, old_log_prob=log_prob - np.log(ratio))
-    _, terms, _ = grpo.loss_forward(state.params, outputs, batch, grpo.LossWeights(0.2, 0.4, 0.0, 0.0, 0.0))
+    batch = batch._replace(old_log_prob=log_prob - np.log(ratio))
+    _, terms, _ = loss_forward(state.params, outputs, batch, LossWeights(0.2, 0.4, 0.0, 0.0, 0.0))
     assert terms["clip_ratio_low"] == pytest.approx(((ratio < 0.8) & (advantage < 0)).mean())
     assert terms["clip_ratio_high"] == pytest.approx(((ratio > 1.4) & (advantage > 0)).mean())
     assert 0 < terms["clip_ratio_low"] < (ratio < 0.8).mean() and terms["clip_ratio_high"] > 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from acbo_ref.arena.suites import load_suite
 from acbo_ref.errors import AcboError
-from acbo_ref.suites import load_suite
 
 pytest.importorskip("gymnasium")
 from gymnasium.utils.env_checker import check_env
 
-from acbo_ref.gym_env import InterventionEnv
+from acbo_ref.arena.gym_env import InterventionEnv
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the checker would like bounded observations and flat actions

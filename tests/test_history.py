@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acbo_ref.history import (
-    Task,
-    attention_mask,
-    observation_channels,
-    standard_units,
-    start_channels,
-    to_domain,
-)
+from acbo_ref.policy.inputs import Task, attention_mask, observation_channels, standard_units, start_channels, to_domain
 
 
 def task(observations, mask=None, **changes):
@@ -52,13 +45,16 @@ def test_a_tiny_spread_far_from_zero_is_still_a_spread():
 
 @pytest.mark.parametrize(("low", "high", "unit"), [(-50.0, 40.0, 50.0), (-3.0, 100.0, 100.0), (60.0, 90.0, 90.0)])
 def test_a_target_with_a_long_reach_has_a_larger_unit(low, high, unit):
-    """y = 2 x exactly, so the far end of x's domain moves y by twice as far: the outcome there is 10 standard units."""
+    """y = 2 x exactly, so the far end of x's domain moves y by twice as far: the outcome there is
+    10 standard units.
+    """
     rows = [[-1.0, 0.0, -2.0], [0.0, 0.0, 0.0], [1.0, 0.0, 2.0]]
     known = task(rows, low=np.array([[low, 0.0, 0.0]]), high=np.array([[high, 0.0, 0.0]]))
     location, scale = standard_units(known)
     assert location[0, 2] == 0.0 and scale[0, 2] == pytest.approx(2 * unit / 10)
     assert scale[0, :2] == pytest.approx([(high - low) / 10, 1.0])
-    # of no use: fewer than three rows, a domain of ten spreads (sqrt 2/3 is one), a variable that cannot be set
+    # of no use: fewer than three rows, a domain of ten spreads (sqrt 2/3 is one), a variable that
+    # cannot be set
     spread = np.sqrt(2 / 3)
     for other in (
         task(rows, [True, False, True], low=known.low, high=known.high),
@@ -70,7 +66,9 @@ def test_a_target_with_a_long_reach_has_a_larger_unit(low, high, unit):
 
 
 def test_the_reach_believes_a_correlation_of_few_rows_less():
-    """r^2 = 1/2 over three rows is what chance gives, 1 - (1/2) 2 = 0; over the same rows twice it is 1 - (1/2) (5/4) = 3/8."""
+    """r^2 = 1/2 over three rows is what chance gives, 1 - (1/2) 2 = 0; over the same rows twice it
+    is 1 - (1/2) (5/4) = 3/8.
+    """
     rows = [[x, 0.0, y + np.sqrt(3) * x] for x, y in [(-1.0, -1.0), (0.0, 2.0), (1.0, -1.0)]]
     r = np.corrcoef(np.array(rows)[:, [0, 2]].T)[0, 1]
     wide = {"low": np.array([[-1000.0, 0, 0]]), "high": np.array([[1000.0, 0, 0]])}
@@ -112,7 +110,9 @@ def test_the_row_mask_by_hand():
 
 
 def test_values_inside_a_domain_by_hand():
-    """Domains [10, 30] and [-2, 6]: standard values are fifths of the half width from the middle."""
+    """Domains [10, 30] and [-2, 6]: standard values are fifths of the half width from the
+    middle.
+    """
     known = Task(
         observations=np.zeros((2, 0, 1)),
         observation_mask=np.zeros((2, 0), bool),
@@ -138,7 +138,9 @@ def test_values_inside_a_domain_by_hand():
 
 
 def test_the_ends_of_a_domain_are_reached_to_the_last_bit():
-    """Also where location + 5 scale misses them by rounding, as in some of a thousand random domains."""
+    """Also where location + 5 scale misses them by rounding, as in some of a thousand random
+    domains.
+    """
     rng = np.random.default_rng(0)
     low = rng.uniform(-3, 3, (1000, 1))
     high = low + rng.uniform(0.1, 9, (1000, 1))

@@ -1,4 +1,6 @@
-"""Files changed at random, and files made to harm: read or refused, never worse. See hostile_files.py."""
+"""Files changed at random, and files made to harm: read or refused, never worse. See
+hostile_files.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from acbo_ref.documents import read_yaml
+from acbo_ref.files import read_yaml
 
 SCRIPT = Path(__file__).with_name("hostile_files.py")
 KINDS = ["checkpoint", "scm", "scm_yaml", "config", "table", "journal"]

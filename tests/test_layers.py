@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acbo_ref import layers
+from acbo_ref.policy import layers
 
 
 def test_layer_norm_by_hand():
@@ -17,7 +17,8 @@ def test_layer_norm_by_hand():
 
 
 def test_gelu_by_hand():
-    # 0.5 * (1 + tanh(0.7978845608 * 1.044715)) = 0.5 * (1 + tanh(0.8335620)) = 0.5 * (1 + 0.6823838)
+    # 0.5 * (1 + tanh(0.7978845608 * 1.044715)) = 0.5 * (1 + tanh(0.8335620)) = 0.5 * (1 +
+    # 0.6823838)
     out, _ = layers.gelu_forward(np.array([1.0, 0.0, -1.0, 20.0, -20.0]))
     assert out == pytest.approx([0.841192, 0.0, -0.158808, 20.0, 0.0], abs=1e-6)
 
@@ -75,7 +76,9 @@ def test_gradients_of_a_parameter_used_twice_add_up():
 
 
 def test_attention_with_enormous_scores():
-    """Scores of +-1e4 would overflow or vanish unless each query's own largest is taken off first."""
+    """Scores of +-1e4 would overflow or vanish unless each query's own largest is taken off
+    first.
+    """
     q, k = np.array([[1e4], [-1e4]]), np.array([[1.0], [-1.0]])
     out, _ = layers.attend_forward(q, k, np.array([[2.0], [3.0]]), np.array([[True, True], [True, True]]))
     assert out[:, 0].tolist() == [2.0, 3.0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acbo_ref import optim
 from acbo_ref.config import GRPOConfig
+from acbo_ref.grpo import optim
 
 
 def test_adam_by_hand():
@@ -16,7 +16,8 @@ def test_adam_by_hand():
     # the first step is lr * sign(g), whatever the size of g
     assert state.params["a"] == pytest.approx([0.9, 1.1], abs=1e-8) and state.params["b"] == 0
     state = optim.adam_step(state, {"a": np.array([1.0, -0.5]), "b": np.array([0.0])}, 0.1)
-    # m = 0.9 * 0.3 + 0.1 = 0.37, v = 0.999 * 0.009 + 0.001 = 0.009991; corrections 0.19 and 0.001999
+    # m = 0.9 * 0.3 + 0.1 = 0.37, v = 0.999 * 0.009 + 0.001 = 0.009991; corrections 0.19 and
+    # 0.001999
     step = 0.1 * (0.37 / 0.19) / np.sqrt(0.009991 / 0.001999)
     assert state.params["a"][0] == pytest.approx(0.9 - step, abs=1e-8) and state.step == 2
 

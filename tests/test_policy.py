@@ -12,22 +12,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acbo_fast import available, backend_maker
-from acbo_ref import policy
+from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import PolicyConfig
-from acbo_ref.evidence import CENTRE, PATH_EFFECT, SLOPE_START
-from acbo_ref.history import CHANNELS, attention_mask
-from acbo_ref.layers import MASKED
-from acbo_ref.verify import perturbed_state, small_config
+from acbo_ref.policy import heads, network
+from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy.evidence import CENTRE, PATH_EFFECT, SLOPE_START
+from acbo_ref.policy.inputs import CHANNELS, attention_mask
+from acbo_ref.policy.layers import MASKED
+from acbo_ref.verify.data import perturbed_state, small_config
 
 E, O, K, V = 2, 5, 3, 7
 CONFIG = small_config(dtype="float64")
 PARAMS = perturbed_state(ReferenceBackend(CONFIG)).params
-C = policy.num_channels(CONFIG.policy)
-NAMES = ("logits", "means", "parent_logits", "outcome_hidden")
+C = network.num_channels(CONFIG.policy)
+NAMES = ("logits", "means", "parent_logits", "hidden", "slope")
 # Rounding only: float64 sums in another order.
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def output(outputs, name):
+    """One of NAMES."""
+    return np.asarray(getattr(outputs.outcome if name in ("hidden", "slope") else outputs, name))
 
 
 class _Forward:
@@ -38,8 +44,8 @@ class _Forward:
 
     def __call__(self, inputs, num_decisions=K):
         if self._backend.name == "ref":
-            return policy.forward(PARAMS, CONFIG.policy, inputs, num_decisions)[0]
-        return self._backend.piece("forward", PARAMS, inputs, num_decisions)
+            return network.forward(PARAMS, CONFIG.policy, inputs, num_decisions)[0]
+        return backend_pieces(self._backend.name)["forward"](self._backend, PARAMS, inputs, num_decisions)
 
 
 FORWARDS = {name: _Forward(name) for name in available()}
@@ -58,16 +64,16 @@ def random_inputs(seed, num_vars=V, num_obs=O):
     choosable[:, 0] = True
     observation_mask = np.ones((E, num_obs), bool)
     observation_mask[1, num_obs // 2 :] = False
-    return policy.PolicyInputs(channels, valid, choosable, attention_mask(observation_mask, K))
+    return network.PolicyInputs(channels, valid, choosable, attention_mask(observation_mask, K))
 
 
 def change(inputs, **arrays):
-    return dataclasses.replace(inputs, **arrays)
+    return inputs._replace(**arrays)
 
 
 def same(a, b, select=lambda x: x):
     for name in NAMES:
-        np.testing.assert_allclose(select(getattr(a, name)), getattr(b, name), err_msg=name, **CLOSE)
+        np.testing.assert_allclose(select(output(a, name)), output(b, name), err_msg=name, **CLOSE)
 
 
 seeds = st.integers(0, 2**16)
@@ -124,8 +130,8 @@ def test_episodes_do_not_touch_each_other(forward, seed):
     channels[1] = np.random.default_rng(seed + 1).standard_normal(channels[1].shape)
     a, b = forward(inputs), forward(change(inputs, channels=channels))
     for name in NAMES:
-        np.testing.assert_allclose(getattr(a, name)[0], getattr(b, name)[0], **CLOSE)
-        assert not np.allclose(getattr(a, name)[1], getattr(b, name)[1])
+        np.testing.assert_allclose(output(a, name)[0], output(b, name)[0], **CLOSE)
+        assert not np.allclose(output(a, name)[1], output(b, name)[1])
 
 
 @given(seed=seeds, row=st.integers(1, K - 1))
@@ -135,8 +141,8 @@ def test_the_future_never_leaks(forward, seed, row):
     channels[:, O + row] += 1.0
     a, b = forward(inputs), forward(change(inputs, channels=channels))
     for name in NAMES:
-        np.testing.assert_allclose(getattr(a, name)[:, :row], getattr(b, name)[:, :row], **CLOSE)
-        assert not np.allclose(getattr(a, name)[:, row:], getattr(b, name)[:, row:])
+        np.testing.assert_allclose(output(a, name)[:, :row], output(b, name)[:, :row], **CLOSE)
+        assert not np.allclose(output(a, name)[:, row:], output(b, name)[:, row:])
 
 
 def test_what_cannot_be_chosen_is_masked(forward):
@@ -148,7 +154,7 @@ def test_what_cannot_be_chosen_is_masked(forward):
 
 def test_no_observational_rows(forward):
     outputs = forward(random_inputs(0, num_obs=0))
-    assert all(np.isfinite(getattr(outputs, name)).all() for name in NAMES)
+    assert all(np.isfinite(output(outputs, name)).all() for name in NAMES)
 
 
 @settings(max_examples=5)
@@ -156,21 +162,21 @@ def test_no_observational_rows(forward):
 def test_decoding_row_by_row_equals_one_pass(seed):
     inputs = random_inputs(seed)
     mask = inputs.row_mask[:, -1, :O]
-    decoder = policy.Decoder(PARAMS, CONFIG.policy, inputs.channels[:, :O], mask, inputs.valid, K)
+    decoder = Decoder(PARAMS, CONFIG.policy, inputs.channels[:, :O], mask, inputs.valid, K)
     h = []
     for k in range(K):
         decoder.peek(np.random.default_rng(seed).standard_normal((E, V, C)))  # a peek leaves no trace
         h.append(decoder.append(inputs.channels[:, O + k]))
-    stepwise, _ = policy.heads_forward(
+    stepwise, _ = heads.heads_forward(
         PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable, inputs.channels[:, O:]
     )
-    same(stepwise, policy.forward(PARAMS, CONFIG.policy, inputs, K)[0])
+    same(stepwise, network.forward(PARAMS, CONFIG.policy, inputs, K)[0])
 
 
 def test_parameters_start_as_documented():
     config = PolicyConfig(hidden_dim=64)
-    params = policy.init_params(config, seed=3)
-    assert {k: v.shape for k, v in params.items()} == policy.parameter_shapes(config)
+    params = network.init_params(config, seed=3)
+    assert {k: v.shape for k, v in params.items()} == network.parameter_shapes(config)
     # a standard deviation of n normals is known to 1 / sqrt(2 n)
     up, out = params["blocks.0.mlp.up.weight"], params["blocks.0.attention.out.weight"]
     assert up.std() == pytest.approx(1 / 8, rel=5 / np.sqrt(2 * up.size))
@@ -178,30 +184,31 @@ def test_parameters_start_as_documented():
     assert abs(params["policy_head.out.weight"]).max() < 0.01
     assert params["outcome_head.trust.bias"].tolist() == [0, 0, 0, 1, 0]  # all in the path effect
     assert all((v == 0).all() for k, v in params.items() if k.endswith("bias") and "trust" not in k)
-    again = policy.init_params(config, seed=3)
+    again = network.init_params(config, seed=3)
     assert all((again[k] == v).all() for k, v in params.items())
-    assert (policy.init_params(config, seed=4)["embed.weight"] != params["embed.weight"]).any()
+    assert (network.init_params(config, seed=4)["embed.weight"] != params["embed.weight"]).any()
 
 
 def test_six_hundred_thousand_parameters_of_the_default_are_counted():
-    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 3) (D / 2) + 6, at D = 64, L = 4;
-    # C = 4, and with evidence 9 more, 19 residual features times 2 outputs, D + 1 for the trust in each of 5 effects
+    # C D + D + L (12 D^2 + 13 D) + 2 D + heads: 3 (D^2 / 2 + D / 2) + 6 D / 2 + (2 + 1 + 3) (D / 2)
+    # + 6, at D = 64, L = 4; C = 4, and with evidence 9 more, 19 residual features times 2 outputs,
+    # D + 1 for the trust in each of 5 effects
     rest = 64 + 4 * (12 * 64**2 + 13 * 64) + 128 + 3 * (64 * 32 + 32) + 6 * 32 + 6 * 32 + 6
     for evidence, expected in (("none", 4 * 64 + rest), ("regression", 13 * 64 + rest + 38 + 5 * 65)):
-        shapes = policy.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
+        shapes = network.parameter_shapes(PolicyConfig(hidden_dim=64, evidence=evidence))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected
 
 
 def test_the_predicted_outcome_goes_through_where_a_variable_stands():
     """A trust of 1 in a path effect b, all else 0: the prediction is b (u - centre)."""
     config = PolicyConfig(hidden_dim=8, num_heads=2, num_layers=1)
-    params = {name: np.zeros_like(value) for name, value in policy.init_params(config, 0).items()}
+    params = {name: np.zeros_like(value) for name, value in network.init_params(config, 0).items()}
     params["outcome_head.trust.bias"] = np.array(SLOPE_START)
-    channels = np.zeros((1, 1, 1, policy.num_channels(config)))
+    channels = np.zeros((1, 1, 1, network.num_channels(config)))
     channels[..., CHANNELS + PATH_EFFECT], channels[..., CHANNELS + CENTRE] = np.arcsinh(0.7), np.arcsinh(0.2)
-    outputs, _ = policy.heads_forward(params, config, np.zeros((1, 1, 1, 8)), np.ones((1, 1), bool), channels)
-    hidden = np.broadcast_to(outputs.outcome_hidden[0, 0, 0], (3, 6))
-    mean, *_ = policy.outcome_forward(params, hidden, np.array([-5.0, 1.0, 5.0]))
+    outputs, _ = heads.heads_forward(params, config, np.zeros((1, 1, 1, 8)), np.ones((1, 1), bool), channels)
+    state = heads.OutcomeState(*(np.array([array[0, 0, 0]] * 3) for array in outputs.outcome))
+    mean = heads.outcome_forward(params, state, np.array([-5.0, 1.0, 5.0]))[0].mean
     np.testing.assert_allclose(
         mean, 0.7 * np.array([-1.2, 0.0, 0.8]), rtol=1e-3, atol=1e-12
     )  # the effect is softly bounded
@@ -210,13 +217,13 @@ def test_the_predicted_outcome_goes_through_where_a_variable_stands():
 def test_value_features_by_hand():
     u = np.array([-1.0, 0.3, 0.5])
     harmonics = [np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)]
-    np.testing.assert_allclose(policy.value_features(5 * u), np.stack([u, u**2, *harmonics], axis=-1), atol=1e-15)
-    assert policy.value_features(np.array(2.5)) == pytest.approx([0.5, 0.25, 1.0, 0.0, 0.0, -1.0])
+    np.testing.assert_allclose(heads.value_features(5 * u), np.stack([u, u**2, *harmonics], axis=-1), atol=1e-15)
+    assert heads.value_features(np.array(2.5)) == pytest.approx([0.5, 0.25, 1.0, 0.0, 0.0, -1.0])
 
 
 def test_parameters_start_as_described():
     config = PolicyConfig(hidden_dim=64, num_layers=8)
-    params = policy.init_params(config, 3)
+    params = network.init_params(config, 3)
     for name, value in params.items():
         if name.endswith(".scale"):
             assert (value == 1).all(), name
@@ -229,13 +236,15 @@ def test_parameters_start_as_described():
 
 
 def test_every_variable_reads_the_valid_ones_and_itself():
-    mask = policy.variable_mask(np.array([[True, True, False]]))
+    mask = network.variable_mask(np.array([[True, True, False]]))
     assert mask.shape == (1, 1, 1, 3, 3)
     assert mask[0, 0, 0].astype(int).tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
 
 
 def test_variables_read_each_other(forward):
-    """One variable's channels in one observational row change what is said of every other variable."""
+    """One variable's channels in one observational row change what is said of every other
+    variable.
+    """
     inputs, before = random_inputs(3), None
     for shift in (0.0, 0.5):
         inputs.channels[0, 1, 2, 0] += shift
@@ -247,15 +256,16 @@ def test_variables_read_each_other(forward):
 
 def test_without_evidence_there_is_no_slope_and_no_centre():
     config = dataclasses.replace(CONFIG.policy, evidence="none")
-    params = policy.init_params(config, 3, np.float32)
+    params = network.init_params(config, 3, np.float32)
     assert {value.dtype for value in params.values()} == {np.dtype("float32")}
     inputs = random_inputs(4)
     channels = inputs.channels[..., :CHANNELS].astype(np.float32)
-    outputs, cache = policy.forward(params, config, dataclasses.replace(inputs, channels=channels), K)
-    assert outputs.outcome_hidden.shape == (E, K, V, config.hidden_dim // 2 + 2)
-    assert not outputs.outcome_hidden[..., -2:].any() and outputs.outcome_hidden.dtype == np.float32
+    outputs, cache = network.forward(params, config, inputs._replace(channels=channels), K)
+    hidden, slope, centre = outputs.outcome
+    assert hidden.shape == (E, K, V, config.hidden_dim // 2) and hidden.dtype == np.float32
+    assert slope.shape == centre.shape == (E, K, V) and not slope.any() and not centre.any()
     grads: dict[str, np.ndarray] = {}
-    policy.backward(params, config, outputs, cache, grads)
+    network.backward(params, config, outputs, cache, grads)
     assert {value.dtype for value in grads.values()} == {np.dtype("float32")}
-    decoder = policy.Decoder(params, config, channels[:, :O], np.ones((E, O), bool), inputs.valid, K)
+    decoder = Decoder(params, config, channels[:, :O], np.ones((E, O), bool), inputs.valid, K)
     assert decoder.append(channels[:, O]).dtype == np.float32

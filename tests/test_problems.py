@@ -1,4 +1,6 @@
-"""The published benchmark problems: equations by independent quadrature, optima against the published table."""
+"""The published benchmark problems: equations by independent quadrature, optima against the
+published table.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from acbo_ref.problems import KNOWN_OPTIMA, PROBLEMS
-from acbo_ref.scm import MONTE_CARLO_DRAWS
+from acbo_ref.arena.published import PUBLISHED
+from acbo_ref.systems.batch import MONTE_CARLO_DRAWS
 
 
 def normal_mean(function):
@@ -15,13 +17,14 @@ def normal_mean(function):
     return integrate.quad(lambda e: function(e) * stats.norm.pdf(e), -8, 8, limit=400)[0]
 
 
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_the_oracle_is_the_published_optimum(name):
-    system = PROBLEMS[name]().minimised()
-    sign = -1.0 if PROBLEMS[name]().direction == "maximize" else 1.0
-    variable, value, optimum = KNOWN_OPTIMA[name]
+    make, variable, value, optimum = PUBLISHED[name]
+    system = make().minimised()
+    sign = -1.0 if make().direction == "maximize" else 1.0
     assert system.names[system.oracle.variable] == variable
-    # Graph4 and Epidemiology have a second minimum as deep; these are the ones that the grid finds first
+    # Graph4 and Epidemiology have a second minimum as deep; these are the ones that the grid finds
+    # first
     width = system.high[system.oracle.variable] - system.low[system.oracle.variable]
     assert system.oracle.value == pytest.approx(value, abs=0.004 * width)
     # 4 standard errors of the expectation behind our oracle, and the table's own error of 0.01
@@ -35,10 +38,11 @@ def test_the_oracle_is_the_published_optimum(name):
 
 
 def test_toy_graph_by_quadrature():
-    system = PROBLEMS["ToyGraph"]()
+    system = PUBLISHED["ToyGraph"].make()
     best = optimize.minimize_scalar(lambda z: np.cos(z) - np.exp(-z / 20), bounds=(-4, -2), method="bounded")
     assert (best.x, best.fun) == pytest.approx((-3.20030, -2.17181), abs=1e-4)
-    # do(X = x): Z = exp(-x) + e, so E[cos Z] = exp(-1/2) cos(exp(-x)) and E[exp(-Z/20)] = exp(-exp(-x)/20 + 1/800)
+    # do(X = x): Z = exp(-x) + e, so E[cos Z] = exp(-1/2) cos(exp(-x)) and E[exp(-Z/20)] =
+    # exp(-exp(-x)/20 + 1/800)
     x = -1.12192
     exact = np.exp(-0.5) * np.cos(np.exp(-x)) - np.exp(-np.exp(-x) / 20 + 1 / 800)
     assert exact == pytest.approx(-1.46375, abs=1e-4)
@@ -48,7 +52,7 @@ def test_toy_graph_by_quadrature():
 
 def test_complete_graph_by_quadrature():
     # E[Y | do(D), or do(E)] separates; the confounder adds E[exp(-U2)] = exp(1/2)
-    system = PROBLEMS["CompleteGraph"]()
+    system = PUBLISHED["CompleteGraph"].make()
     assert "U1" not in system.names and "U2" not in system.names
     value_e = normal_mean(lambda e: np.exp(-e))
     assert value_e == pytest.approx(np.exp(0.5), rel=1e-6)
@@ -81,7 +85,7 @@ def test_epidemiology_by_quadrature():
 
 def test_coral_is_affine_in_its_levers():
     """E[Y] is affine in a lever, so the middle of a domain gives the mean of its ends."""
-    system = PROBLEMS["Coral"]()
+    system = PUBLISHED["Coral"].make()
     for i in np.flatnonzero(system.manipulable):
         low, high = system.low[i], system.high[i]
         ends = system.expected_target(np.array([i, i, i]), np.array([low, (low + high) / 2, high]))
@@ -90,7 +94,7 @@ def test_coral_is_affine_in_its_levers():
 
 
 def test_psa_observational_moments():
-    mean, std = PROBLEMS["PSA"]().observational_moments
+    mean, std = PUBLISHED["PSA"].make().observational_moments
     assert mean == pytest.approx(5.806, abs=4 * 0.456 / np.sqrt(MONTE_CARLO_DRAWS))
     assert std == pytest.approx(0.456, abs=4 * 0.456 / np.sqrt(2 * MONTE_CARLO_DRAWS))
 
@@ -101,6 +105,6 @@ def test_synthetic2_by_monte_carlo():
     c = np.exp(4.98) / 5 + e[:, 2]
     d, x = np.cos(e[:, 1]) + c / 10 + e[:, 3], np.exp(-c) / 10 + e[:, 4]
     y = np.cos(d) - d / 5 + np.sin(x) - x / 4 + e[:, 5]
-    found = PROBLEMS["synthetic2"]().expected_target(np.array([0]), np.array([-4.98]))[0]
+    found = PUBLISHED["synthetic2"].make().expected_target(np.array([0]), np.array([-4.98]))[0]
     error = y.std() * (1 / np.sqrt(200_000) + 1 / np.sqrt(MONTE_CARLO_DRAWS))
     assert found == pytest.approx(y.mean(), abs=4 * error)

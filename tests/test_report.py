@@ -10,14 +10,16 @@ from acbo_cli.main import run
 from test_scm import diamond
 
 from acbo_ref import Trainer, evaluate, save_scm
-from acbo_ref.verify import small_config
+from acbo_ref.verify.data import small_config
 
 pytest.importorskip("matplotlib")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Two runs over two stages, the first evaluated in its own folder; and an evaluation of files alone."""
+    """Two runs over two stages, the first evaluated in its own folder; and an evaluation of files
+    alone.
+    """
     root = tmp_path_factory.mktemp("report")
     stages = [
         {"name": "a", "until_episode": 12, "variables": [3, 4], "graphs": ["chain"]},
@@ -96,18 +98,18 @@ def test_names_are_escaped(folders, tmp_path):
 
 
 def test_diagnosis_finds_what_is_wrong():
-    from acbo_cli.analysis import Folder, diagnosis
+    from acbo_ref.arena.analysis import Folder, diagnosis
 
     record = {
         "recent_score": 0.1, "skipped_steps": 2.0, "mean_range_utilization": 0.1, "entropy": 0.001, "last3_target": 1.0,
         "first3_target": 0.0, "approx_kl": 0.5, "gradient_norm": 50.0, "frac_reward_zero_std": 0.5,
     }  # fmt: skip
     found = diagnosis(Folder("x", [record] * 20, {"grpo": {"gradient_clip": 1.0}}, None, {}))
-    assert len(found) == 8 and all(advice for _, advice in found)
+    assert len(found) == 8 and all(f.advice for f in found)
     good = record | {
         "recent_score": 0.95, "skipped_steps": 0.0, "mean_range_utilization": 0.9, "entropy": 0.3, "last3_target": -1.0,
         "approx_kl": 0.01, "gradient_norm": 1.0, "frac_reward_zero_std": 0.0,
     }  # fmt: skip
     assert diagnosis(Folder("x", [good] * 20, {"grpo": {"gradient_clip": 1.0}}, None, {})) == [
-        ("Nothing conspicuous in the last iterations.", "")
+        ("none", "Nothing conspicuous in the last iterations.", "")
     ]

@@ -1,7 +1,8 @@
-"""Training over several devices and processes: the parameters of one, resumed by another number, and the end when a peer is lost.
+"""Training over several devices and processes: the parameters of one, resumed by another number,
+and the end when a peer is lost.
 
-Devices are pieces of the CPU (XLA's host platform), processes talk over loopback. Each is a process of its own, since JAX chooses
-its devices once.
+Devices are pieces of the CPU (XLA's host platform), processes talk over loopback. Each is a process
+of its own, since JAX chooses its devices once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from acbo_cli.main import run
 
-from acbo_ref.checkpoint import load_checkpoint
+from acbo_ref.training.checkpoint import load_checkpoint
 
 pytest.importorskip("jax")
 
@@ -33,7 +34,7 @@ observations_per_episode: [2, 5]
 checkpoint_every: 16
 policy: {hidden_dim: 16, num_layers: 2, num_heads: 2}
 grpo: {group_size: 4, ppo_epochs: 2, minibatches: 2, learning_rate: 1e-2, learning_rate_schedule: constant, scale_rewards: batch}
-surrogate: {probes: 2, commit_share: 0.5}
+heads: {probes: 2, commit_by_outcome_head: 0.5}
 scm: {nonlinear: 0.5}
 curriculum: {stages: [{name: only, variables: [3, 4], graphs: [erdos_renyi]}]}
 """
@@ -103,7 +104,9 @@ TRAIN = ("train", "--config", "small.yaml", "--backend", "jax", "--output")
 
 
 def test_devices_and_processes_change_nothing(acbo, tmp_path):
-    """Eight devices, and two processes that are resumed as one after three iterations, end where one device does."""
+    """Eight devices, and two processes that are resumed as one after three iterations, end where
+    one device does.
+    """
     one = acbo(*TRAIN, "one")
     assert one.wait(300) == 0, one.said()
     eight = acbo(*TRAIN, "eight", "--devices", "all", devices=8)

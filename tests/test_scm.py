@@ -1,4 +1,6 @@
-"""SCMs: simulation, total effects, oracle, against hand-derived numbers and an independent simulation."""
+"""SCMs: simulation, total effects, oracle, against hand-derived numbers and an independent
+simulation.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,19 @@ from hypothesis import strategies as st
 
 from acbo_ref import SCM, AcboError, FunctionalSCM, Sine, Variable
 from acbo_ref.config import PriorConfig
-from acbo_ref.graphs import GRAPHS, ancestors, sample_graph, sample_scm
-from acbo_ref.scm import (
+from acbo_ref.systems.batch import (
     MONTE_CARLO_DRAWS,
     expected_target,
+    is_linear,
     observational_moments,
     oracle,
+    select,
     simulate,
-    stack,
     total_effects,
 )
+from acbo_ref.systems.graphs import GRAPHS, ancestors, sample_graph
+from acbo_ref.systems.prior import sample_scm
+from acbo_ref.systems.scm import stack
 
 
 def diamond(**changes):
@@ -76,7 +81,8 @@ def test_expectations_and_oracle_by_hand():
     assert std == pytest.approx(np.sqrt(5.5**2 + 6.0**2 + 0.5**2 + 0.5**2))
     names = ["A", "B", "C"]
     found = scm.expected_target(np.array([scm.index(n) for n in names]), np.array([0.0, 1.0, 4.0]))
-    # do(A=0): B -1, C 0, Y 1 - 3 = -2;  do(B=1): C -2, Y 1 + 3 - 1 = 3;  do(C=4): B 3, Y 1 + 9 + 2 = 12
+    # do(A=0): B -1, C 0, Y 1 - 3 = -2;  do(B=1): C -2, Y 1 + 3 - 1 = 3;  do(C=4): B 3, Y 1 + 9 + 2
+    # = 12
     assert found == pytest.approx([-2.0, 3.0, 12.0])
     # best: A at -5 gives 9 + 5.5 * (-5 - 2) = -29.5
     assert scm.names[scm.oracle.variable] == "A" and scm.oracle.value == -5.0
@@ -121,7 +127,8 @@ def test_seed_chain_optima():
 
 
 def test_nonlinear_expectation_matches_its_closed_form():
-    # Y = 2 sin(3 X + 0.4) + e, X ~ N(0, 1): E[Y] = 2 sin(0.4) exp(-4.5), and under do(X = x) the sine itself
+    # Y = 2 sin(3 X + 0.4) + e, X ~ N(0, 1): E[Y] = 2 sin(0.4) exp(-4.5), and under do(X = x) the
+    # sine itself
     scm = SCM("sine", "Y", (Variable("X"), Variable("Y")), {}, (Sine("Y", 2.0, 0.4, {"X": 3.0}),))
     standard_error = np.sqrt(3.0 / MONTE_CARLO_DRAWS)
     assert scm.observational_moments[0] == pytest.approx(2 * np.sin(0.4) * np.exp(-4.5), abs=4 * standard_error)
@@ -145,7 +152,7 @@ def test_batches_agree_with_single_models_whatever_the_padding():
         alone = scm.simulate(noise[e][:, scm._position])[:, scm.order]
         np.testing.assert_allclose(rows[e, :, :n], alone, rtol=1e-13, atol=1e-13)
         assert not rows[e, :, n:].any()
-        if scm._batch.linear[0]:  # other models draw their expectations from noise of another width
+        if is_linear(scm._batch)[0]:  # other models draw their expectations from noise of another width
             assert (means[e], stds[e]) == pytest.approx(scm.observational_moments)
             assert scm.order[variables[e]] == scm.oracle.variable
             assert (values[e], expected[e]) == pytest.approx((scm.oracle.value, scm.oracle.expected))
@@ -350,7 +357,7 @@ def test_expected_target_is_the_mean_of_simulations():
     for e in range(2):
         lever = int(np.flatnonzero(batch.manipulable[e])[0])
         found = expected_target(batch, np.full((2, 1), lever), np.full((2, 1), 2.0))[e, 0]
-        one = batch.select(np.array([e]))
+        one = select(batch, np.array([e]))
         noise = rng.standard_normal((1, 100_000, 6))
         rows = simulate(one, noise, np.full((1, 100_000), lever), np.full((1, 100_000), 2.0))
         sample = rows[0, :, batch.target[e]]
@@ -419,8 +426,12 @@ def test_models_can_be_padded_further_than_they_need():
     terms = (Sine("Y", 2.0, 0.3, {"A": 1.0}), Sine("Y", 3.0, 0.1, {"B": 0.5}), Sine("B", 1.0, 0.0, {"A": 2.0}))
     models = [diamond(sines=terms), diamond()]
     plain, padded = stack(models), stack(models, num_variables=6, num_sines=4)
-    assert plain.shape == (2, 4) and plain.amplitude.shape == (2, 4, 2)
-    assert padded.shape == (2, 6) and padded.amplitude.shape == (2, 6, 4) and padded.frequency.shape == (2, 6, 4, 6)
+    assert plain.intercept.shape == (2, 4) and plain.amplitude.shape == (2, 4, 2)
+    assert (
+        padded.intercept.shape == (2, 6)
+        and padded.amplitude.shape == (2, 6, 4)
+        and padded.frequency.shape == (2, 6, 4, 6)
+    )
     y = models[0].order.index(models[0].target_index)
     assert plain.amplitude[0, y].tolist() == [2.0, 3.0] and not plain.amplitude[1].any()
     assert padded.low[0, 4:].tolist() == [-1.0, -1.0] and padded.high[0, 4:].tolist() == [1.0, 1.0]

@@ -8,7 +8,7 @@ import pytest
 from test_scm import diamond
 
 from acbo_ref import AcboError, Sine, load_scm, save_scm
-from acbo_ref.scm_files import scm_to_dict
+from acbo_ref.systems.files import scm_to_dict
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])

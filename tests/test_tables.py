@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from acbo_ref.campaign.tables import number, observation_rows, read_csv, row_values, select
 from acbo_ref.errors import AcboError
-from acbo_ref.tables import number, observation_rows, read_csv, row_values, select
 
 
 @pytest.mark.parametrize("text", ["", " ", "NA", "NaN", "null", "None", "n/a", None, float("nan")])

@@ -15,10 +15,12 @@ import pytest
 from acbo_fast import available, backend_maker
 from acbo_ref import AcboError, Trainer
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.checkpoint import load_checkpoint
 from acbo_ref.errors import RunError
-from acbo_ref.train import WARNING_WINDOW, episode_gains, read_metrics
-from acbo_ref.verify import iteration_data, small_config
+from acbo_ref.training.advice import WINDOW
+from acbo_ref.training.checkpoint import load_checkpoint
+from acbo_ref.training.measure import episode_gains
+from acbo_ref.training.run_folder import read_metrics
+from acbo_ref.verify.data import iteration_data, small_config
 
 STAGES = [
     {"name": "a", "until_episode": 30, "variables": [3, 4], "graphs": ["chain"]},
@@ -136,7 +138,7 @@ def test_a_torn_last_line_is_ignored(whole, tmp_path):
 SCRIPT = """
 import sys
 from acbo_ref import Trainer
-from acbo_ref.verify import small_config
+from acbo_ref.verify.data import small_config
 sys.path.insert(0, sys.argv[2])
 from test_train import config
 folder = sys.argv[1]
@@ -180,7 +182,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(whole, tmp_p
 def test_two_fresh_processes_give_identical_metrics(tmp_path, backend):
     script = (
         "import sys; from acbo_ref import Trainer; from acbo_fast import backend_maker;"
-        "from acbo_ref.verify import small_config; c = small_config(total_episodes=18);"
+        "from acbo_ref.verify.data import small_config; c = small_config(total_episodes=18);"
         "Trainer(c, backend_maker(sys.argv[2])(c), output=sys.argv[1]).train()"
     )
     runs = []
@@ -285,7 +287,9 @@ def test_training_stops_when_it_stays_bad_and_names_the_last_good_checkpoint(tmp
 
 
 def test_a_system_that_overflows_counts_as_nothing():
-    """Weights of 1000 along a chain of 40: numbers beyond 1e100; the run goes on and its checkpoints are JSON."""
+    """Weights of 1000 along a chain of 40: numbers beyond 1e100; the run goes on and its
+    checkpoints are JSON.
+    """
     wild = config(
         total_episodes=12,
         scm={"weight": [1000.0, 1000.0], "standardised": 0.0, "nonlinear": 0.0, "saturate": 0.0},
@@ -306,9 +310,11 @@ def test_noise_free_models_train():
 
 
 def test_warnings_come_with_advice():
-    """A policy that never moves off the centre, whatever its exploration: too little range, no improvement."""
+    """A policy that never moves off the centre, whatever its exploration: too little range, no
+    improvement.
+    """
     quiet = config(
-        total_episodes=6 * (2 * WARNING_WINDOW + 1),
+        total_episodes=6 * (2 * WINDOW + 1),
         interventions_per_episode=6,
         grpo={"learning_rate": 1e-9, "ppo_epochs": 1},
         exploration={"adaptive": False},
@@ -316,8 +322,8 @@ def test_warnings_come_with_advice():
     )
     warned = [(r["iteration"], w) for r in _records(quiet) for w in r["warnings"]]
     ranges = [i for i, w in warned if "fixed_std to 2.0" in w and "entropy_coefficient to 0.02" in w]
-    assert ranges == [WARNING_WINDOW, 2 * WARNING_WINDOW]
-    assert all("ppo_epochs 6" in w for _, w in warned if "no improvement" in w)
+    assert ranges == [WINDOW, 2 * WINDOW]
+    assert all("ppo_epochs 6" in w for _, w in warned if "do not improve" in w)
 
 
 def _records(settings):
@@ -334,7 +340,7 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
 
     def after_three(record):
         if record["iteration"] == 3:
-            monkeypatch.setattr("acbo_ref.train.os.fsync", full)
+            monkeypatch.setattr("acbo_ref.training.run_folder.os.fsync", full)
 
     with pytest.raises(RunError) as caught:
         trainer.train(after_three)
@@ -353,7 +359,7 @@ def test_custom_pools_train(tmp_path):
 
 def test_the_score_of_the_oracle_is_one():
     problems, _, _ = iteration_data(small_config(scm={"nonlinear": 0.0, "saturate": 0.0}))
-    from acbo_ref.scm import oracle
+    from acbo_ref.systems.batch import oracle
 
     variable, value, _ = oracle(problems)
     gains, oracle_gains = episode_gains(problems, np.repeat(variable[:, None], 3, 1), np.repeat(value[:, None], 3, 1))

@@ -3,8 +3,9 @@
     python tests/training_crashes.py kills N      SIGKILL at N random moments; each run goes on until it has ended
     python tests/training_crashes.py disk N       N runs whose files cannot grow beyond a random size (RLIMIT_FSIZE)
 
-After each fault the last good checkpoint must load and the record of iterations must hold it; in the end parameters and
-metrics must be those of an uninterrupted run, bit for bit. A process of its own (it forks). Exit code 1 on a difference.
+After each fault the last good checkpoint must load and the record of iterations must hold it; in
+the end parameters and metrics must be those of an uninterrupted run, bit for bit. A process of its
+own (it forks). Exit code 1 on a difference.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 from test_train import config, without_seconds
 
 from acbo_ref import Trainer
-from acbo_ref.checkpoint import load_checkpoint
 from acbo_ref.errors import RunError
-from acbo_ref.train import read_metrics
+from acbo_ref.training.checkpoint import load_checkpoint
+from acbo_ref.training.run_folder import read_metrics
 
 
 def train(folder: Path) -> None:
@@ -45,7 +46,9 @@ def in_a_child(action: Callable[[], int], wait: float | None = None) -> int:
 
 
 def check(folder: Path) -> None:
-    """What a fault may leave: a checkpoint that loads, with its iterations on record, or none yet."""
+    """What a fault may leave: a checkpoint that loads, with its iterations on record, or none
+    yet.
+    """
     if (folder / "latest.npz").exists():
         iterations = [r["iteration"] for r in read_metrics(folder / "metrics.jsonl")]
         assert iterations[: load_checkpoint(folder).iteration] == list(range(1, load_checkpoint(folder).iteration + 1))
@@ -74,7 +77,9 @@ def kills(count: int, root: Path, whole: Path, typical: float) -> str:
 
 
 def disk(count: int, root: Path, whole: Path, typical: float) -> str:
-    """Files may grow to a random size; a write beyond it fails as on a full disk (with EFBIG for ENOSPC)."""
+    """Files may grow to a random size; a write beyond it fails as on a full disk (with EFBIG for
+    ENOSPC).
+    """
     rng, failed = np.random.default_rng(3), 0
     largest = max(path.stat().st_size for path in whole.iterdir())
 

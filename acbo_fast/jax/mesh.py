@@ -1,14 +1,16 @@
 """Devices: episodes are dealt out over all of them, and everything else is the same on each.
 
-A *mesh* of one axis, "episodes", holds the devices of this process, or of all processes of a run. Arrays of episodes are cut
-along it; parameters, moments and whole trajectories are replicated. Randomness is data, so the number of devices changes
-nothing but the order of summation in the gradient's mean.
+A *mesh* of one axis, "episodes", holds the devices of this process, or of all processes of a run.
+Arrays of episodes are cut along it; parameters, moments and whole trajectories are replicated.
+Randomness is data, so the number of devices changes nothing but the order of summation in the
+gradient's mean.
 
     rollout   each device plays its own episodes; the trajectories are then gathered on every device
     update    each device takes its share of every minibatch; gradients are averaged over the mesh, and every device makes the
               same step
 
-A process sees the devices of its own machine. `join` makes several processes one run: after it, `jax.devices()` are those of all.
+A process sees the devices of its own machine. `join` makes several processes one run: after it,
+`jax.devices()` are those of all.
 
 Contract: no mathematics; the functions that run on the mesh are in backend.py.
 """
@@ -32,7 +34,8 @@ from acbo_ref.errors import AcboError, RunError
 
 EPISODES = "episodes"
 CUT, WHOLE = PartitionSpec(EPISODES), PartitionSpec()
-# A silent peer counts as lost after so many seconds. One whose process ended is noticed at once, by its closed connections.
+# A silent peer counts as lost after so many seconds. One whose process ended is noticed at once, by
+# its closed connections.
 HEARTBEAT_SECONDS = 30
 
 
@@ -82,7 +85,8 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None) ->
     """Make this process one of a run over several; before anything else of JAX.
 
     Args:
-        coordinator: HOST:PORT of process 0, or "auto" for what JAX finds of a cluster (Slurm, Open MPI, Kubernetes, TPU).
+        coordinator: HOST:PORT of process 0, or "auto" for what JAX finds of a cluster (Slurm, Open
+            MPI, Kubernetes, TPU).
         num_processes, process_id: None with "auto".
     Raises:
         AcboError: the others were not found.
@@ -147,7 +151,8 @@ class PeerLost(RunError):
     """Another process of the run has ended, or cannot be reached."""
 
 
-# How errors of a broken or silent connection begin, JaxRuntimeError or ValueError; others (out of memory) are not of that kind.
+# How errors of a broken or silent connection begin, JaxRuntimeError or ValueError; others (out of
+# memory) are not of that kind.
 _CONNECTION = ("UNKNOWN:", "INTERNAL:", "UNAVAILABLE:", "DEADLINE_EXCEEDED:", "ABORTED:", "CANCELLED:")
 
 
@@ -169,11 +174,12 @@ def peers_may_be_lost() -> Iterator[None]:
         ) from error
 
 
-class LastWords:
-    """Says on stderr what to do if this process ends without a word of its own: killed, or ended by JAX when a peer was lost.
+class ExitMessage:
+    """A message on stderr for the case that this process cannot print one: it is killed, or JAX
+    ends it when a peer is lost.
 
-    A forked child waits for the end of the pipe that this process holds, and asks `text` then; `settle` tells it that all was
-    said. Made before JAX starts its threads.
+    A forked child waits for the end of the pipe that this process holds, and then prints `text()`;
+    `cancel` tells it not to. Make it before JAX starts its threads.
     """
 
     def __init__(self, text: Callable[[], str]) -> None:
@@ -187,5 +193,5 @@ class LastWords:
             os._exit(0)
         os.close(reading)
 
-    def settle(self) -> None:
+    def cancel(self) -> None:
         os.write(self._writing, b".")

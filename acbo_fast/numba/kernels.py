@@ -1,14 +1,14 @@
 """What the kernels are made of: the decorator, and scalar functions that LLVM can vectorise.
 
-A kernel runs on one thread and without Python's lock; threads take whole episodes (threads.py). Two things are done for
-speed. (1) `FASTMATH` lets sums be reordered and a product and a sum be one instruction, which is what a vectorised dot product
-needs; NaN and infinity keep their meaning. The conformance suite holds with it, with the tolerances of
-acbo_ref/verify.py. (2) `exp`
-is written out, since libm's cannot be vectorised: 0.5 ns an element against 5 ns.
+A kernel runs on one thread and without Python's lock; threads take whole episodes (threads.py). Two
+things are done for speed. (1) `FASTMATH` lets sums be reordered and a product and a sum be one
+instruction, which is what a vectorised dot product needs; NaN and infinity keep their meaning. The
+conformance suite holds with it, with the tolerances of acbo_ref/verify.py. (2) `exp` is written
+out, since libm's cannot be vectorised: 0.5 ns an element against 5 ns.
 
-Numba promotes float32 with a Python float or int to float64, hence the constants of each dtype. Inner loops run over
-`range(n)`, never `range(start, stop)`: of that the compiler cannot see that its index is not negative, which would count from
-the end, and does not vectorise it.
+Numba promotes float32 with a Python float or int to float64, hence the constants of each dtype.
+Inner loops run over `range(n)`, never `range(start, stop)`: of that the compiler cannot see that
+its index is not negative, which would count from the end, and does not vectorise it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from acbo_ref.atomic import write_atomically
 from acbo_ref.errors import RunError
+from acbo_ref.files import write_atomically
 
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 
-# What kernels take constants from, besides the files of this folder.
-_SOURCES = ("evidence", "grpo", "history", "layers", "optim", "policy", "scm")
-
-
 def _stamp() -> bytes:
-    """Changes with every source file that kernels are made of."""
+    """Changes with every source file that kernels are made of: this folder, and the rooms that it
+    mirrors.
+    """
     here = Path(__file__).parent
-    reference = here.parents[1] / "acbo_ref"
-    sources = [*sorted(here.glob("*.py")), *(reference / f"{name}.py" for name in _SOURCES)]
-    return repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources if p.exists()]).encode()
+    rooms = [here, *(here.parents[1] / "acbo_ref" / room for room in ("systems", "policy", "grpo"))]
+    sources = [path for room in rooms for path in sorted(room.rglob("*.py"))]
+    if not all(any(path.is_relative_to(room) for path in sources) for room in rooms):
+        raise RuntimeError(f"a room that kernels are made of is missing: {', '.join(map(str, rooms))}")
+    return repr([(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sources]).encode()
 
 
 @functools.cache
 def forget_stale_kernels(folder: Path) -> None:
     """Delete the kernels kept in a folder if any source file has changed since they were made.
 
-    Numba looks at a kernel's own file only; but a kernel also holds functions and constants of other files.
+    Numba looks at a kernel's own file only; but a kernel also holds functions and constants of
+    other files.
     """
     stamp, kept = _stamp(), folder / "kernels.stamp"
     with contextlib.suppress(OSError, RunError):
@@ -89,9 +90,10 @@ def _from_bits64(context: Any, bits: Any) -> Any:
 _as_float32: Any = intrinsic(_from_bits32)
 _as_float64: Any = intrinsic(_from_bits64)
 
-# exp(x) = 2^n exp(r) with n the integer nearest to x / ln 2, and |r| <= ln 2 / 2, taken off in two parts, the first of which has
-# so few digits that n times it is exact (Cody & Waite 1980, ch. 6). exp(r) is its Taylor series, up to the first term that is
-# below half a unit in the last place: degree 7 for float32 (0.35^8 / 8! = 5e-9), 13 for float64 (4e-18).
+# exp(x) = 2^n exp(r) with n the integer nearest to x / ln 2, and |r| <= ln 2 / 2, taken off in two
+# parts, the first of which has so few digits that n times it is exact (Cody & Waite 1980, ch. 6).
+# exp(r) is its Taylor series, up to the first term that is below half a unit in the last place:
+# degree 7 for float32 (0.35^8 / 8! = 5e-9), 13 for float64 (4e-18).
 _F4, _F8 = np.float32, np.float64
 _LOG2_E4, _LOG2_E8 = _F4(1 / math.log(2)), _F8(1 / math.log(2))
 _LN2_HIGH4, _LN2_HIGH8 = _F4(0.693359375), _F8(0.693145751953125)
@@ -108,8 +110,8 @@ _BIAS4, _SHIFT4, _BIAS8, _SHIFT8 = np.int32(127), np.int32(23), np.int64(1023), 
 
 
 def exp(x: Any) -> Any:
-    """e^x of a float32 or float64 scalar inside a kernel, within 2 units in the last place; 0 below e^-87 (float64: e^-708),
-    infinite above e^88.3 (e^709.4)."""
+    """e^x of a float32 or float64 scalar inside a kernel, within 2 units in the last place; 0 below
+    e^-87 (float64: e^-708), infinite above e^88.3 (e^709.4)."""
     raise NotImplementedError("only inside compiled code")
 
 

@@ -1,26 +1,42 @@
-"""Single functions of the backend, NumPy in and NumPy out, by their names in acbo_ref.verify: for comparisons only."""
+"""Single functions of the backend, NumPy in and NumPy out, by their names in acbo_ref.verify: for
+comparisons only.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from acbo_fast.numba import evidence, grpo, layers, rollout, threads
-from acbo_ref.grpo import LossBatch
-from acbo_ref.layers import Params
-from acbo_ref.policy import LOG_STD_BOUND, PolicyInputs, PolicyOutputs
+from acbo_fast.numba import threads
+from acbo_fast.numba.backend import NumbaBackend
+from acbo_fast.numba.grpo.loss import (
+    advantages,
+    clipped_objective,
+    entropy,
+    normal_log_density,
+    outcome_loss,
+    parent_entropies,
+)
+from acbo_fast.numba.grpo.update import loss_and_gradient
+from acbo_fast.numba.policy import evidence, layers
+from acbo_ref.arrays import Array, Params
+from acbo_ref.grpo.loss import LossBatch, LossWeights
+from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomeState, PolicyOutputs
+from acbo_ref.policy.network import PolicyInputs
 
-Array = NDArray[Any]
 
-
-def _put(backend: Any, value: Any) -> Any:
-    """Floating arrays in the backend's dtype, integers as int64."""
+def _put(backend: NumbaBackend, value: Any) -> Any:
+    """Arrays, also inside dicts and named tuples: floating ones in the backend's dtype, integers as
+    int64.
+    """
     if isinstance(value, dict):
         return {name: _put(backend, part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return type(value)(*(_put(backend, part) for part in value))
     if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value, {"f": backend.dtype, "i": np.int64, "b": bool}[value.dtype.kind])
+        kinds = {"f": np.dtype(backend.dtype), "i": np.dtype(np.int64), "b": np.dtype(bool)}
+        return np.ascontiguousarray(value, kinds[value.dtype.kind])
     return value
 
 
@@ -29,7 +45,7 @@ def _elementwise(function: Any) -> Any:
     return lambda backend, *arguments: np.vectorize(function)(*(_put(backend, a) for a in arguments))
 
 
-def _linear(backend: Any, params: Params, name: str, x: Array) -> Array:
+def _linear(backend: NumbaBackend, params: Params, name: str, x: Array) -> Array:
     params, x = _put(backend, params), _put(backend, x)
     out = np.empty((*x.shape[:-1], params[name + ".weight"].shape[1]), x.dtype)
     layers.product(x, params[name + ".weight"], out)
@@ -37,7 +53,7 @@ def _linear(backend: Any, params: Params, name: str, x: Array) -> Array:
     return out
 
 
-def _layer_norm(backend: Any, params: Params, name: str, x: Array) -> Array:
+def _layer_norm(backend: NumbaBackend, params: Params, name: str, x: Array) -> Array:
     params, x = _put(backend, params), _put(backend, x)
     flat = x.reshape(-1, x.shape[-1]).copy()
     out, hat, inverse = np.empty_like(flat), np.empty_like(flat), np.empty(len(flat), flat.dtype)
@@ -48,7 +64,7 @@ def _layer_norm(backend: Any, params: Params, name: str, x: Array) -> Array:
     return out.reshape(x.shape)
 
 
-def _gelu(backend: Any, x: Array) -> Array:
+def _gelu(backend: NumbaBackend, x: Array) -> Array:
     x = _put(backend, x)
     flat = x.reshape(-1, x.shape[-1]).copy()
     out = np.empty_like(flat)
@@ -56,12 +72,14 @@ def _gelu(backend: Any, x: Array) -> Array:
     return out.reshape(x.shape)
 
 
-def _mlp(backend: Any, params: Params, first: str, second: str, x: Array) -> Array:
+def _mlp(backend: NumbaBackend, params: Params, first: str, second: str, x: Array) -> Array:
     return _linear(backend, params, second, _gelu(backend, _linear(backend, params, first, x)))
 
 
-def _attend(backend: Any, q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """The reference has heads before tokens, (X, Y, H, N, d), here the heads stand side by side: groups (X Y, N, 1, H d)."""
+def _attend(backend: NumbaBackend, q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """The reference has heads before tokens, (X, Y, H, N, d), here the heads stand side by side:
+    groups (X Y, N, 1, H d).
+    """
     x, y, heads, queries, dim = q.shape
 
     def together(a: Array) -> Array:
@@ -75,72 +93,73 @@ def _attend(backend: Any, q: Array, k: Array, v: Array, mask: Array) -> Array:
     return out.reshape(x, y, queries, heads, dim).swapaxes(2, 3)
 
 
-def _log_prob(backend: Any, outputs: PolicyOutputs, variable: Array, value: Array, fixed_std: float) -> Array:
+def _log_prob(
+    backend: NumbaBackend, outputs: PolicyOutputs[Array], variable: Array, value: Array, fixed_std: float
+) -> Array:
     logits, means = _put(backend, outputs.logits), _put(backend, outputs.means)
     out = np.empty(variable.shape)
     for place in np.ndindex(variable.shape):
         state, i = place[:-1], variable[place]
         log_p = np.empty_like(logits[state])
-        grpo.log_softmax(logits[state], log_p)
+        layers.log_softmax(logits[state], log_p)
         log_std = np.log(fixed_std) if outputs.log_stds is None else outputs.log_stds[state][i]
         kind = logits.dtype.type
-        out[place] = log_p[i] + grpo.normal_log_density(kind(value[place]), kind(means[state][i]), kind(log_std))[0]
+        out[place] = log_p[i] + normal_log_density(kind(value[place]), kind(means[state][i]), kind(log_std))[0]
     return out
 
 
-def _entropy(backend: Any, logits: Array) -> Array:
+def _entropy(backend: NumbaBackend, logits: Array) -> Array:
     logits = _put(backend, logits)
     out = np.empty(logits.shape[:-1])
     for state in np.ndindex(out.shape):
         log_p = np.empty_like(logits[state])
-        grpo.log_softmax(logits[state], log_p)
-        out[state] = grpo.entropy(log_p)
+        layers.log_softmax(logits[state], log_p)
+        out[state] = entropy(log_p)
     return out
 
 
-def _parent_loss(backend: Any, logits: Array, parents: Array, mask: Array) -> Array:
-    losses = np.vectorize(grpo.softplus)(_put(backend, logits)) - logits * parents[:, None]
+def _parent_loss(backend: NumbaBackend, logits: Array, parents: Array, mask: Array) -> Array:
+    losses = np.vectorize(layers.softplus)(_put(backend, logits)) - logits * parents[:, None]
     return np.asarray((losses * mask[:, None]).sum(axis=-1) / mask.sum(axis=-1)[:, None])
 
 
-def _parent_entropy(backend: Any, logits: Array, mask: Array) -> Array:
+def _parent_entropy(backend: NumbaBackend, logits: Array, mask: Array) -> Array:
     logits = _put(backend, logits)
     flat = logits.reshape(-1, logits.shape[-1])
     out = np.empty(len(flat), flat.dtype)
     allowed = np.ascontiguousarray(np.broadcast_to(mask, logits.shape).reshape(flat.shape))
-    rollout.parent_entropies(flat, allowed, out)
+    parent_entropies(flat, allowed, out)
     return out.reshape(logits.shape[:-1])
 
 
-def _advantages(backend: Any, rewards: Array, scale: str) -> Array:
+def _advantages(backend: NumbaBackend, rewards: Array, scale: str) -> Array:
     rewards = _put(backend, rewards)
-    return grpo.advantages(rewards, scale, np.empty_like(rewards))
+    return advantages(rewards, scale, np.empty_like(rewards))
 
 
-def _forward(backend: Any, params: Params, inputs: PolicyInputs, num_decisions: int) -> PolicyOutputs:
-    outputs = backend.part(0).network.forward(_put(backend, params), _inputs(backend, inputs), num_decisions)
+def _forward(backend: NumbaBackend, params: Params, inputs: PolicyInputs[Array], num_decisions: int) -> Any:
+    outputs = backend.parts[0].network.forward(_put(backend, params), _put(backend, inputs), num_decisions)
+    learned = outputs.log_stds if not backend.config.policy.use_fixed_std else None
     return PolicyOutputs(
         logits=outputs.logits.copy(),
         means=outputs.means.copy(),
-        log_stds=None if backend.config.policy.use_fixed_std else outputs.log_stds.copy(),
+        log_stds=None if learned is None else learned.copy(),
         parent_logits=outputs.parent_logits.copy(),
-        outcome_hidden=np.concatenate([outputs.hidden, np.stack([outputs.slope, outputs.centre], axis=-1)], axis=-1),
+        outcome=OutcomeState(*(array.copy() for array in outputs.outcome)),
     )
 
 
-def _inputs(backend: Any, inputs: PolicyInputs) -> PolicyInputs:
-    return PolicyInputs(*(_put(backend, getattr(inputs, n)) for n in ("channels", "valid", "choosable", "row_mask")))
-
-
-def _loss_and_gradient(backend: Any, params: Params, inputs: PolicyInputs, batch: LossBatch, weights: Any) -> Any:
-    data = grpo.Batch(*(_put(backend, getattr(batch, name)) for name in grpo.Batch._fields))
+def _loss_and_gradient(
+    backend: NumbaBackend, params: Params, inputs: PolicyInputs[Array], batch: LossBatch[Array], weights: LossWeights
+) -> tuple[float, dict[str, float], Params]:
     everything = np.arange(len(batch.variable))
     for number in range(threads.MOST_PARTS):
-        backend.part(number).flat_grads.fill(np.nan)  # each number must be written
-    loss, terms = backend.loss_and_gradient(
-        _put(backend, params), _inputs(backend, inputs), data, everything, batch.fixed_std, weights
-    )
-    return loss, terms, {name: gradient.copy() for name, gradient in backend.part(0).grads.items()}
+        backend.parts[number].flat_grads.fill(np.nan)  # each number must be written
+    loss, terms = loss_and_gradient(
+        _put(backend, params), backend.config, _put(backend, inputs), _put(backend, batch), weights, everything,
+        backend.parts,
+    )  # fmt: skip
+    return loss, terms, {name: gradient.copy() for name, gradient in backend.parts[0].grads.items()}
 
 
 PIECES: dict[str, Any] = {
@@ -154,8 +173,10 @@ PIECES: dict[str, Any] = {
     "entropy": _entropy,
     "parent_loss": _parent_loss,
     "parent_entropy": _parent_entropy,
-    "outcome_loss": _elementwise(lambda *a: grpo.outcome_loss(*a)[0]),
-    "surrogate": _elementwise(lambda ratio, advantage, low, high: grpo.surrogate(ratio, advantage, low, high)[0]),
+    "outcome_loss": _elementwise(lambda *a: outcome_loss(*a)[0]),
+    "clipped_objective": _elementwise(
+        lambda ratio, advantage, low, high: clipped_objective(ratio, advantage, low, high)[0]
+    ),
     "advantages": _advantages,
     "forward": _forward,
     "loss_and_gradient": _loss_and_gradient,

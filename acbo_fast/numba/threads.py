@@ -1,8 +1,10 @@
-"""Threads: a batch is cut into parts of whole episodes, and each thread takes the next part, with an arena of its own.
+"""Threads: a batch is cut into parts of whole episodes, and each thread takes the next part, with
+an arena of its own.
 
-How a batch is cut depends on its shape alone, and what the parts give is added in their order, so no result depends on the
-number of threads. BLAS is held to one thread meanwhile: two levels of threads on the same cores wait for each other (a
-training iteration took 50 times as long). Both kernels and products run without Python's lock.
+How a batch is cut depends on its shape alone, and what the parts give is added in their order, so
+no result depends on the number of threads. BLAS is held to one thread meanwhile: two levels of
+threads on the same cores wait for each other (a training iteration took 50 times as long). Both
+kernels and products run without Python's lock.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
-# Tokens below which a part is not worth a thread: Python's own work for it, about a millisecond, is not shared.
+# Tokens below which a part is not worth a thread: Python's own work for it, about a millisecond, is
+# not shared.
 TOKENS_A_PART = 500
 MOST_PARTS = 16
 
@@ -40,7 +43,9 @@ def _controller() -> Any:
 
 
 class _OneBlasThread:
-    """Products run on the calling thread alone, until the last of those who asked for it has left."""
+    """Products run on the calling thread alone, until the last of those who asked for it has
+    left.
+    """
 
     def __init__(self) -> None:
         self._lock, self._inside, self._limits = threading.Lock(), 0, ExitStack()
@@ -67,7 +72,9 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def run(function: Callable[[int], Result], count: int) -> list[Result]:
-    """[function(0), ..., function(count - 1)], on numba.get_num_threads() threads; all have ended when it returns or raises."""
+    """[function(0), ..., function(count - 1)], on numba.get_num_threads() threads; all have ended
+    when it returns or raises.
+    """
     num_threads = min(count, numba.get_num_threads())
     if num_threads <= 1:
         return [function(i) for i in range(count)]

@@ -1,7 +1,10 @@
-"""Arrays that are made once and used again: after the first call with each shape, nothing is allocated.
+"""Arrays that are made once and used again: after the first call with each shape, nothing is
+allocated.
 
-Contract: `workspace(name, *shape)` gives the array of that name, whatever it held; two names never share memory, one name
-with two shapes does.
+Contract: `workspace(name, *shape)` gives an array to write to, whatever it held; two names never
+share memory, one name with two shapes does. `workspace.kept(name, *shape)` gives what was written
+there, and refuses a name or shape that nobody asked for before: a backward pass reads what the
+forward pass kept, and a misspelt name is an error.
 """
 
 from __future__ import annotations
@@ -10,20 +13,20 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
-Array = NDArray[Any]
+from acbo_ref.arrays import Array
 
 
 class Workspace:
     """See above; arrays have `dtype` unless asked for with another."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: DTypeLike) -> None:
         self._dtype = np.dtype(dtype)
         self._memory: dict[tuple[str, Any], Array] = {}
         self._views: dict[tuple[Any, ...], Array] = {}
 
-    def __call__(self, name: str, *shape: int, dtype: Any = None) -> Array:
+    def __call__(self, name: str, *shape: int, dtype: DTypeLike | None = None) -> Array:
         key = (name, shape, dtype)
         view = self._views.get(key)
         return self._make(key) if view is None else view
@@ -36,6 +39,17 @@ class Workspace:
             self._views = {k: v for k, v in self._views.items() if (k[0], k[2]) != owner}
         view = self._memory[owner][:size].reshape(shape)
         self._views[key] = view
+        return view
+
+    def kept(self, name: str, *shape: int, dtype: DTypeLike | None = None) -> Array:
+        """The array that an earlier call with this name and shape gave.
+
+        Raises:
+            KeyError: there was none.
+        """
+        view = self._views.get((name, shape, dtype))
+        if view is None:
+            raise KeyError(f"nothing was kept as {name!r} of shape {shape}")
         return view
 
     def zeros(self, name: str, *shape: int) -> Array:

@@ -3,9 +3,10 @@
     python tests/golden/record.py             # write golden.json again, and say what changed
     python tests/golden/record.py --files     # write the small files too (only when a file format changes on purpose)
 
-`config.yaml` is a small configuration with everything switched on. `golden.json` holds five iterations of it and the
-decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/` are files as users have them; they must stay
-readable, and runs and campaigns must go on from them. They were written by the code of 2026-11-25, before the modules moved.
+`config.yaml` is a small configuration with everything switched on. `golden.json` holds five
+iterations of it and the decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/`
+are files as users have them; they must stay readable, and runs and campaigns must go on from them.
+They were written by the code of 2026-11-25, before the modules moved.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ import numpy as np
 
 from acbo_fast import backend_maker
 from acbo_ref import Campaign, Trainer, evaluate, load_campaign, load_checkpoint, load_config, load_scm, save_scm
-from acbo_ref.evaluation import batch_task
-from acbo_ref.graphs import sample_scm
+from acbo_ref.arena.play import batch_task
+from acbo_ref.config import RenamedKeyWarning
 from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.prior import sample_scm
 
 HERE = Path(__file__).parent
 ITERATIONS, STEPS = 5, 3
-KINDS = ("policy", "surrogate")
+KINDS = {"policy": "policy_head", "surrogate": "outcome_head"}  # as they were called, and are
 METHODS = ("policy", "regress", "paths", "oracle")
 
 
 def config():
-    return load_config(HERE / "config.yaml", [f"total_episodes={6 * ITERATIONS}"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedKeyWarning)  # its keys are those of an earlier day
+        return load_config(HERE / "config.yaml", [f"total_episodes={6 * ITERATIONS}"])
 
 
 def numbers_of(params):
@@ -59,11 +63,11 @@ def decisions(backend):
     noise = [rng.standard_normal((STEPS, s.noise_dim)) for s, rng in zip(systems, rngs, strict=True)]
     task = batch_task(systems, observations)
     found = {}
-    for kind in KINDS:
+    for kind, decision_by in KINDS.items():
         session = made.session(made.from_host(checkpoint.state), task, STEPS)
         found[kind] = []
         for k in range(STEPS):
-            decision = session.decide(decision=kind)
+            decision = session.decide(decision=decision_by)
             rows = np.zeros(task.valid.shape)
             for e, s in enumerate(systems):
                 i, value = int(decision.variable[e]), float(decision.value[e])
@@ -87,7 +91,9 @@ def campaign_numbers(path):
 
 def evaluation(output=None):
     """Scores of four methods on two suites of the stored checkpoint."""
-    report = evaluate(HERE / "run", suites=["seed", "cold"], methods=METHODS, interventions=3, quick=True, output=output)
+    report = evaluate(
+        HERE / "run", suites=["seed", "cold"], methods=METHODS, interventions=3, quick=True, output=output
+    )
     return {s["name"]: {m: v["score"] for m, v in s["methods"].items()} for s in report["suites"]}
 
 
@@ -96,7 +102,7 @@ def write_files():
         shutil.rmtree(HERE / name, ignore_errors=True)
     trainer = Trainer(config(), output=HERE / "run")
     trainer.train()
-    rng = generator(5, Role.SUITE_PROBLEMS)
+    rng = generator(5, Role.SUITE_SYSTEMS)
     for n in range(10):
         kind = ("chain", "fork", "erdos_renyi", "tree", "layered")[n % 5]
         save_scm(sample_scm(config().scm, kind, 3 + n % 4, rng, f"{kind}-{n}"), HERE / "systems" / f"{n}.json")

@@ -1,0 +1,1 @@
+"""Twin of acbo_ref/grpo, as traced functions: one iteration of learning."""

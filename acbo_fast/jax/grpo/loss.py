@@ -1,0 +1,96 @@
+"""Twin of acbo_ref/grpo/loss.py: the loss as a traced function; its gradient is JAX's."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_fast.jax.policy.heads import outcome as outcome_head
+from acbo_fast.jax.policy.layers import Params
+from acbo_ref.grpo.loss import ADVANTAGE_EPSILON, LossBatch, LossWeights, total_loss
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
+
+
+def advantages(rewards: Array, scale: str) -> Array:
+    """See acbo_ref.grpo.loss.advantages."""
+    equal = rewards.max(-1, keepdims=True) == rewards.min(-1, keepdims=True)
+    centred = jnp.where(equal, 0, rewards - rewards.mean(-1, keepdims=True))
+    if scale == "none":
+        return centred
+    spread = rewards.std() if scale == "batch" else jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True))
+    return centred / (spread + ADVANTAGE_EPSILON)
+
+
+def parent_entropy(parent_logits: Array, parent_mask: Array) -> Array:
+    """Entropy of independent Bernoullis, nats, summed over the variables that count."""
+    p = jax.nn.sigmoid(parent_logits)
+    return ((jax.nn.softplus(parent_logits) - parent_logits * p) * parent_mask).sum(-1)
+
+
+def _at(per_variable: Array, variable: Array) -> Array:
+    """(..., V) at variable (..., G) -> (..., G)."""
+    return jnp.take_along_axis(per_variable, variable, axis=-1)
+
+
+def log_prob(outputs: PolicyOutputs[Array], variable: Array, value: Array, fixed_std: Array | float) -> Array:
+    """log pi(variable, value), (..., G)."""
+    log_choice = _at(jax.nn.log_softmax(outputs.logits), variable)
+    mean = _at(outputs.means, variable)
+    log_std = jnp.log(fixed_std) if outputs.log_stds is None else _at(outputs.log_stds, variable)
+    z = (value - mean) / jnp.exp(log_std)
+    return log_choice - 0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)
+
+
+def entropy(logits: Array) -> Array:
+    """Of the variable choice, nats; a masked variable has probability 0 and adds nothing."""
+    log_p = jax.nn.log_softmax(logits)
+    p = jnp.exp(log_p)
+    return -(p * jnp.where(p > 0, log_p, 0)).sum(-1)
+
+
+def parent_loss(parent_logits: Array, parents: Array, parent_mask: Array) -> Array:
+    """Binary cross-entropy over the variables that count, (E, K)."""
+    losses = jax.nn.softplus(parent_logits) - parent_logits * parents[:, None]
+    return jnp.where(parent_mask[:, None], losses, 0).sum(-1) / parent_mask.sum(-1)[:, None]
+
+
+def outcome_loss(predicted: OutcomePrediction[Array], outcome: Array, variance: Array) -> Array:
+    """Two Gaussian negative log-likelihoods; see acbo_ref.grpo.loss.outcome_loss_forward."""
+    z = (outcome - predicted.mean) / jnp.exp(predicted.log_error)
+    of_mean = 0.5 * jnp.square(z) + predicted.log_error + 0.5 * math.log(2 * math.pi)
+    return of_mean + 0.5 * variance / jnp.square(jnp.exp(predicted.log_noise)) + predicted.log_noise
+
+
+def clipped_objective(ratio: Array, advantage: Array, clip_low: float, clip_high: float) -> Array:
+    """min(ratio A, clip(ratio) A)."""
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip_low, 1 + clip_high) * advantage)
+
+
+def loss(
+    params: Params, outputs: PolicyOutputs[Array], batch: LossBatch[Array], weights: LossWeights
+) -> tuple[Array, dict[str, Array]]:
+    """The loss and its terms; see acbo_ref.grpo.loss.loss_forward. The entropy's weight may be a
+    traced number.
+    """
+    log_ratio = log_prob(outputs, batch.variable, batch.value, batch.fixed_std) - batch.old_log_prob
+    ratio = jnp.exp(log_ratio)
+    state = OutcomeState(
+        hidden=jnp.take_along_axis(outputs.outcome.hidden, batch.judged_variable[..., None], axis=2),
+        slope=_at(outputs.outcome.slope, batch.judged_variable),
+        centre=_at(outputs.outcome.centre, batch.judged_variable),
+    )
+    predicted = outcome_head(params, state, batch.judged_value)
+    low, high = weights.clip_low, weights.clip_high
+    terms = {
+        "clipped_objective": clipped_objective(ratio, batch.advantage, low, high).mean(),
+        "entropy": entropy(outputs.logits).mean(),
+        "parent_loss": parent_loss(outputs.parent_logits, batch.parents, batch.parent_mask).mean(),
+        "outcome_loss": outcome_loss(predicted, batch.judged_outcome, batch.judged_variance).mean(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clip_ratio_low": ((ratio < 1 - low) & (batch.advantage < 0)).mean(dtype=ratio.dtype),
+        "clip_ratio_high": ((ratio > 1 + high) & (batch.advantage > 0)).mean(dtype=ratio.dtype),
+    }
+    return total_loss(terms, weights), terms

@@ -1,0 +1,1 @@
+"""Twin of acbo_ref/policy, as traced functions: reads, thinks, decides."""

@@ -1,0 +1,74 @@
+"""Twin of acbo_ref/policy/decoder.py: keys and values live in arrays of fixed capacity, so nothing
+is recompiled as rows arrive.
+
+Letters: E episodes, V variables, D width, H heads, d = D / H.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_fast.jax.policy.layers import Params, _heads, _merge, attend, layer_norm, linear
+from acbo_fast.jax.policy.network import _finish, variable_block
+from acbo_ref.config import PolicyConfig
+
+# Keys and values of every block over rows: (E, V, capacity, H, d) each.
+Cache = dict[str, Array]
+
+
+def _new_heads(params: Params, name: str, x: Array, num_heads: int) -> tuple[Array, Array, Array]:
+    """Queries, keys and values of N new rows (E, N, V, D) along the rows of each variable: (E, V,
+    N, H, d) each.
+    """
+    qkv = linear(params, f"{name}.attention.qkv", layer_norm(params, f"{name}.norm1", x))
+    q, k, v = (_heads(part, num_heads).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))
+    return q, k, v
+
+
+def read_observations(
+    params: Params, config: PolicyConfig, channels: Array, observation_mask: Array, valid: Array, capacity: int
+) -> Cache:
+    """Caches after the observational rows (E, O, V, C), with room for `capacity` later rows."""
+    num_obs = channels.shape[1]
+    own_row = jnp.eye(num_obs, dtype=bool)
+    row_mask = observation_mask[:, None, :] | own_row
+    x = linear(params, "embed", channels)
+    cache: Cache = {}
+    for i in range(config.num_layers):
+        name = f"blocks.{i}"
+        if i % 2 == 0:
+            x = variable_block(params, name, x, valid, config.num_heads)
+            continue
+        q, k, v = _new_heads(params, name, x, config.num_heads)
+        room = ((0, 0), (0, 0), (0, capacity), (0, 0), (0, 0))
+        cache[f"{i}.k"], cache[f"{i}.v"] = jnp.pad(k, room), jnp.pad(v, room)
+        attended = _merge(attend(q, k, v, row_mask[:, None])).swapaxes(1, 2)
+        x = _finish(params, name, x, attended)
+    return cache
+
+
+def read_row(
+    params: Params, config: PolicyConfig, cache: Cache, position: Any, readable: Array, valid: Array, channels: Array
+) -> tuple[Array, Cache]:
+    """h (E, V, D) of a new row (E, V, C) put at `position` (traced), and the caches with it.
+
+    Args:
+        readable: (E, O + capacity) bool, rows that exist up to and with this one.
+    """
+    x = linear(params, "embed", channels)[:, None]
+    cache = dict(cache)
+    for i in range(config.num_layers):
+        name = f"blocks.{i}"
+        if i % 2 == 0:
+            x = variable_block(params, name, x, valid, config.num_heads)
+            continue
+        q, k, v = _new_heads(params, name, x, config.num_heads)
+        for key, new in ((f"{i}.k", k), (f"{i}.v", v)):
+            cache[key] = jax.lax.dynamic_update_slice_in_dim(cache[key], new, position, axis=2)
+        attended = _merge(attend(q, cache[f"{i}.k"], cache[f"{i}.v"], readable[:, None, None, :])).swapaxes(1, 2)
+        x = _finish(params, name, x, attended)
+    return layer_norm(params, "final_norm", x)[:, 0], cache

@@ -1,0 +1,60 @@
+"""Twin of acbo_ref/policy/heads.py as traced functions.
+
+Letters: E episodes, V variables, K decisions, D width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+
+from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features
+from acbo_fast.jax.policy.layers import Params, gelu, linear, mlp, soft_bound
+from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_MEAN_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.layers import MASKED
+
+
+def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array) -> PolicyOutputs[Array]:
+    """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
+    policy = mlp(params, "policy_head.hidden", "policy_head.out", h)
+    parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
+    hidden = linear(params, "outcome_head.hidden", h)
+    slope, centre = jnp.zeros_like(hidden[..., 0]), jnp.zeros_like(hidden[..., 0])
+    if config.evidence == "regression":
+        evidence = channels[..., CHANNELS:]
+        policy = policy + residual_features(evidence) @ params["policy_head.residual.weight"]
+        trust = linear(params, "outcome_head.trust", h)
+        slope, centre = (trust * slope_features(evidence)).sum(-1), centre_feature(evidence)
+    log_stds = None
+    if not config.use_fixed_std:
+        log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2], LOG_STD_BOUND)
+    return PolicyOutputs(
+        logits=jnp.where(choosable[:, None], policy[..., 0], MASKED),
+        means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
+        log_stds=log_stds,
+        parent_logits=parent[..., 0],
+        outcome=OutcomeState(hidden, slope, centre),
+    )
+
+
+def value_features(value: Array) -> Array:
+    """(..., F) functions of u = value / 5; see acbo_ref.policy.heads.value_features."""
+    u = value / HALF_WIDTH
+    angle = jnp.pi * u
+    return jnp.stack([u, u**2, jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)], -1)
+
+
+def outcome(params: Params, state: OutcomeState[Array], value: Array) -> OutcomePrediction[Array]:
+    """Of the target under do(X = value); see acbo_ref.policy.heads.outcome_forward."""
+    features = value_features(value)
+    activated = gelu(state.hidden + features @ params["outcome_head.value.weight"])
+    out = linear(params, "outcome_head.out", activated)
+    return OutcomePrediction(
+        mean=HALF_WIDTH * out[..., 0] + state.slope * (features[..., 0] - state.centre),
+        log_error=soft_bound(out[..., 1], LOG_STD_BOUND),
+        log_noise=soft_bound(out[..., 2], LOG_STD_BOUND),
+    )

@@ -1,0 +1,252 @@
+"""Twin of acbo_ref/policy/session.py: deciding step by step, each step one compiled function.
+
+Rows are padded to fixed sizes, so nothing is recompiled as they arrive. Raw numbers meet float32
+only after the reference's own `standard_units` has mapped them to standard units, in float64 on the
+host: the user's units may be far from 1.
+
+Letters: E systems, V variables, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from acbo_fast.jax.policy import reading
+from acbo_fast.jax.policy.decoder import Cache, read_observations, read_row
+from acbo_fast.jax.policy.evidence import Columns, Past, open_columns
+from acbo_fast.jax.policy.heads import heads, outcome
+from acbo_fast.jax.policy.layers import Params, at_variable
+from acbo_ref.config import Config, PolicyConfig
+from acbo_ref.policy.heads import OutcomeState
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units, to_domain
+from acbo_ref.policy.session import DECISION_GRID, Decision
+
+# Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a
+# multiple.
+ROW_BUCKET = 64
+
+
+def lowest_predicted(
+    params: Params, state: OutcomeState[Array], optimism: Array, allowed: Array, grid: Array
+) -> tuple[Array, Array]:
+    """See acbo_ref.policy.session.lowest_predicted."""
+    num_episodes, width, _ = state.hidden.shape
+    values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
+    predicted = outcome(params, OutcomeState(*(array[:, :, None] for array in state)), values)
+    bound = jnp.where(allowed[:, :, None], predicted.mean - optimism * jnp.exp(predicted.log_error), jnp.inf)
+    best = bound.reshape(num_episodes, -1).argmin(1)
+    return best // grid.size, grid[best % grid.size]
+
+
+class DeviceTask(NamedTuple):
+    """A task on the device: what deciding needs besides the caches."""
+
+    observation_mask: Array
+    is_target: Array
+    valid: Array
+
+
+class SessionState(NamedTuple):
+    """Where a session stands: what is known of the variables, caches, the rows read, and of the
+    newest its channels (E, V, C) and h (E, V, D)."""
+
+    columns: Columns
+    cache: Cache
+    past: Past
+    row: Array
+    h: Array
+
+
+class StandardDecision(NamedTuple):
+    """See acbo_ref.policy.session.Decision; value, outcome_mean, outcome_error and outcome_std in
+    standard units.
+    """
+
+    variable: Array
+    value: Array
+    probability: Array
+    parent_probability: Array
+    outcome_mean: Array
+    outcome_error: Array
+    outcome_std: Array
+
+
+@partial(jax.jit, static_argnames=("network", "capacity"))
+def open_session(
+    params: Params, network: PolicyConfig, observations: Array, task: DeviceTask, capacity: int
+) -> SessionState:
+    """State after the observational rows (standard units, padded to a fixed number) and the start
+    row.
+    """
+    columns = open_columns(network, observations, task.observation_mask, task.is_target, task.valid)
+    channels = reading.observation_row_channels(network, observations, columns)
+    cache = read_observations(params, network, channels, task.observation_mask, task.valid, capacity + 1)
+    past = reading.open_past(observations, task.observation_mask, capacity)
+    start = reading.start_row_channels(network, past, columns)
+    h, cache = _append(params, network, task, cache, 0, start)
+    return SessionState(columns, cache, past, start, h)
+
+
+def _append(
+    params: Params, network: PolicyConfig, task: DeviceTask, cache: Cache, step: Any, channels: Array
+) -> tuple[Array, Cache]:
+    num_obs = task.observation_mask.shape[1]
+    rows = cache["1.k"].shape[2]
+    row_index = jnp.arange(rows)
+    seen = jnp.pad(task.observation_mask, ((0, 0), (0, rows - num_obs)))
+    readable = seen | ((row_index >= num_obs) & (row_index <= num_obs + step))
+    return read_row(params, network, cache, num_obs + step, readable, task.valid, channels)
+
+
+@partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
+def observe(
+    params: Params,
+    network: PolicyConfig,
+    task: DeviceTask,
+    state: SessionState,
+    step: Array,
+    variable: Array,
+    rows: Array,
+) -> SessionState:
+    """State after the rows (E, V), standard units, of intervention number `step` (from 1)."""
+    position = task.observation_mask.shape[1] + step - 1
+    past = reading.append(state.past, position, variable, rows)
+    channels = reading.newest_row_channels(network, past, position, state.columns)
+    h, cache = _append(params, network, task, state.cache, step, channels)
+    return SessionState(state.columns, cache, past, channels, h)
+
+
+@partial(jax.jit, static_argnames=("network", "by_outcome_head"))
+def decide(
+    params: Params,
+    network: PolicyConfig,
+    task: DeviceTask,
+    row: Array,
+    h: Array,
+    gumbel: Array,
+    normal: Array,
+    grid: Array,
+    optimism: Array,
+    allowed: Array,
+    by_outcome_head: bool,
+) -> StandardDecision:
+    """The next action of each system; zero gumbel and normal make it deterministic."""
+    outputs = heads(params, network, h[:, None], allowed, row[:, None])
+    logits, state = outputs.logits[:, 0], OutcomeState(*(array[:, 0] for array in outputs.outcome))
+    if by_outcome_head:
+        variable, standard = lowest_predicted(params, state, optimism, allowed, grid)
+    else:
+        variable = (logits + gumbel).argmax(1)
+        std: Any = network.fixed_std
+        if outputs.log_stds is not None:
+            std = jnp.exp(at_variable(outputs.log_stds[:, 0], variable[:, None])[:, 0])
+        standard = at_variable(outputs.means[:, 0], variable[:, None])[:, 0] + std * normal
+    standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+    each = jnp.arange(len(variable))
+    predicted = outcome(params, OutcomeState(*(array[each, variable] for array in state)), standard)
+    error, noise = jnp.exp(predicted.log_error), jnp.exp(predicted.log_noise)
+    return StandardDecision(
+        variable=variable,
+        value=standard,
+        probability=jax.nn.softmax(logits),
+        parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
+        outcome_mean=predicted.mean,
+        outcome_error=error,
+        outcome_std=jnp.hypot(error, noise),
+    )
+
+
+class Session:
+    """See acbo_ref.policy.session.Session.
+
+    Args:
+        dtype, precision: of the backend, and the context to compute in.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        config: Config,
+        task: Task,
+        capacity: int,
+        dtype: str,
+        precision: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._params, self._config, self._dtype, self._precision = params, config, dtype, precision
+        self._task, self._capacity, self._step = task, capacity, 0
+        self._location, self._scale = standard_units(task)
+        count, num_obs, width = task.observations.shape
+        extra = -num_obs % ROW_BUCKET or (ROW_BUCKET if num_obs == 0 else 0)
+        mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
+        standard = (task.observations - self._location[:, None]) / self._scale[:, None]
+        standard = np.where(task.valid[:, None] & task.observation_mask[:, :, None], standard, 0.0)
+        standard = np.pad(standard, ((0, 0), (0, extra), (0, 0)))
+        rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
+        with precision():
+            self._device_task = DeviceTask(*map(jnp.asarray, (mask, task.is_target, task.valid)))
+            self._grid = jnp.asarray(DECISION_GRID, dtype)
+            self._no_gumbel, self._no_normal = jnp.zeros((count, width), dtype), jnp.zeros(count, dtype)
+            self._state = open_session(params, config.policy, standard.astype(dtype), self._device_task, rounded)
+
+    def observe(self, variable: NDArray[Any], rows: NDArray[Any]) -> None:
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        if self._step == self._capacity:
+            raise ValueError(f"the session was opened for {self._capacity} interventions")
+        self._step += 1
+        standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
+        with self._precision():
+            self._state = observe(
+                self._params,
+                self._config.policy,
+                self._device_task,
+                self._state,
+                np.int32(self._step),
+                np.asarray(variable, np.int32),
+                standard.astype(self._dtype),
+            )
+
+    def decide(
+        self,
+        gumbel: NDArray[Any] | None = None,
+        normal: NDArray[Any] | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: NDArray[Any] | None = None,
+    ) -> Decision:
+        """The next action of each system; see acbo_ref.policy.session.Session.decide."""
+        dtype, config, manipulable = self._dtype, self._config, self._task.manipulable
+        with self._precision():
+            decided = decide(
+                self._params,
+                config.policy,
+                self._device_task,
+                self._state.row,
+                self._state.h,
+                self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
+                self._no_normal if normal is None else np.asarray(normal, dtype),
+                self._grid,
+                np.asarray(config.optimism if optimism is None else optimism, dtype),
+                manipulable if allowed is None else manipulable & allowed,
+                (decision or config.decision) == "outcome_head",
+            )
+            d = StandardDecision(*jax.device_get(tuple(decided)))
+        each, task = np.arange(len(d.variable)), self._task
+        location, scale = self._location[each, task.target], self._scale[each, task.target]
+        return Decision(
+            variable=np.asarray(d.variable),
+            value=to_domain(task, self._location, self._scale, np.asarray(d.variable), np.asarray(d.value, float)),
+            probability=np.asarray(d.probability),
+            parent_probability=np.asarray(d.parent_probability),
+            outcome_mean=location + scale * np.asarray(d.outcome_mean),
+            outcome_error=scale * np.asarray(d.outcome_error),
+            outcome_std=scale * np.asarray(d.outcome_std),
+        )

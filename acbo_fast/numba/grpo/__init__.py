@@ -1,0 +1,1 @@
+"""Twin of acbo_ref/grpo, as compiled kernels: one iteration of learning."""

@@ -1,0 +1,343 @@
+"""Twin of acbo_ref/grpo/loss.py: the loss and its gradient with respect to the network's outputs,
+in one pass over the decisions.
+
+Letters: E episodes, K decisions, G candidates, N = G + P judged actions, V variables.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from acbo_fast.numba.kernels import exp, kernel, scalar, sigmoid
+from acbo_fast.numba.policy.heads import outcome_head, value_features
+from acbo_fast.numba.policy.layers import GELU_A, GELU_C, gelu_slope, log_softmax, softplus
+from acbo_fast.numba.workspace import Workspace
+from acbo_ref.arrays import Array, Params
+from acbo_ref.grpo.loss import ADVANTAGE_EPSILON, LossBatch, LossWeights, loss_terms, total_loss
+from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import HALF_WIDTH
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class OutcomeWeights(NamedTuple):
+    """The outcome head's own parameters or their gradients: value (6, D/2), out (3, D/2)
+    transposed, bias (3,).
+    """
+
+    value: Array
+    out: Array
+    bias: Array
+
+
+# The terms of the loss and the diagnostics, in the columns of `terms`.
+TERMS = (
+    "clipped_objective",
+    "entropy",
+    "parent_loss",
+    "outcome_loss",
+    "approx_kl",
+    "clip_ratio_low",
+    "clip_ratio_high",
+)
+
+
+@scalar
+def entropy(log_p: Any) -> Any:
+    """- sum p log p, nats."""
+    total = type(log_p[0])(0)
+    for i in range(log_p.shape[0]):
+        p = exp(log_p[i])
+        if p > 0:
+            total -= p * log_p[i]
+    return total
+
+
+@scalar
+def normal_log_density(value: Any, mean: Any, log_std: Any) -> Any:
+    """(log Normal(value; mean, std), z)"""
+    kind = type(mean)
+    z = (value - mean) * exp(-log_std)
+    return -kind(0.5) * z * z - log_std - kind(_HALF_LOG_TWO_PI), z
+
+
+@scalar
+def clipped_objective(ratio: Any, advantage: Any, clip_low: Any, clip_high: Any) -> Any:
+    """(min(ratio A, clip(ratio) A), is the unclipped branch the minimum?)"""
+    one = type(ratio)(1)
+    unclipped = ratio * advantage
+    clipped = min(max(ratio, one - clip_low), one + clip_high) * advantage
+    return (unclipped, True) if unclipped <= clipped else (clipped, False)
+
+
+@scalar
+def outcome_loss(mean: Any, log_error: Any, log_noise: Any, outcome: Any, variance: Any) -> Any:
+    """(loss, d_mean, d_log_error, d_log_noise): see acbo_ref.grpo.loss.outcome_loss_forward."""
+    kind = type(mean)
+    one, half = kind(1), kind(0.5)
+    inverse = exp(-log_error)
+    z = (outcome - mean) * inverse
+    spread = variance * exp(-(log_noise + log_noise))
+    loss = half * (z * z + spread) + log_error + log_noise + kind(_HALF_LOG_TWO_PI)
+    return loss, -z * inverse, one - z * z, one - spread
+
+
+@kernel
+def _advantages(rewards: Array, group_scale: bool, divisor: float, out: Array) -> None:
+    """Group-relative advantages (E, K, G): over (group standard deviation + epsilon), or over
+    `divisor`.
+    """
+    kind = rewards.dtype.type
+    size = rewards.shape[2]
+    for e in range(rewards.shape[0]):
+        for k in range(rewards.shape[1]):
+            group = rewards[e, k]
+            low, high, total = group[0], group[0], kind(0)
+            for g in range(size):
+                low, high = min(low, group[g]), max(high, group[g])
+                total += group[g]
+            mean, squares = total / kind(size), kind(0)
+            for g in range(size):
+                squares += (group[g] - mean) * (group[g] - mean)
+            scale = np.sqrt(squares / kind(size)) + kind(ADVANTAGE_EPSILON) if group_scale else kind(divisor)
+            for g in range(size):
+                out[e, k, g] = kind(0) if low == high and total == total else (group[g] - mean) / scale
+
+
+def advantages(rewards: Array, scale: str, out: Array) -> Array:
+    """Group-relative advantages of rewards (E, K, G) into out; see
+    acbo_ref.grpo.loss.advantages.
+    """
+    divisor = float(rewards.std()) + ADVANTAGE_EPSILON if scale == "batch" else 1.0
+    _advantages(rewards, scale == "group", divisor, out)
+    return out
+
+
+@kernel
+def _candidates(
+    outputs: PolicyOutputs[Array],
+    batch: LossBatch[Array],
+    e: int,
+    k: int,
+    learned_std: bool,
+    scales: Array,
+    weights: LossWeights,
+    d: PolicyOutputs[Array],
+    log_p: Array,
+    terms: Array,
+) -> Any:
+    """The clipped objective of one decision's candidates: terms and gradients; returns the sum of
+    their d log-prob.
+    """
+    assert outputs.log_stds is not None and d.log_stds is not None  # always arrays here
+    kind = outputs.logits.dtype.type
+    one, whole = kind(1), kind(0)
+    clip_low, clip_high = kind(weights.clip_low), kind(weights.clip_high)
+    for g in range(batch.variable.shape[2]):
+        i, advantage = batch.variable[e, k, g], batch.advantage[e, k, g]
+        log_std = outputs.log_stds[e, k, i] if learned_std else kind(np.log(batch.fixed_std))
+        density, z = normal_log_density(batch.value[e, k, g], outputs.means[e, k, i], log_std)
+        log_ratio = log_p[i] + density - batch.old_log_prob[e, k, g]
+        ratio = exp(log_ratio)
+        objective, is_unclipped = clipped_objective(ratio, advantage, clip_low, clip_high)
+        d_log_prob = kind(scales[0]) * advantage * kind(is_unclipped) * ratio
+        d.logits[e, k, i] += d_log_prob
+        whole += d_log_prob
+        d.means[e, k, i] += d_log_prob * z * exp(-log_std)
+        d.log_stds[e, k, i] += d_log_prob * (z * z - one)
+        terms[0] += objective
+        terms[4] += ratio - one - log_ratio
+        terms[5] += ratio < one - clip_low and advantage < 0
+        terms[6] += ratio > one + clip_high and advantage > 0
+    return whole
+
+
+@kernel
+def _choice_and_parents(
+    outputs: PolicyOutputs[Array],
+    batch: LossBatch[Array],
+    e: int,
+    k: int,
+    scales: Array,
+    whole: Any,
+    d: PolicyOutputs[Array],
+    log_p: Array,
+    terms: Array,
+) -> None:
+    """Entropy of the choice, what the log-softmax passes to all logits (`whole`), and the parents'
+    cross-entropy.
+    """
+    kind = outputs.logits.dtype.type
+    zero, num_parents = kind(0), kind(0)
+    h = entropy(log_p)
+    terms[1] += h
+    for i in range(log_p.size):
+        num_parents += kind(batch.parent_mask[e, i])
+        probability = exp(log_p[i])
+        logarithm = log_p[i] if probability > 0 else zero
+        d.logits[e, k, i] -= probability * (kind(scales[1]) * (logarithm + h) + whole)
+    for i in range(log_p.size):
+        d.parent_logits[e, k, i] = zero
+        if batch.parent_mask[e, i]:
+            x, truth = outputs.parent_logits[e, k, i], kind(batch.parents[e, i])
+            terms[2] += (softplus(x) - x * truth) / num_parents
+            d.parent_logits[e, k, i] = kind(scales[2]) * (sigmoid(x) - truth) / num_parents
+
+
+@kernel
+def _judged(
+    outputs: PolicyOutputs[Array],
+    batch: LossBatch[Array],
+    e: int,
+    k: int,
+    scales: Array,
+    head: OutcomeWeights,
+    d_head: OutcomeWeights,
+    d: PolicyOutputs[Array],
+    scratch: Array,
+    terms: Array,
+) -> None:
+    """The outcome loss of one decision's judged actions, through the outcome head and back."""
+    kind = outputs.logits.dtype.type
+    one, share, log_bound = kind(1), kind(scales[3]), kind(LOG_STD_BOUND)
+    a, c = kind(GELU_A), kind(GELU_C)
+    half = head.value.shape[1]
+    before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
+    for n in range(batch.judged_variable.shape[2]):
+        i = batch.judged_variable[e, k, n]
+        centre = outputs.outcome.centre[e, k, i]
+        value_features(batch.judged_value[e, k, n], features)
+        mean, log_error, log_noise = outcome_head(
+            outputs.outcome.hidden[e, k, i], outputs.outcome.slope[e, k, i], centre, features,
+            head.value, head.out, head.bias, before, after,
+        )  # fmt: skip
+        loss, d_mean, d_error, d_noise = outcome_loss(
+            mean, log_error, log_noise, batch.judged_outcome[e, k, n], batch.judged_variance[e, k, n]
+        )
+        terms[3] += loss
+        d_mean *= share
+        d.outcome.slope[e, k, i] += d_mean * (features[0] - centre)
+        bent_error, bent_noise = log_error / log_bound, log_noise / log_bound
+        d0 = kind(HALF_WIDTH) * d_mean
+        d1 = share * d_error * (one - bent_error * bent_error)
+        d2 = share * d_noise * (one - bent_noise * bent_noise)
+        d_head.bias[0] += d0
+        d_head.bias[1] += d1
+        d_head.bias[2] += d2
+        for j in range(half):
+            d_head.out[0, j] += d0 * after[j]
+            d_head.out[1, j] += d1 * after[j]
+            d_head.out[2, j] += d2 * after[j]
+            back = d0 * head.out[0, j] + d1 * head.out[1, j] + d2 * head.out[2, j]
+            back *= gelu_slope(before[j], one, a, c)
+            before[j] = back
+            d.outcome.hidden[e, k, i, j] += back
+        for f in range(VALUE_FEATURES):
+            for j in range(half):
+                d_head.value[f, j] += features[f] * before[j]
+
+
+@kernel
+def _loss(
+    outputs: PolicyOutputs[Array],
+    batch: LossBatch[Array],
+    learned_std: bool,
+    scales: Array,
+    weights: LossWeights,
+    head: OutcomeWeights,
+    d: PolicyOutputs[Array],
+    d_head: OutcomeWeights,
+    log_p: Array,
+    scratch: Array,
+    terms: Array,
+) -> None:
+    """Terms summed over these episodes, terms (7,), and the gradients of the minibatch's loss that
+    these episodes give.
+
+    Args:
+        scales: (4,) float64, d loss / d of each single summand of the four terms.
+        log_p: (V,) scratch; scratch: (2 D/2 + 6,).
+    """
+    assert d.log_stds is not None
+    zero = outputs.logits.dtype.type(0)
+    terms[:] = 0.0
+    d_head.value[:] = zero
+    d_head.out[:] = zero
+    d_head.bias[:] = zero
+    d.logits[:] = zero
+    d.means[:] = zero
+    d.log_stds[:] = zero
+    d.outcome.hidden[:] = zero
+    d.outcome.slope[:] = zero
+    for e in range(outputs.logits.shape[0]):
+        for k in range(outputs.logits.shape[1]):
+            log_softmax(outputs.logits[e, k], log_p)
+            whole = _candidates(outputs, batch, e, k, learned_std, scales, weights, d, log_p, terms)
+            _choice_and_parents(outputs, batch, e, k, scales, whole, d, log_p, terms)
+            _judged(outputs, batch, e, k, scales, head, d_head, d, scratch, terms)
+
+
+def loss_and_gradient(
+    space: Workspace, params: Params, outputs: PolicyOutputs[Array], batch: LossBatch[Array], total_episodes: int,
+    learned_std: bool, weights: LossWeights, grads: Params,
+) -> tuple[Array, PolicyOutputs[Array]]:  # fmt: skip
+    """Sums of the terms over these episodes (see `mean_terms`), and the gradients of the outputs of
+    the loss of the minibatch of `total_episodes` that they are of; those of the outcome head's own
+    parameters are written to grads."""
+    half = outputs.outcome.hidden.shape[3]
+
+    def like(name: str, array: Array) -> Array:
+        return space("d." + name, *array.shape)
+
+    assert outputs.log_stds is not None  # always an array here
+    d = PolicyOutputs(
+        logits=like("logits", outputs.logits),
+        means=like("means", outputs.means),
+        log_stds=like("log_stds", outputs.log_stds),
+        parent_logits=like("parent_logits", outputs.parent_logits),
+        outcome=OutcomeState(*(like(n, a) for n, a in zip(OutcomeState._fields, outputs.outcome, strict=True))),
+    )
+    weight, value, bias = "outcome_head.out.weight", "outcome_head.value.weight", "outcome_head.out.bias"
+    head = OutcomeWeights(params[value], space("outcome.transposed", 3, half), params[bias])
+    d_head = OutcomeWeights(grads[value], space("d.outcome.transposed", 3, half), grads[bias])
+    np.copyto(head.out, params[weight].T)
+    terms = space("terms", len(TERMS), dtype=np.float64)
+    counts, coefficients = _counts(total_episodes, batch), loss_terms(weights)
+    scales = np.array([coefficients[name] / count for name, count in zip(coefficients, counts, strict=False)])
+    _loss(
+        outputs, batch, learned_std, scales, weights, head, d, d_head, space("log_p", outputs.logits.shape[2]),
+        space("outcome.scratch", 2 * half + VALUE_FEATURES), terms,
+    )  # fmt: skip
+    np.copyto(grads[weight], d_head.out.T)
+    return terms, d
+
+
+def _counts(num_episodes: int, batch: LossBatch[Array]) -> tuple[int, ...]:
+    """How many numbers each of TERMS is the mean of."""
+    decisions = num_episodes * batch.variable.shape[1]
+    candidates, judged = decisions * batch.variable.shape[2], decisions * batch.judged_variable.shape[2]
+    return candidates, decisions, decisions, judged, candidates, candidates, candidates
+
+
+def mean_terms(
+    sums: Array, num_episodes: int, batch: LossBatch[Array], weights: LossWeights
+) -> tuple[float, dict[str, float]]:
+    """(loss, terms) of a minibatch from the sums over its episodes."""
+    counts = _counts(num_episodes, batch)
+    found = {name: float(total) / count for name, total, count in zip(TERMS, sums, counts, strict=True)}
+    return total_loss(found, weights), found
+
+
+@kernel
+def parent_entropies(parent_logits: Array, parent_mask: Array, out: Array) -> None:
+    """Entropy of the parent posterior, nats: (E, V) -> (E,)."""
+    for e in range(parent_logits.shape[0]):
+        total = parent_logits.dtype.type(0)
+        for i in range(parent_logits.shape[1]):
+            if parent_mask[e, i]:
+                x = parent_logits[e, i]
+                total += softplus(x) - x * sigmoid(x)
+        out[e] = total

@@ -1,0 +1,1 @@
+"""Twin of acbo_ref/policy, as compiled kernels: reads, thinks, decides."""

@@ -1,0 +1,273 @@
+"""Twin of acbo_ref/policy/heads.py: the three heads on preallocated arrays, forward and backward by
+hand.
+
+Letters: E episodes, V variables, K decisions, D width, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from acbo_fast.numba.kernels import kernel, scalar
+from acbo_fast.numba.policy import layers
+from acbo_fast.numba.policy.evidence import head_features, tanh
+from acbo_fast.numba.policy.layers import product, weight_gradient
+from acbo_fast.numba.workspace import Workspace
+from acbo_ref.arrays import Array, Params
+from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.evidence import EFFECTS, RESIDUAL_FEATURES
+from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, VALUE_MEAN_BOUND, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.layers import MASKED
+
+
+@kernel
+def _finish_heads(
+    policy: Array,
+    policy_bias: Array,
+    residual: Array,
+    choosable: Array,
+    parent: Array,
+    parent_bias: Array,
+    trust: Array,
+    trust_bias: Array,
+    slopes: Array,
+    log_fixed_std: float,
+    logits: Array,
+    means: Array,
+    log_stds: Array,
+    parent_logits: Array,
+    slope: Array,
+) -> None:
+    """Biases, residuals, masks and bounds. policy, residual (T, 2 or 3); choosable (E, V); trust,
+    slopes (T, 5).
+    """
+    num_episodes, steps, width = logits.shape
+    kind = policy.dtype.type
+    half, bound, log_bound, masked = kind(HALF_WIDTH), kind(VALUE_MEAN_BOUND), kind(LOG_STD_BOUND), kind(MASKED)
+    for e in range(num_episodes):
+        for k in range(steps):
+            for i in range(width):
+                t = (e * steps + k) * width + i
+                logits[e, k, i] = policy[t, 0] + policy_bias[0] + residual[t, 0] if choosable[e, i] else masked
+                means[e, k, i] = bound * tanh(half * (policy[t, 1] + policy_bias[1] + residual[t, 1]) / bound)
+                if policy.shape[1] == 3:
+                    raw = policy[t, 2] + policy_bias[2] + residual[t, 2]
+                    log_stds[e, k, i] = kind(log_fixed_std) + log_bound * tanh(raw / log_bound)
+                parent_logits[e, k, i] = parent[t, 0] + parent_bias[0]
+                total = kind(0)
+                for f in range(slopes.shape[1]):
+                    total += (trust[t, f] + trust_bias[f]) * slopes[t, f]
+                slope[e, k, i] = total
+
+
+@kernel
+def _begin_backward(
+    outputs_means: Array,
+    outputs_log_stds: Array,
+    choosable: Array,
+    slopes: Array,
+    log_fixed_std: float,
+    d_logits: Array,
+    d_means: Array,
+    d_log_stds: Array,
+    d_slope: Array,
+    d_policy: Array,
+    d_trust: Array,
+) -> None:
+    """d_policy (T, 2 or 3) and d_trust (T, 5) from the gradients of the outputs."""
+    num_episodes, steps, width = d_logits.shape
+    kind = d_policy.dtype.type
+    one, half, bound, log_bound = kind(1), kind(HALF_WIDTH), kind(VALUE_MEAN_BOUND), kind(LOG_STD_BOUND)
+    for e in range(num_episodes):
+        for k in range(steps):
+            for i in range(width):
+                t = (e * steps + k) * width + i
+                d_policy[t, 0] = d_logits[e, k, i] if choosable[e, i] else kind(0)
+                bent = outputs_means[e, k, i] / bound
+                d_policy[t, 1] = half * d_means[e, k, i] * (one - bent * bent)
+                if d_policy.shape[1] == 3:
+                    bent = (outputs_log_stds[e, k, i] - kind(log_fixed_std)) / log_bound
+                    d_policy[t, 2] = d_log_stds[e, k, i] * (one - bent * bent)
+                for f in range(slopes.shape[1]):
+                    d_trust[t, f] = slopes[t, f] * d_slope[e, k, i]
+
+
+class Heads:
+    """The heads, for one workspace."""
+
+    def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
+        self._space, self._config = workspace, config
+        self._knows, self._log_fixed_std = config.evidence == "regression", math.log(config.fixed_std)
+        self._columns = 2 if config.use_fixed_std else 3
+
+    def _array(self, name: str, *shape: int) -> Array:
+        return self._space("heads." + name, *shape)
+
+    def _kept(self, name: str, *shape: int) -> Array:
+        return self._space.kept("heads." + name, *shape)
+
+    def forward(self, params: Params, h: Array, choosable: Array, channels: Array) -> PolicyOutputs[Array]:
+        """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
+        shape, width = h.shape[:3], h.shape[3]
+        tokens, half = math.prod(shape), width // 2
+        hidden = self._array("outcome", *shape, half)
+        raw = {}
+        for name, columns in (("policy_head", self._columns), ("parent_head", 1)):
+            before, after = self._array(name + ".hidden", tokens, half), self._array(name + ".activated", tokens, half)
+            product(h, params[name + ".hidden.weight"], before)
+            layers.gelu_forward(before, params[name + ".hidden.bias"], after)
+            raw[name] = product(after, params[name + ".out.weight"], self._array(name, tokens, columns))
+        product(h, params["outcome_head.hidden.weight"], hidden)
+        layers.add_bias(layers.tokens(hidden), params["outcome_head.hidden.bias"])
+        residual = self._array("residual", tokens, self._columns)
+        trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
+        slopes, centre = self._array("slopes", tokens, 0), self._array("out.centre", *shape)
+        if self._knows:
+            features = self._array("features", tokens, RESIDUAL_FEATURES)
+            slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
+            trust_bias = params["outcome_head.trust.bias"]
+            head_features(layers.tokens(channels), CHANNELS, features, slopes, centre.reshape(-1))
+            product(features, params["policy_head.residual.weight"], residual)
+            product(h, params["outcome_head.trust.weight"], trust)
+        else:
+            residual.fill(0)
+            centre.fill(0)
+        outputs = PolicyOutputs(
+            logits=self._array("out.logits", *shape),
+            means=self._array("out.means", *shape),
+            log_stds=self._array("out.log_stds", *shape),
+            parent_logits=self._array("out.parent_logits", *shape),
+            outcome=OutcomeState(hidden, self._array("out.slope", *shape), centre),
+        )
+        _finish_heads(
+            raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
+            params["parent_head.out.bias"], trust, trust_bias, slopes, self._log_fixed_std, outputs.logits, outputs.means,
+            outputs.log_stds, outputs.parent_logits, outputs.outcome.slope,
+        )  # fmt: skip
+        return outputs
+
+    def backward(
+        self,
+        params: Params,
+        h: Array,
+        choosable: Array,
+        outputs: PolicyOutputs[Array],
+        d: PolicyOutputs[Array],
+        grads: Params,
+    ) -> Array:
+        """d_h of `forward`, whose outputs and kept arrays are still there; `d` the gradients of its
+        outputs.
+        """
+        shape, width = h.shape[:3], h.shape[3]
+        tokens, half = math.prod(shape), width // 2
+        number = len(EFFECTS) if self._knows else 0
+        d_policy, d_trust = self._array("d_policy", tokens, self._columns), self._array("d_trust", tokens, number)
+        slopes = self._kept("slopes", tokens, number)
+        _begin_backward(
+            outputs.means, outputs.log_stds, choosable, slopes, self._log_fixed_std, d.logits, d.means,
+            d.log_stds, d.outcome.slope, d_policy, d_trust,
+        )  # fmt: skip
+        d_h, d_part = self._array("d_h", *h.shape), self._array("d_h.part", *h.shape)
+        d_hidden = layers.tokens(d.outcome.hidden)
+        self._linear_backward(params, "outcome_head.hidden", h, d_hidden, d_h, grads)
+        if self._knows:
+            self._linear_backward(params, "outcome_head.trust", h, d_trust, d_part, grads)
+            d_h += d_part
+            features = self._kept("features", tokens, RESIDUAL_FEATURES)
+            weight_gradient(features, d_policy, grads["policy_head.residual.weight"])
+        for name, d_out in (("policy_head", d_policy), ("parent_head", d.parent_logits.reshape(tokens, 1))):
+            before, after = self._kept(name + ".hidden", tokens, half), self._kept(name + ".activated", tokens, half)
+            d_activated = self._array("d_activated", tokens, half)
+            self._linear_backward(params, name + ".out", after, d_out, d_activated, grads)
+            layers.gelu_backward(before, d_activated, grads[name + ".hidden.bias"])
+            weight_gradient(h, d_activated, grads[name + ".hidden.weight"])
+            product(d_activated, params[name + ".hidden.weight"].T, d_part)
+            d_h += d_part
+        return d_h
+
+    def _linear_backward(self, params: Params, name: str, x: Array, d_y: Array, d_x: Array, grads: Params) -> None:
+        weight_gradient(x, d_y, grads[name + ".weight"])
+        layers.column_sums(d_y, grads[name + ".bias"])
+        product(d_y, params[name + ".weight"].T, d_x)
+
+
+@scalar
+def value_features(value: Any, out: Any) -> None:
+    """u, u^2 and two harmonics of the domain, of a standard value, into out (6,)."""
+    kind = type(value)
+    u = value / kind(HALF_WIDTH)
+    angle = kind(np.pi) * u
+    out[0], out[1] = u, u * u
+    out[2], out[3] = np.sin(angle), np.cos(angle)
+    out[4], out[5] = np.sin(angle + angle), np.cos(angle + angle)
+
+
+@scalar
+def outcome_head(
+    hidden: Any,
+    slope: Any,
+    centre: Any,
+    features: Any,
+    value_weight: Any,
+    out_weight: Any,
+    out_bias: Any,
+    before: Any,
+    after: Any,
+) -> Any:
+    """(mean, log_error, log_noise) of the target under one action, and its hidden layer before and
+    after GELU.
+
+    hidden, before, after (D/2,); features (6,); value_weight (6, D/2); out_weight (3, D/2),
+    transposed; out_bias (3,).
+    """
+    kind = type(slope)
+    one, a, c, zero = kind(1), kind(layers.GELU_A), kind(layers.GELU_C), kind(0)
+    size = hidden.shape[0]
+    for j in range(size):
+        before[j] = hidden[j]
+    for f in range(VALUE_FEATURES):
+        for j in range(size):
+            before[j] += features[f] * value_weight[f, j]
+    first, second, third = zero, zero, zero
+    for j in range(size):
+        x = before[j]
+        activated = layers.gelu(x, one, a, c)
+        after[j] = activated
+        first += activated * out_weight[0, j]
+        second += activated * out_weight[1, j]
+        third += activated * out_weight[2, j]
+    bound = kind(LOG_STD_BOUND)
+    mean = kind(HALF_WIDTH) * (first + out_bias[0]) + slope * (features[0] - centre)
+    return mean, bound * tanh((second + out_bias[1]) / bound), bound * tanh((third + out_bias[2]) / bound)
+
+
+@kernel
+def outcomes(
+    state: OutcomeState[Array],
+    variable: Array,
+    values: Array,
+    value_weight: Array,
+    out_weight: Array,
+    out_bias: Array,
+    scratch: Array,
+    out: Array,
+) -> None:
+    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems.
+
+    state, leading axes (E, V); variable (E, N); values (E, N) standard; scratch (2 D/2 + 6,).
+    """
+    hidden, slope, centre = state
+    half = hidden.shape[2]
+    before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
+    for e in range(hidden.shape[0]):
+        for n in range(values.shape[1]):
+            i = variable[e, n]
+            value_features(values[e, n], features)
+            mean, log_error, log_noise = outcome_head(
+                hidden[e, i], slope[e, i], centre[e, i], features, value_weight, out_weight, out_bias, before, after
+            )
+            out[e, n, 0], out[e, n, 1], out[e, n, 2] = mean, log_error, log_noise

@@ -1,0 +1,140 @@
+"""Twin of acbo_ref/policy/session.py: deciding step by step.
+
+Letters: E episodes, V variables, N actions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from acbo_fast.numba.kernels import exp, kernel
+from acbo_fast.numba.policy.decoder import Decoder
+from acbo_fast.numba.policy.heads import outcomes
+from acbo_fast.numba.policy.network import Network
+from acbo_fast.numba.policy.reading import Reading
+from acbo_fast.numba.threads import one_blas_thread
+from acbo_ref.arrays import Array, Params
+from acbo_ref.config import Config
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
+from acbo_ref.policy.network import num_channels
+from acbo_ref.policy.session import DECISION_GRID, Decision
+
+
+@kernel
+def lowest_bound(predicted: Array, allowed: Array, optimism: float, grid: Array, variable: Array, value: Array) -> None:
+    """The action of lowest mean - optimism * error, from predictions (E, V * grid, 3) at every grid
+    value of every variable.
+    """
+    size = grid.size
+    for e in range(variable.shape[0]):
+        best, lowest = -1, np.inf
+        for n in range(predicted.shape[1]):
+            if allowed[e, n // size]:
+                bound = predicted[e, n, 0] - predicted.dtype.type(optimism) * exp(predicted[e, n, 1])
+                if bound < lowest or best < 0:
+                    best, lowest = n, bound
+        variable[e], value[e] = best // size, grid[best % size]
+
+
+class OutcomeDecider:
+    """Deciding by the outcome head: see acbo_ref.policy.session.lowest_predicted."""
+
+    def __init__(self, network: Network, params: Params, num_episodes: int, width: int, grid: Array) -> None:
+        dtype = params["embed.weight"].dtype
+        self._space, self._params, self._grid = network.workspace, params, grid.astype(dtype)
+        # every grid value of every variable
+        self._variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
+        self._value = np.tile(self._grid, (num_episodes, width))
+        self._out_weight = np.ascontiguousarray(params["outcome_head.out.weight"].T)
+
+    def predict(self, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+        """(mean, log_error, log_noise), (E, N, 3), of actions variable, value (E, N)."""
+        params, half = self._params, outputs.outcome.hidden.shape[3]
+        out = self._space("decide.outcomes", *value.shape, 3)
+        outcomes(
+            OutcomeState(*(array[:, 0] for array in outputs.outcome)), variable, value,
+            params["outcome_head.value.weight"], self._out_weight, params["outcome_head.out.bias"],
+            self._space("outcome.scratch", 2 * half + VALUE_FEATURES), out,
+        )  # fmt: skip
+        return out
+
+    def __call__(self, outputs: PolicyOutputs[Array], allowed: Array, optimism: float) -> tuple[Array, Array]:
+        """(variable, standard value), (E,) each."""
+        predicted = self.predict(outputs, self._variable, self._value)
+        variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
+        lowest_bound(predicted, allowed, float(optimism), self._grid, variable, standard)
+        return variable, standard
+
+
+class Session:
+    """Twin of acbo_ref.policy.session.Session. It keeps the parameters it was opened with, in
+    `params`.
+    """
+
+    def __init__(self, params: Params, config: Config, task: Task, capacity: int, network: Network) -> None:
+        self._network, self._params, self._config, self._task = network, params, config, task
+        self._capacity, self._observed = capacity, 0
+        dtype = params["embed.weight"].dtype
+        num_episodes, num_obs, width = task.observations.shape
+        self._reading = Reading(network.workspace, config.policy, task, capacity + 1)
+        channels = num_channels(config.policy)
+        observations = np.empty((num_episodes, num_obs, width, channels), dtype)
+        self._reading.observations(observations)
+        self._row = np.empty((num_episodes, width, channels), dtype)
+        self._reading.start(self._row)
+        with one_blas_thread:
+            self._decoder = Decoder(network, params, observations, task.observation_mask, task.valid, capacity + 1)
+            self._h = self._decoder.append(self._row).copy()
+        self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
+
+    def observe(self, variable: Array, rows: Array) -> None:
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        if self._observed == self._capacity:
+            raise ValueError(f"the session was opened for {self._capacity} interventions")
+        self._observed += 1
+        self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float), self._row)
+        with one_blas_thread:
+            np.copyto(self._h, self._decoder.append(self._row))
+
+    def decide(
+        self,
+        gumbel: Array | None = None,
+        normal: Array | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Array | None = None,
+    ) -> Decision:
+        """The next action of each system; see acbo_ref.policy.session.Session.decide."""
+        task, config = self._task, self._config
+        allowed = task.manipulable if allowed is None else task.manipulable & allowed
+        with one_blas_thread:
+            outputs = self._network.heads.forward(self._params, self._h, allowed, self._row[:, None])
+        logits, means = outputs.logits[:, 0], outputs.means[:, 0]
+        each = np.arange(len(logits))
+        if (decision or config.decision) == "outcome_head":
+            variable, standard = self._decider(outputs, allowed, config.optimism if optimism is None else optimism)
+        else:
+            variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
+            standard = means[each, variable]
+            if normal is not None:
+                std: Array | float = config.policy.fixed_std
+                if not config.policy.use_fixed_std:
+                    assert outputs.log_stds is not None
+                    std = np.exp(outputs.log_stds[:, 0][each, variable])
+                standard = standard + std * normal
+        standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+        predicted = self._decider.predict(outputs, variable[:, None], standard[:, None].astype(logits.dtype))
+        mean, log_error, log_noise = predicted[:, 0].T
+        error, noise = np.exp(log_error), np.exp(log_noise)
+        location, scale = self._reading.location[each, task.target], self._reading.scale[each, task.target]
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return Decision(
+            variable=variable,
+            value=to_domain(task, self._reading.location, self._reading.scale, variable, standard),
+            probability=shifted / shifted.sum(axis=1, keepdims=True),
+            parent_probability=0.5 * (1 + np.tanh(0.5 * outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
+            outcome_mean=location + scale * mean,
+            outcome_error=scale * error,
+            outcome_std=scale * np.hypot(error, noise),
+        )

@@ -1,0 +1,1 @@
+"""Twin of acbo_ref/systems, as compiled kernels: many models as arrays."""

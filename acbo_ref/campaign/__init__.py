@@ -1,0 +1,8 @@
+"""Real experiments: the policy proposes one, a person does it and tells what came out.
+
+`campaign` is the object that users have. `journal` is the append-only file, `facts` what its
+entries mean and which may be written, `tables` reads measurements as people have them,
+`predictions` asks the policy, `calibration` makes its intervals right.
+
+May import: everything up to and with training, and not the arena.
+"""

@@ -1,0 +1,242 @@
+"""What the policy says of a campaign: the next experiment, what to settle on, what it thinks of
+each variable.
+
+Missing values: the target and the variable that was set must be known. Any other missing value is
+replaced by the mean of the variable over the observational rows (without any, the middle of its
+domain, or its mean over all rows), in what the policy reads; the journal keeps it as missing.
+
+Intervals: the outcome head's Gaussian ones, widened by a factor that makes them right on systems
+simulated from the policy's own prior (split conformal prediction, Vovk et al. 2005; the factor is
+fixed when the campaign is created).
+
+Contract: functions of facts and of a policy; writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from acbo_ref.arrays import Array
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.calibration import COVERAGE, QUANTILE
+from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
+from acbo_ref.errors import AcboError
+from acbo_ref.files import Document
+from acbo_ref.grpo.optim import OptimiserState
+from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.session import Decision, Session
+
+# The policy reads this many rows at most, evenly spaced observations and the latest experiments:
+# memory grows with their square.
+OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to settle on now.
+
+    Attributes:
+        predicted, low, high: expectation of the target under this action and its 90 % interval.
+        baseline: mean of the target over the observational rows: doing nothing. None without any.
+        improvement, improvement_low, improvement_high: how much better than doing nothing, positive
+        is better, 90 % interval. verdict: in words.
+    """
+
+    variable: str
+    value: float
+    predicted: float
+    low: float
+    high: float
+    parent_probability: float
+    baseline: float | None
+    improvement: float | None
+    improvement_low: float | None
+    improvement_high: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Of one variable: P(direct cause of the target), and for a manipulable one its best value and
+    what that would give.
+    """
+
+    variable: str
+    parent_probability: float
+    value: float | None
+    predicted: float | None
+    low: float | None
+    high: float | None
+
+
+class CampaignSession:
+    """A session whose target was handed over in other units: costs = location + scale * what the
+    policy says.
+    """
+
+    def __init__(self, session: Session, location: float, scale: float) -> None:
+        self._session, self._location, self._scale = session, location, scale
+
+    def decide(
+        self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
+    ) -> Decision:
+        """As `policy.session.Session.decide`, with outcomes as costs in the user's unit.
+
+        Raises:
+            AcboError: the numbers told are so far apart that nothing finite comes out.
+        """
+        found = self._session.decide(decision=decision, optimism=optimism, allowed=allowed)
+        numbers = (found.value, found.outcome_mean, found.outcome_error, found.outcome_std)
+        if not all(np.isfinite(x).all() for x in numbers):
+            raise AcboError(
+                "the measurements are too far apart for a prediction", "a typing error in a row? see the journal"
+            )
+        return replace(
+            found,
+            outcome_mean=self._location + self._scale * found.outcome_mean,
+            outcome_error=self._scale * found.outcome_error,
+            outcome_std=self._scale * found.outcome_std,
+        )
+
+
+def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[Array]) -> CampaignSession:
+    """The policy after everything that was measured.
+
+    What is not set is handed over in units of its mean and spread over all rows. With three or more
+    observations this changes nothing, since the policy takes its units from them; with fewer it
+    keeps the units sensible.
+    """
+    observed, done = facts.observations, facts.interventions[-INTERVENTIONS_READ:]
+    if len(observed) > OBSERVATIONS_READ:
+        warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} observations, evenly spaced")
+        observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
+    measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])
+    manipulable = np.array([d is not None for d in facts.domains])
+    low = np.array([-1.0 if d is None else d[0] for d in facts.domains])
+    high = np.array([1.0 if d is None else d[1] for d in facts.domains])
+    mean = column_means(measured)
+    spread = np.sqrt(column_means((measured - mean) ** 2))
+    spread = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
+    location, scale = np.where(manipulable, 0.0, mean), np.where(manipulable, 1.0, spread)
+    scale[facts.target_index] *= facts.cost
+    unknown = np.where(manipulable, (low + high) / 2, mean)
+    filling = np.where(np.isnan(observed).all(axis=0), unknown, column_means(observed))
+
+    def units(rows: Array) -> Array:
+        return np.asarray((np.where(np.isnan(rows), filling, rows) - location) / scale)
+
+    task = Task(
+        observations=units(observed)[None],
+        observation_mask=np.ones((1, len(observed)), bool),
+        target=np.array([facts.target_index]),
+        valid=np.ones((1, len(manipulable)), bool),
+        manipulable=manipulable[None],
+        low=low[None],
+        high=high[None],
+    )
+    session: Session = backend.session(state, task, len(done))
+    for variable, row in done:
+        session.observe(np.array([variable]), units(np.array([row])))
+    target = facts.target_index
+    return CampaignSession(session, facts.cost * float(location[target]), abs(float(scale[target])))
+
+
+def proposal(facts: Facts, session: CampaignSession, waiting: set[str]) -> Proposal:
+    """The next experiment, about a variable that is not among those with a pending proposal."""
+    allowed = np.array(
+        [[d is not None and n not in waiting for n, d in zip(facts.variables, facts.domains, strict=True)]]
+    )
+    if not allowed.any():
+        raise AcboError("every variable that can be set has a pending proposal", "tell one of them first")
+    decision = session.decide(allowed=allowed)
+    settled = session.decide(decision="outcome_head", optimism=0.0, allowed=allowed)
+    std = float(decision.outcome_std[0]) * facts.outcome_factor
+    predicted, low, high = _interval(facts, float(decision.outcome_mean[0]), std)
+    variable = int(decision.variable[0])
+    return Proposal(
+        id=f"e{len(facts.proposals) + 1}",
+        variable=facts.variables[variable],
+        value=float(decision.value[0]),
+        predicted=predicted,
+        low=low,
+        high=high,
+        parent_probability=float(decision.parent_probability[0, variable]),
+        reason=_reason(facts, decision, settled),
+    )
+
+
+def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
+    """What to settle on now, and how much better than doing nothing it is."""
+    decision = session.decide(decision="outcome_head", optimism=0.0)
+    mean, error = _expectation(facts, decision)
+    predicted, low, high = _interval(facts, mean, error)
+    target = facts.observations[:, facts.target_index]
+    sign, name = facts.cost, facts.variables[int(decision.variable[0])]
+    shared: Document = {
+        "variable": name, "value": float(decision.value[0]), "predicted": predicted, "low": low, "high": high,
+        "parent_probability": float(decision.parent_probability[0, decision.variable[0]]),
+    }  # fmt: skip
+    if len(target) == 0:
+        nothing: Document = dict.fromkeys(("baseline", "improvement", "improvement_low", "improvement_high"))
+        return Recommendation(**shared, **nothing, verdict="no observations: what doing nothing gives is not known")
+    baseline, count = float(target.mean()), len(target)
+    better = sign * baseline - mean
+    if count > 1:  # Student's t: the spread is estimated from few rows
+        margin = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * float(target.std(ddof=1)) / math.sqrt(count)
+    else:
+        margin = QUANTILE * float(decision.outcome_std[0]) * facts.outcome_factor
+    margin = math.hypot(QUANTILE * error, margin)
+    probability = float(ndtr(better / (margin / QUANTILE)))
+    chance = "more than 0.99" if probability > 0.99 else f"{probability:.2f}"
+    if better - margin > 0:
+        verdict = f"improvement likely (probability {chance})"
+    elif probability > 0.75:
+        verdict = f"improvement not established: the interval includes none (probability of one {chance})"
+    else:
+        verdict = f"no improvement likely (probability of one {chance})"
+    return Recommendation(
+        **shared, baseline=baseline, improvement=better, improvement_low=better - margin,
+        improvement_high=better + margin, verdict=verdict,
+    )  # fmt: skip
+
+
+def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
+    """What the policy thinks of every variable but the target."""
+    found = []
+    parents = session.decide().parent_probability[0]
+    for i, name in enumerate(facts.variables):
+        if name == facts.target:
+            continue
+        value, predicted, low, high = None, None, None, None
+        if facts.domains[i] is not None:
+            only = np.arange(len(facts.variables))[None] == i
+            decision = session.decide(decision="outcome_head", optimism=0.0, allowed=only)
+            value = float(decision.value[0])
+            predicted, low, high = _interval(facts, *_expectation(facts, decision))
+        found.append(Belief(name, float(parents[i]), value, predicted, low, high))
+    return found
+
+
+def _expectation(facts: Facts, decision: Decision) -> tuple[float, float]:
+    """Expected cost under a decision, and the calibrated standard error of that."""
+    return float(decision.outcome_mean[0]), float(decision.outcome_error[0]) * facts.expectation_factor
+
+
+def _interval(facts: Facts, cost: float, deviation: float) -> tuple[float, float, float]:
+    """(target, low end, high end of its 90 % interval) of a cost with a Gaussian deviation."""
+    low, high = sorted(facts.cost * (cost + side * QUANTILE * deviation) for side in (-1, 1))
+    return facts.cost * cost, low, high
+
+
+def _reason(facts: Facts, decision: Decision, settled: Decision) -> str:
+    variable = facts.variables[int(decision.variable[0])]
+    better = "highest" if facts.direction == "maximize" else "lowest"
+    if decision.variable[0] == settled.variable[0] and decision.value[0] == settled.value[0]:
+        return f"the {better} {facts.target} expected of anything"
+    mean, error = _expectation(facts, decision)
+    reach = mean - QUANTILE * error
+    return f"to learn: {variable} is little known, and {facts.target} could become {facts.cost * reach:.4g}"

@@ -1,0 +1,166 @@
+"""Tables of measurements as people have them: CSV files, data frames, arrays, and rows by name.
+
+An empty cell, NA, NaN or null is a missing value. Everything else must be a number of at most
+1e100; the error names the line and the column.
+
+Contract: reads, checks and returns plain lists of floats (nan where missing). Columns are found by
+name, in any order.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acbo_ref.errors import AcboError, did_you_mean
+
+MISSING = ("", "na", "nan", "n/a", "null", "none")
+MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 10_000
+LARGEST = 1e100  # squares and products of measurements must stay finite
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows of cells; `lines` are the rows' line numbers in the file `where`."""
+
+    names: list[str]
+    rows: list[list[object]]
+    lines: list[int]
+    where: str
+
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+
+
+def number(value: object, where: str) -> float:
+    """A finite float, or nan for a missing value.
+
+    Raises:
+        AcboError: text, an infinity, or a decimal comma.
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
+        return math.nan
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in MISSING:
+            return math.nan
+        if _DECIMAL_COMMA.fullmatch(text):
+            raise AcboError(f"{where}: {text!r} has a decimal comma", "write decimal points")
+    try:
+        if isinstance(value, str) and "_" in value:
+            raise ValueError  # float("1_000") is 1000.0, and an identifier is not
+        result = float(value)  # type: ignore[arg-type]  # whatever has a float: TypeError says that it has none
+    except (TypeError, ValueError) as error:
+        raise AcboError(f"{where}: {str(value)[:40]!r} is not a number", "leave text columns out") from error
+    except OverflowError:
+        result = math.inf
+    if math.isinf(result):
+        raise AcboError(f"{where}: infinite", "leave the cell empty if the value is not known")
+    if abs(result) > LARGEST:
+        raise AcboError(f"{where}: {result:g} is too large", "give it in another unit")
+    return result
+
+
+def read_csv(path: str | Path) -> Table:
+    """A comma-separated file with a header line.
+
+    Raises:
+        AcboError: not readable, no header, a doubled or empty name, or a line with another number
+            of cells.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise AcboError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except FileNotFoundError as error:
+        raise AcboError(f"no file {path}") from error
+    except OSError as error:
+        raise AcboError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AcboError(f"{path} is not a CSV file ({error})", "save it as comma-separated UTF-8 text") from error
+    if not lines:
+        raise AcboError(f"{path} is empty", "its first line must name the columns")
+    names = [name.strip() for name in lines[0][1]]
+    if len(names) > MAX_COLUMNS:
+        raise AcboError(f"{path} has {len(names)} columns, at most {MAX_COLUMNS} are read")
+    if len(names) == 1 and ";" in names[0]:
+        raise AcboError(f"{path} is separated by semicolons", "separate by commas, and write decimal points")
+    check_names(names, str(path))
+    for n, cells in lines[1:]:
+        if len(cells) != len(names):
+            hint = "a decimal comma? write decimal points" if len(cells) > len(names) else ""
+            raise AcboError(f"{path}, line {n}: {len(cells)} cells, the header has {len(names)}", hint)
+    return Table(names, [list[object](cells) for _, cells in lines[1:]], [n for n, _ in lines[1:]], str(path))
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Column names must be there, and different."""
+    for name in names:
+        if not isinstance(name, str):
+            raise AcboError(f"{where}: {name!r} is not a name", "names are text")
+        if not name:
+            raise AcboError(f"{where}: a column has no name")
+        if not name.isprintable() or len(name) > 200:
+            raise AcboError(f"{where}: a column's name has control characters or more than 200 characters")
+        if list(names).count(name) > 1:
+            raise AcboError(f"{where}: column {name!r} is there twice", "rename or remove one of them")
+
+
+def select(table: Table, wanted: Sequence[str]) -> list[list[float]]:
+    """The wanted columns of a table, in the wanted order, as numbers.
+
+    Raises:
+        AcboError: a wanted column is not there, or a cell is not a number.
+    """
+    position = {name: i for i, name in enumerate(table.names)}
+    for name in wanted:
+        if name not in position:
+            raise AcboError(f"{table.where} has no column {name!r}", did_you_mean(name, table.names))
+    return [
+        [number(row[position[name]], f"{table.where}, line {n}, column {name!r}") for name in wanted]
+        for n, row in zip(table.lines, table.rows, strict=True)
+    ]
+
+
+def row_values(row: Any, variables: Sequence[str]) -> list[float]:
+    """One measured row: by name (mapping, pandas Series), or a sequence in the campaign's order of
+    variables.
+
+    Raises:
+        AcboError: a name that is not a variable, a wrong length, or a value that is not a number.
+    """
+    if hasattr(row, "to_dict"):
+        row = row.to_dict()
+    if isinstance(row, Mapping):
+        for name in row:
+            if name not in variables:
+                raise AcboError(f"the row has no variable's name: {name!r}", did_you_mean(str(name), variables))
+        return [number(row.get(name), f"row, {name!r}") for name in variables]
+    values = list(np.asarray(row, dtype=object).reshape(-1))
+    if len(values) != len(variables):
+        raise AcboError(f"the row has {len(values)} values, the campaign {len(variables)} variables")
+    return [number(value, f"row, {name!r}") for name, value in zip(variables, values, strict=True)]
+
+
+def observation_rows(observations: Any, variables: Sequence[str]) -> list[list[float]]:
+    """Observational rows from a pandas DataFrame (columns by name), an (O, V) array, or a sequence
+    of rows.
+    """
+    if observations is None:
+        return []
+    if hasattr(observations, "columns") and hasattr(observations, "to_numpy"):
+        names = [str(c) for c in observations.columns]
+        check_names(names, "the data frame")
+        rows = observations.to_numpy(dtype=object).tolist()
+        return select(Table(names, rows, list(range(1, len(rows) + 1)), "the data frame"), variables)
+    return [row_values(row, variables) for row in observations]

@@ -1,0 +1,335 @@
+"""Episodes: draw the noise, simulate, decide, and collect what an update needs.
+
+An iteration collects E whole episodes with the current parameters. In each state, G candidates are
+drawn from the policy head and judged in the simulator on the same exogenous noise (common random
+numbers). P further uniform probes are judged on the same noise, for the outcome head only. With
+`reward.noise_draws` M > 1, every candidate and probe is judged over that noise e, its mirror image
+-e, and further pairs (s, -s), M draws in all and the same for the whole group: antithetic variates
+(Hammersley & Morton 1956). The simulator is free in training, and in a linear model a pair's mean
+is the exact expected target (where neither is clipped). The policy sees none of those rows.
+
+The committed row, which the policy reads, is that of candidate 0, an honest draw. In a share of the
+episodes (`heads.commit_by_outcome_head`) it is that of what the outcome head would decide, which
+then takes the place of the first probe. With `decision: outcome_head` those are the histories that
+decisions will meet (Ross et al. 2011, "DAgger"). The labels do not depend on who chose the action,
+and candidates are still compared within their state.
+
+Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs
+in its own dtype.
+Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P judged
+actions, M noise draws, V variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from acbo_ref.arrays import A, Array, Params
+from acbo_ref.config import Config
+from acbo_ref.grpo.loss import log_prob_forward, parent_entropy, reward
+from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, attention_mask
+from acbo_ref.policy.network import PolicyInputs
+from acbo_ref.policy.reading import Reading
+from acbo_ref.policy.session import ROLLOUT_GRID, lowest_predicted
+from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.batch import SCMBatch, simulate
+
+
+class EpisodeNoise(NamedTuple, Generic[A]):
+    """Every random number of E episodes.
+
+    Args:
+        observation, intervention, scoring: (E, O, V), (E, K, V) and (E, K, M - 1, V), standard
+            normal.
+        gumbel, normal: (E, K, G, V) and (E, K, G): which variable and which value a candidate gets.
+        probe: (E, K, P, 2) uniform in [0, 1): which variable, which value.
+    """
+
+    observation: A
+    intervention: A
+    scoring: A
+    gumbel: A
+    normal: A
+    probe: A
+
+
+class Trajectories(NamedTuple, Generic[A]):
+    """E whole episodes: what the loss needs, and what reports show.
+
+    Args:
+        inputs: what the network reads.
+        variable, value, log_prob, rewards: (E, K, G), of the candidates; values standard and not
+            clipped.
+        judged_variable, judged_value: (E, K, N), the candidates, then the probes; values standard,
+            clipped as applied.
+        judged_outcome, judged_variance: (E, K, N), of the standard target over the noise draws,
+            each draw clipped at OUTCOME_BOUND.
+        committed: (E,), which judged action was carried out: 0 (candidate 0), or G (the outcome
+            head's decision).
+        parents, parent_mask: (E, V) bool, see LossBatch.
+        applied, outcome: (E, K) raw, the committed value as applied and the target it gave.
+        fixed_std: as used.
+    """
+
+    inputs: PolicyInputs[A]
+    variable: A
+    value: A
+    log_prob: A
+    rewards: A
+    judged_variable: A
+    judged_value: A
+    judged_outcome: A
+    judged_variance: A
+    committed: A
+    parents: A
+    parent_mask: A
+    applied: A
+    outcome: A
+    fixed_std: A | float
+
+
+# -------------------------------------------------------------------------------------------------------- noise
+
+
+def antithetic(noise: Array, fresh: Array, num_draws: int) -> Array:
+    """Draws 2 to M that judge besides `noise` (E, K, V): its mirror image, then `fresh` (E, K, S,
+    V), each with its own.
+
+    Returns (E, K, M - 1, V).
+    """
+    pairs = np.stack([fresh, -fresh], axis=3).reshape(*fresh.shape[:2], -1, fresh.shape[3])
+    return np.asarray(np.concatenate([-noise[:, :, None], pairs], axis=2)[:, :, : num_draws - 1])
+
+
+def draw_noise(config: Config, iteration: int, num_observations: int, num_variables: int) -> EpisodeNoise[Array]:
+    """The noise of one iteration, a pure function of (seed, role, iteration) and the shapes."""
+    e, k, v = config.batch_size, config.interventions_per_episode, num_variables
+    g, p, m = config.grpo.group_size, config.heads.probes, config.reward.noise_draws
+    exogenous = generator(config.seed, Role.EXOGENOUS_NOISE, iteration)
+    scoring = generator(config.seed, Role.SCORING_NOISE, iteration)
+    observation = exogenous.standard_normal((e, num_observations, v))
+    intervention = exogenous.standard_normal((e, k, v))
+    return EpisodeNoise(
+        observation=observation,
+        intervention=intervention,
+        scoring=antithetic(intervention, scoring.standard_normal((e, k, (m - 1) // 2, v)), m),
+        gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
+        normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
+        probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
+    )
+
+
+def commit_by_outcome_head(num_episodes: int, share: float) -> Array:
+    """(E,) bool: which episodes of a batch carry out what the outcome head decides, evenly
+    spread.
+    """
+    episode = np.arange(num_episodes)
+    return np.asarray(np.floor((episode + 1) * share) > np.floor(episode * share))
+
+
+# ----------------------------------------------------------------------------------------------------- episodes
+
+
+def observe(systems: SCMBatch[Array], noise: Array, observation_mask: Array) -> Task:
+    """The observational rows of E systems and what else is known of them; noise (E, O, V)."""
+    nothing = -np.ones(noise.shape[:2], int)
+    return Task(
+        observations=simulate(systems, noise, nothing, np.zeros(noise.shape[:2])),
+        observation_mask=observation_mask,
+        target=systems.target,
+        valid=systems.valid,
+        manipulable=systems.manipulable,
+        low=systems.low,
+        high=systems.high,
+    )
+
+
+def rollout(
+    params: Params,
+    config: Config,
+    systems: SCMBatch[Array],
+    observation_mask: Array,
+    noise: EpisodeNoise[Array],
+    fixed_std: float,
+) -> Trajectories[Array]:
+    """Play E episodes of K interventions with the current policy.
+
+    Args:
+        params: the network's parameters.
+        systems: E systems.
+        observation_mask: (E, O) bool, which observational rows an episode gets.
+        noise: see EpisodeNoise.
+        fixed_std: standard deviation of the value draw, standard units (not used with a learned
+            one).
+    """
+    num_episodes, steps, group_size = len(systems.target), noise.intervention.shape[1], noise.gumbel.shape[2]
+    task = observe(systems, noise.observation, observation_mask)
+    reading = Reading(task, config.policy.evidence, params["embed.weight"].dtype)
+    observations = reading.observations()
+    decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
+    by_outcome_head = commit_by_outcome_head(num_episodes, config.heads.commit_by_outcome_head)
+    committed, each = np.where(by_outcome_head, group_size, 0), np.arange(num_episodes)
+    later, played = [reading.start()], []
+    for k in range(steps):
+        h = decoder.append(later[-1])
+        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, later[-1][:, None])
+        variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
+        probes = _probes(params, config, outputs, task, noise.probe[:, k], by_outcome_head)
+        judged_variable = np.concatenate([variable, probes[0]], axis=1)
+        judged_value = np.clip(np.concatenate([value, probes[1]], axis=1), -HALF_WIDTH, HALF_WIDTH)
+        draws = np.concatenate([noise.intervention[:, k, None], noise.scoring[:, k]], axis=1)
+        judged = judge(systems, task, reading, draws, judged_variable, judged_value)
+        gain = np.zeros(variable.shape)
+        if config.reward.info_gain > 0:
+            gain = information_gain(params, config, decoder, reading, outputs, task, variable, judged.rows)
+        is_parent = np.take_along_axis(systems.parents, variable, axis=1)
+        rewards = reward(judged.outcome[:, :group_size], is_parent, gain, config.reward)
+        row = judged.rows[each, committed]
+        later.append(reading.append(judged_variable[each, committed], row))
+        step = (variable, value, log_prob, rewards, judged_variable, judged_value, judged.outcome, judged.variance)
+        played.append((*step, judged.raw_value[each, committed], row[each, task.target]))
+    return _trajectories(systems, task, observations, later[:steps], played, committed, fixed_std)
+
+
+# What a step gives, in the order of `rollout`; those of the first row are kept in the network's
+# dtype.
+_FLOATS = ("value", "log_prob", "rewards", "judged_value", "judged_outcome", "judged_variance")
+_PLAYED = (
+    "variable", "value", "log_prob", "rewards", "judged_variable", "judged_value", "judged_outcome", "judged_variance",
+    "applied", "outcome",
+)  # fmt: skip
+
+
+def _trajectories(
+    systems: SCMBatch[Array],
+    task: Task,
+    observations: Array,
+    later: Sequence[Array],
+    played: Sequence[tuple[Array, ...]],
+    committed: Array,
+    fixed_std: float,
+) -> Trajectories[Array]:
+    """What was played, put together: K later rows, and K steps of _PLAYED."""
+    stacked = {n: np.stack(arrays, axis=1) for n, arrays in zip(_PLAYED, zip(*played, strict=True), strict=True)}
+    stacked |= {name: stacked[name].astype(observations.dtype) for name in _FLOATS}
+    channels = np.concatenate([observations, np.stack(later, axis=1)], axis=1)
+    row_mask = attention_mask(task.observation_mask, len(later))
+    return Trajectories(
+        inputs=PolicyInputs(channels, task.valid, task.manipulable, row_mask),
+        committed=committed,
+        parents=systems.parents,
+        parent_mask=task.valid & ~task.is_target,
+        fixed_std=fixed_std,
+        **stacked,
+    )
+
+
+def _probes(
+    params: Params,
+    config: Config,
+    outputs: PolicyOutputs[Array],
+    task: Task,
+    uniform: Array,
+    by_outcome_head: Array,
+) -> tuple[Array, Array]:
+    """Uniform probes (variable, standard value), (E, P) each; where the outcome head decides, its
+    decision is the first.
+    """
+    variable, value = probe_actions(uniform, task.manipulable)
+    if by_outcome_head.any():
+        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+        decided = lowest_predicted(params, outcome, config.optimism, task.manipulable, ROLLOUT_GRID)
+        variable[by_outcome_head, 0], value[by_outcome_head, 0] = (d[by_outcome_head] for d in decided)
+    return variable, value
+
+
+def draw_candidates(
+    outputs: PolicyOutputs[Array], gumbel: Array, normal: Array, fixed_std: float
+) -> tuple[Array, Array, Array]:
+    """G candidates (variable, value, log-prob), (E, G) each, from outputs of one decision.
+
+    The Gumbel-max trick: argmax_i (logit_i + Gumbel_i) is a draw from softmax(logits) (Gumbel
+    1954). The value is mean + std * normal of the chosen variable.
+    """
+    variable = (outputs.logits + gumbel).argmax(axis=-1)  # logits (E, 1, V), gumbel (E, G, V)
+    mean = np.take_along_axis(outputs.means[:, 0], variable, axis=1)
+    std: Array | float = fixed_std
+    if outputs.log_stds is not None:
+        std = np.exp(np.take_along_axis(outputs.log_stds[:, 0], variable, axis=1))
+    value = (mean + std * normal).astype(mean.dtype)
+    log_prob, _ = log_prob_forward(outputs, variable[:, None], value[:, None], fixed_std)
+    return variable, value, log_prob[:, 0]
+
+
+def probe_actions(uniform: Array, choosable: Array) -> tuple[Array, Array]:
+    """Uniform (variable, standard value) draws from uniforms (E, P, 2): the j-th choosable
+    variable, a value in [-5, 5].
+    """
+    count = choosable.sum(axis=1)[:, None]
+    rank = np.minimum((uniform[..., 0] * count).astype(int), count - 1)
+    position = np.argsort(~choosable, axis=1, kind="stable")  # choosable variables first, in order
+    return np.take_along_axis(position, rank, axis=1), HALF_WIDTH * (2.0 * uniform[..., 1] - 1.0)
+
+
+class Judged(NamedTuple):
+    """N actions in each of E systems: raw_value (E, N), rows (E, N, V) under the first noise draw,
+    and mean and variance (E, N) of the standard outcome over all of them."""
+
+    raw_value: Array
+    rows: Array
+    outcome: Array
+    variance: Array
+
+
+def judge(
+    systems: SCMBatch[Array], task: Task, reading: Reading, draws: Array, variable: Array, value: Array
+) -> Judged:
+    """Play N actions on the same M noise draws (E, M, V); variable (E, N), value (E, N) standard,
+    inside [-5, 5].
+    """
+    num_episodes, num_draws, num_actions = len(draws), draws.shape[1], variable.shape[1]
+    location, scale = reading.location, reading.scale
+    raw = np.take_along_axis(location, variable, 1) + np.take_along_axis(scale, variable, 1) * value
+    rows = simulate(
+        systems,
+        np.repeat(draws, num_actions, axis=1),
+        np.tile(variable, (1, num_draws)),
+        np.tile(raw, (1, num_draws)),
+    )
+    rows = rows.reshape(num_episodes, num_draws, num_actions, -1)
+    each = np.arange(num_episodes)
+    target = rows[each, :, :, task.target]  # (E, M, N)
+    standard = (target - location[each, task.target][:, None, None]) / scale[each, task.target][:, None, None]
+    bounded = np.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND)
+    return Judged(raw, rows[:, 0], bounded.mean(axis=1), bounded.var(axis=1))
+
+
+def information_gain(
+    params: Params,
+    config: Config,
+    decoder: Decoder,
+    reading: Reading,
+    outputs: PolicyOutputs[Array],
+    task: Task,
+    variable: Array,
+    rows: Array,
+) -> Array:
+    """(E, G): entropy of the parent posterior now, minus after reading each candidate's row; nats.
+
+    Args:
+        outputs: of the decision, before any of the rows.
+        variable: (E, G), of the candidates; rows: (E, N, V), their rows first.
+    """
+    parent_mask = task.valid & ~task.is_target
+    before = parent_entropy(outputs.parent_logits[:, 0], parent_mask)
+    after = []
+    for g in range(variable.shape[1]):
+        row = reading.peek(variable[:, g], rows[:, g])
+        peeked, _ = heads_forward(params, config.policy, decoder.peek(row)[:, None], task.manipulable, row[:, None])
+        after.append(parent_entropy(peeked.parent_logits[:, 0], parent_mask))
+    return np.asarray(before[:, None] - np.stack(after, axis=1))

@@ -1,0 +1,220 @@
+"""The three heads: from the state h of every variable to what the policy says.
+
+    policy head    h -> variable logit, value mean / 5 [, log-std]
+    parent head    h -> logit of P(the variable is a parent of the target)
+    outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the log of that estimate's
+                   standard error (what is not known), and the log of the spread of single outcomes
+                   around it (noise)
+
+Contract: functions of h, not of how it was made (network.py). No sampling and no loss here.
+Letters: E episodes, V variables, K decisions, D width, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from acbo_ref.arrays import A, Array, Params
+from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.evidence import centre_feature, residual_features, slope_features
+from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.layers import (
+    MASKED,
+    GeluCache,
+    MLPCache,
+    accumulate,
+    gelu_backward,
+    gelu_forward,
+    linear_backward,
+    linear_forward,
+    mlp_backward,
+    mlp_forward,
+    soft_bound_backward,
+    soft_bound_forward,
+)
+
+# Standard deviations stay within exp(+-3), a factor of 20, of their start. This keeps the
+# likelihood finite. It does not tame outcomes far outside: their loss grows as (y / 20)^2 / 2,
+# which matters with 2 or 3 observational rows, whose spread can be far too small. The clipped
+# gradient norm bounds their effect.
+LOG_STD_BOUND = 3.0
+# Value means stay within +-6, one standard unit beyond the ends of the domain. That is near enough
+# for some draws of a group to fall inside and differ, and far enough for the ends themselves to be
+# played exactly.
+VALUE_MEAN_BOUND = 6.0
+VALUE_FEATURES = 6
+
+
+class OutcomeState(NamedTuple, Generic[A]):
+    """What the outcome head knows of a variable before it is asked about a value.
+
+    Args:
+        hidden: (..., D/2), the part of its hidden layer that does not depend on the value.
+        slope: (...), the slope that it takes from least squares.
+        centre: (...), where this slope passes through zero. It is data; its gradient is 0.
+    """
+
+    hidden: A
+    slope: A
+    centre: A
+
+
+class PolicyOutputs(NamedTuple, Generic[A]):
+    """What the heads say at K decisions; also used for the gradients with respect to each of these.
+
+    Args:
+        logits, means, parent_logits: (E, K, V). Logits of variables that cannot be chosen are
+            MASKED.
+        log_stds: (E, K, V), or None with a fixed standard deviation.
+        outcome: the outcome head's state of each variable, leading axes (E, K, V).
+    """
+
+    logits: A
+    means: A
+    log_stds: A | None
+    parent_logits: A
+    outcome: OutcomeState[A]
+
+
+class OutcomePrediction(NamedTuple, Generic[A]):
+    """Of the target under do(X_i = v), standard units, (...) each; also used for gradients.
+
+    `mean` estimates E[target | do] with standard error exp(log_error). Single outcomes scatter
+    around the expectation with standard deviation exp(log_noise) (Kendall & Gal 2017: epistemic and
+    aleatoric uncertainty). The next measured outcome always has variance exp(log_error)^2 +
+    exp(log_noise)^2. The split between the two is exact for linear models and only approximate
+    elsewhere (docs/derivations.md).
+    """
+
+    mean: A
+    log_error: A
+    log_noise: A
+
+
+class HeadsCache(NamedTuple):
+    """What `heads_backward` needs; features, slopes and trust are None without evidence."""
+
+    policy: MLPCache
+    features: Array | None
+    slopes: Array | None
+    trust: Array | None
+    parent: MLPCache
+    outcome: Array
+    mean: Array
+    log_std: Array | None
+    choosable: Array
+
+
+class OutcomeCache(NamedTuple):
+    """What `outcome_backward` needs."""
+
+    features: Array
+    moved: Array
+    gelu: GeluCache
+    activated: Array
+    log_stds: Array
+
+
+def heads_forward(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array
+) -> tuple[PolicyOutputs[Array], HeadsCache]:
+    """Heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C); choosable
+    (E, V).
+    """
+    policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
+    hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
+    slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
+    features, slopes, trust_cache = None, None, None
+    if config.evidence == "regression":
+        evidence = channels[..., CHANNELS:]
+        features, slopes, centre = residual_features(evidence), slope_features(evidence), centre_feature(evidence)
+        policy = policy + features @ params["policy_head.residual.weight"]
+        trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
+        slope = (trust * slopes).sum(axis=-1)
+    value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
+    parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
+    log_stds, log_std_cache = None, None
+    if not config.use_fixed_std:
+        bounded, log_std_cache = soft_bound_forward(policy[..., 2], LOG_STD_BOUND)
+        log_stds = math.log(config.fixed_std) + bounded
+    outputs = PolicyOutputs(
+        logits=np.where(choosable[:, None], policy[..., 0], MASKED),
+        means=value_mean,
+        log_stds=log_stds,
+        parent_logits=parent[..., 0],
+        outcome=OutcomeState(hidden, slope, centre),
+    )
+    cache = HeadsCache(
+        policy_cache, features, slopes, trust_cache, parent_cache, outcome_cache, mean_cache, log_std_cache, choosable
+    )
+    return outputs, cache
+
+
+def heads_backward(params: Params, d_outputs: PolicyOutputs[Array], cache: HeadsCache, grads: Params) -> Array:
+    """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
+    d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, cache.mean)
+    d_policy = [np.where(cache.choosable[:, None], d_outputs.logits, 0.0), d_mean]
+    if d_outputs.log_stds is not None:
+        assert cache.log_std is not None
+        d_policy.append(soft_bound_backward(d_outputs.log_stds, cache.log_std))
+    d_out = np.stack(d_policy, axis=-1)
+    if cache.features is not None:
+        accumulate(grads, "policy_head.residual.weight", _weight_gradient(cache.features, d_out))
+    d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, cache.policy, grads)
+    d_parent = d_outputs.parent_logits[..., None]
+    d_h = d_h + mlp_backward(params, "parent_head.hidden", "parent_head.out", d_parent, cache.parent, grads)
+    if cache.slopes is not None:
+        assert cache.trust is not None
+        d_trust = cache.slopes * d_outputs.outcome.slope[..., None]
+        d_h = d_h + linear_backward(params, "outcome_head.trust", d_trust, cache.trust, grads)
+    return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome.hidden, cache.outcome, grads)
+
+
+def _weight_gradient(x: Array, d_y: Array) -> Array:
+    """dW = x^T dy of y = x W, with all leading axes flattened into one."""
+    return np.asarray(x.reshape(-1, x.shape[-1]).T @ d_y.reshape(-1, d_y.shape[-1]))
+
+
+def value_features(value: Array) -> Array:
+    """(..., F) smooth functions of u = value / 5: u, u^2, and two harmonics of the domain."""
+    u = value / HALF_WIDTH
+    return np.stack(
+        [u, u * u, np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)], axis=-1
+    )
+
+
+def outcome_forward(
+    params: Params, state: OutcomeState[Array], value: Array
+) -> tuple[OutcomePrediction[Array], OutcomeCache]:
+    """What the target becomes under do(X_i = value); see OutcomePrediction.
+
+        mean = 5 out_0 + slope (u - centre),   log errors = 3 tanh(out / 3),   out = Linear(GELU(hidden + W features(u)))
+
+    Args:
+        state: of the variable in question, leading axes (...).
+        value: (...) standard units, u = value / 5.
+    """
+    features = value_features(value)
+    activated, gelu_cache = gelu_forward(state.hidden + features @ params["outcome_head.value.weight"])
+    out, out_cache = linear_forward(params, "outcome_head.out", activated)
+    log_stds, bound_cache = soft_bound_forward(out[..., 1:], LOG_STD_BOUND)
+    moved = features[..., 0] - state.centre
+    mean = HALF_WIDTH * out[..., 0] + state.slope * moved
+    prediction = OutcomePrediction(mean, log_stds[..., 0], log_stds[..., 1])
+    return prediction, OutcomeCache(features, moved, gelu_cache, out_cache, bound_cache)
+
+
+def outcome_backward(
+    params: Params, d_prediction: OutcomePrediction[Array], cache: OutcomeCache, grads: Params
+) -> OutcomeState[Array]:
+    """d_state of `outcome_forward`; values are data and need no gradient."""
+    d_log_stds = np.stack([d_prediction.log_error, d_prediction.log_noise], axis=-1)
+    d_log_stds = soft_bound_backward(d_log_stds, cache.log_stds)
+    d_out = np.concatenate([HALF_WIDTH * d_prediction.mean[..., None], d_log_stds], axis=-1)
+    d_hidden = gelu_backward(linear_backward(params, "outcome_head.out", d_out, cache.activated, grads), cache.gelu)
+    accumulate(grads, "outcome_head.value.weight", _weight_gradient(cache.features, d_hidden))
+    d_slope = d_prediction.mean * cache.moved
+    return OutcomeState(d_hidden, d_slope, np.zeros_like(d_slope))

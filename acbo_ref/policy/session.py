@@ -1,0 +1,175 @@
+"""Deciding: what to do next in systems of which some rows are known.
+
+Whoever asks a question opens a `Session`: the arena, a campaign, calibration. `lowest_predicted` is
+the decision by the outcome head, which rollouts use as well.
+
+Contract: no simulation; randomness comes in as arrays. Arithmetic of units is float64; the network
+runs in its own dtype.
+Letters: E episodes, V variables, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from acbo_ref.arrays import Array, Params
+from acbo_ref.config import Config
+from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, outcome_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
+from acbo_ref.policy.layers import log_softmax, sigmoid
+from acbo_ref.policy.reading import Reading
+
+# Standard values at which the outcome head is asked, ends of the domain included.
+DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
+# The same in rollouts, where a coarser one is good enough.
+ROLLOUT_GRID = DECISION_GRID[::4]
+
+
+def lowest_predicted(
+    params: Params, state: OutcomeState[Array], optimism: float, allowed: Array, grid: Array
+) -> tuple[Array, Array]:
+    """The action with the lowest mean - optimism * error that the outcome head predicts on a grid.
+
+    A lower confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum.
+
+    Args:
+        state: the outcome head's state in one decision, leading axes (E, V).
+        optimism: standard errors that are subtracted.
+        allowed: (E, V) bool.
+        grid: standard values.
+    Returns:
+        variable (E,) and standard value (E,).
+    """
+    num_episodes, width, size = state.hidden.shape
+    grid = grid.astype(state.hidden.dtype)
+    shape = (num_episodes, width, grid.size)
+    asked = OutcomeState(
+        hidden=np.broadcast_to(state.hidden[:, :, None], (*shape, size)),
+        slope=np.broadcast_to(state.slope[:, :, None], shape),
+        centre=np.broadcast_to(state.centre[:, :, None], shape),
+    )
+    predicted, _ = outcome_forward(params, asked, np.broadcast_to(grid, shape))
+    bound = np.where(allowed[:, :, None], predicted.mean - optimism * np.exp(predicted.log_error), np.inf)
+    best = bound.reshape(num_episodes, -1).argmin(axis=1)
+    return best // grid.size, grid[best % grid.size]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What to do next in each of E systems, and why.
+
+    Args:
+        variable: (E,).
+        value: (E,) raw, inside the domain.
+        probability: (E, V), of choosing each variable, by the policy head.
+        parent_probability: (E, V).
+        outcome_mean: (E,) raw, expectation of the target under this very action.
+        outcome_error: (E,) raw, standard error of that estimate.
+        outcome_std: (E,) raw, standard deviation of the next measured outcome, which has that error
+            and the noise.
+    """
+
+    variable: Array
+    value: Array
+    probability: Array
+    parent_probability: Array
+    outcome_mean: Array
+    outcome_error: Array
+    outcome_std: Array
+
+
+class Session:
+    """E systems side by side, one row at a time: `decide`, do it, `observe` the row, and so on.
+
+    Args:
+        params, config: the policy.
+        task: what is known before the first intervention.
+        capacity: the largest number of interventions that will be observed.
+    """
+
+    def __init__(self, params: Params, config: Config, task: Task, capacity: int) -> None:
+        self._params, self._config, self._task = params, config, task
+        self._capacity, self._observed = capacity, 0
+        self._reading = Reading(task, config.policy.evidence, params["embed.weight"].dtype)
+        observations = self._reading.observations()
+        self._decoder = Decoder(params, config.policy, observations, task.observation_mask, task.valid, capacity + 1)
+        self._row = self._reading.start()
+        self._h = self._decoder.append(self._row)
+
+    def observe(self, variable: Array, rows: Array) -> None:
+        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,).
+
+        Raises:
+            ValueError: more rows than the session's capacity.
+        """
+        if self._observed == self._capacity:
+            raise ValueError(f"the session was opened for {self._capacity} interventions")
+        self._observed += 1
+        self._row = self._reading.append(variable, rows)
+        self._h = self._decoder.append(self._row)
+
+    def decide(
+        self,
+        gumbel: Array | None = None,
+        normal: Array | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Array | None = None,
+    ) -> Decision:
+        """The next action of each system.
+
+        Args:
+            gumbel, normal: (E, V) and (E,) for a decision sampled from the policy head; None for
+                the deterministic one.
+            decision: "policy_head" or "outcome_head"; default the configured one.
+            optimism: standard errors that the outcome head's decision subtracts; default the
+                configured number. 0 gives what it would settle on.
+            allowed: (E, V) bool, the variables to choose from, some manipulable one in each system;
+                None for all of those.
+        """
+        task = self._task
+        allowed = task.manipulable if allowed is None else task.manipulable & allowed
+        outputs, _ = heads_forward(self._params, self._config.policy, self._h[:, None], allowed, self._row[:, None])
+        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+        if (decision or self._config.decision) == "outcome_head":
+            optimism = self._config.optimism if optimism is None else optimism
+            variable, standard = lowest_predicted(self._params, outcome, optimism, allowed, DECISION_GRID)
+        else:
+            variable, standard = self._by_policy_head(outputs, gumbel, normal)
+        standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+        each = np.arange(len(variable))
+        predicted, _ = outcome_forward(
+            self._params, OutcomeState(*(array[each, variable] for array in outcome)), standard
+        )
+        location, scale = self._reading.location, self._reading.scale
+        unit = scale[each, task.target]
+        error, noise = np.exp(predicted.log_error), np.exp(predicted.log_noise)
+        return Decision(
+            variable=variable,
+            value=to_domain(task, location, scale, variable, standard),
+            probability=np.exp(log_softmax(outputs.logits[:, 0])),
+            parent_probability=sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
+            outcome_mean=location[each, task.target] + unit * predicted.mean,
+            outcome_error=unit * error,
+            outcome_std=unit * np.hypot(error, noise),
+        )
+
+    def _by_policy_head(
+        self, outputs: PolicyOutputs[Array], gumbel: Array | None, normal: Array | None
+    ) -> tuple[Array, Array]:
+        """(variable, standard value), (E,) each: the most probable variable at its mean, or a
+        draw.
+        """
+        logits = outputs.logits[:, 0]
+        variable = logits.argmax(axis=1) if gumbel is None else (logits + gumbel).argmax(axis=1)
+        each = np.arange(len(variable))
+        standard = outputs.means[each, 0, variable]
+        if normal is not None:
+            std: Array | float = self._config.policy.fixed_std
+            if outputs.log_stds is not None:
+                std = np.exp(outputs.log_stds[each, 0, variable])
+            standard = standard + std * normal
+        return variable, np.asarray(standard)

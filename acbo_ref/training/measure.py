@@ -1,0 +1,82 @@
+"""What is measured of a batch of training episodes: statistics of what was played, and the true
+gains.
+
+Contract: pure functions of trajectories and systems.
+Letters: E episodes, K interventions, N judged actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from acbo_ref.arrays import Array
+from acbo_ref.grpo.loss import zero_std_groups
+from acbo_ref.grpo.rollout import Trajectories
+from acbo_ref.policy.inputs import HALF_WIDTH, RANGE
+from acbo_ref.systems.batch import SCMBatch, expected_target, gain_unit, observational_moments, oracle
+
+# Draws and grid for the training score of models without a closed form; evaluation uses far more.
+TRAINING_DRAWS = 64
+TRAINING_GRID = 21
+
+
+class Episodes(NamedTuple):
+    """What was done in E episodes, (E, K) each: the variable that was set and its raw value."""
+
+    variable: Array
+    applied: Array
+
+
+def episode_statistics(trajectories: Trajectories[Any], normal: Array | None) -> tuple[Episodes, dict[str, float]]:
+    """What was done in a batch of episodes, and numbers about it.
+
+    Targets are in standard units here, so that systems can be averaged; `target_mean` is raw.
+
+    Args:
+        trajectories: of any backend.
+        normal: (E, K), the noise of candidate 0's values, which `mean_range_utilization` subtracts
+            again; None with a learned standard deviation.
+    """
+    t = trajectories
+    rewards, mean = np.asarray(t.rewards, float), np.asarray(t.value, float)[:, :, 0]
+    committed = np.asarray(t.committed)[:, None, None]
+
+    def carried_out(judged: ArrayLike) -> Array:
+        return np.take_along_axis(np.asarray(judged), committed, axis=2)[:, :, 0]
+
+    variable, value = carried_out(t.judged_variable), carried_out(t.judged_value).astype(float)
+    if normal is not None:
+        mean = mean - float(t.fixed_std) * normal
+    mean = np.clip(mean, -HALF_WIDTH, HALF_WIDTH)
+    target = carried_out(t.judged_outcome).astype(float)
+    parents = np.take_along_axis(np.asarray(t.parents), variable, axis=1)
+    return Episodes(variable, np.asarray(t.applied, float)), {
+        "reward_mean": float(rewards.mean()),
+        "target_mean": float(np.asarray(t.outcome, float).mean()),
+        "target_standard": float(target.mean()),
+        "first3_target": float(target[:, :3].mean()),
+        "last3_target": float(target[:, -3:].mean()),
+        "parent_accuracy": float(parents.mean()),
+        "range_utilization": float(np.ptp(value) / RANGE),
+        "mean_range_utilization": float(np.ptp(mean) / RANGE),
+        "frac_reward_zero_std": float(zero_std_groups(rewards).mean()),
+    }
+
+
+def episode_gains(systems: SCMBatch[Array], variable: Array, value: Array) -> tuple[Array, Array]:
+    """True gains of E episodes, and the oracle's, (E,) each, in standard deviations of the observed
+    target.
+
+    A gain is the expected drop of the target below the observational mean, summed over the
+    episode's interventions. A system whose numbers are not finite counts as 0 of 0.
+    """
+    mean, std = observational_moments(systems, TRAINING_DRAWS)
+    expected = expected_target(systems, variable, value, TRAINING_DRAWS)
+    _, _, best = oracle(systems, TRAINING_DRAWS, TRAINING_DRAWS, TRAINING_GRID)
+    spread = gain_unit(mean, std, best)
+    gains, oracle_gains = (mean[:, None] - expected).sum(axis=1) / spread, variable.shape[1] * (mean - best) / spread
+    finite = np.isfinite(gains) & np.isfinite(oracle_gains)
+    return np.where(finite, gains, 0.0), np.where(finite, oracle_gains, 0.0)

@@ -1,0 +1,235 @@
+"""Every hand-written gradient against finite differences.
+
+Gradients are compared with the five-point central difference
+
+    f'(x) = (f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h + O(h^4),
+
+whose error at h = 1e-3 is near 1e-12 in float64 for the smooth functions here, far below the
+tolerance of 1e-6. The data keep away from the clip bounds of the clipped objective, its only kinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from acbo_ref.arrays import Array, Params
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.config import Config
+from acbo_ref.grpo.loss import (
+    LossWeights,
+    advantages,
+    clipped_objective_backward,
+    clipped_objective_forward,
+    entropy_backward,
+    entropy_forward,
+    log_prob_backward,
+    log_prob_forward,
+    loss_forward,
+    outcome_loss_backward,
+    outcome_loss_forward,
+    parent_loss_forward,
+)
+from acbo_ref.grpo.update import loss_and_gradient, minibatch
+from acbo_ref.policy import layers
+from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.network import forward
+from acbo_ref.randomness import Role, generator
+from acbo_ref.verify.checks import Check, output_errors, relative_error
+from acbo_ref.verify.data import iteration_data, off_policy, perturbed_state, small_config
+
+GRADIENT_TOLERANCE = 1e-6
+STEP = 1e-3
+# Entries tried of an array; small arrays are tried whole.
+MAX_ENTRIES = 24
+
+
+def numeric_gradient(function: Callable[[], float], array: Array, entries: Array) -> Array:
+    """d function / d array[entries] by the five-point difference; `array` is changed in place and
+    restored.
+    """
+    flat = array.reshape(-1)
+    result = np.zeros(len(entries))
+    for n, i in enumerate(entries):
+        start = flat[i]
+        values = []
+        for shift in (-2, -1, 1, 2):
+            flat[i] = start + shift * STEP
+            values.append(function())
+        flat[i] = start
+        result[n] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * STEP)
+    return result
+
+
+def check_gradients(
+    group: str,
+    function: Callable[[], float],
+    arrays: dict[str, Array],
+    gradients: dict[str, Array],
+    rng: np.random.Generator,
+) -> Iterator[Check]:
+    """One check for each named array: hand-written gradient against numeric differences of
+    `function`.
+    """
+    for name, array in arrays.items():
+        entries = np.arange(array.size)
+        if array.size > MAX_ENTRIES:
+            entries = np.sort(rng.choice(array.size, MAX_ENTRIES, replace=False))
+        numeric = numeric_gradient(function, array, entries)
+        error = relative_error(np.asarray(gradients[name]).reshape(-1)[entries], numeric)
+        yield Check(group, name, error, GRADIENT_TOLERANCE)
+
+
+def layer_checks() -> Iterator[Check]:
+    """Each layer of layers.py alone: loss = sum(out * fixed random weights), so d_out is those
+    weights.
+    """
+    rng = generator(0, Role.VERIFY, 0)
+
+    def normal(*shape: int) -> Array:
+        return rng.standard_normal(shape)
+
+    x, weights = normal(2, 3, 5, 8), normal(2, 3, 5, 8)
+    params: Params = {
+        "linear.weight": normal(8, 8), "linear.bias": normal(8),
+        "norm.scale": normal(8), "norm.bias": normal(8),
+        "attention.qkv.weight": normal(8, 24) / 3, "attention.qkv.bias": normal(24),
+        "attention.out.weight": normal(8, 8), "attention.out.bias": normal(8),
+        "mlp.up.weight": normal(8, 32) / 3, "mlp.up.bias": normal(32),
+        "mlp.down.weight": normal(32, 8), "mlp.down.bias": normal(8),
+    }  # fmt: skip
+    mask = np.tril(np.ones((5, 5), bool))
+    cases: dict[str, tuple[Callable[[], tuple[Array, Any]], Callable[[Any, Params], Array]]] = {
+        "linear": (
+            lambda: layers.linear_forward(params, "linear", x),
+            lambda cache, grads: layers.linear_backward(params, "linear", weights, cache, grads),
+        ),
+        "norm": (
+            lambda: layers.layer_norm_forward(params, "norm", x),
+            lambda cache, grads: layers.layer_norm_backward(params, "norm", weights, cache, grads),
+        ),
+        "gelu": (lambda: layers.gelu_forward(x), lambda cache, grads: layers.gelu_backward(weights, cache)),
+        "soft_bound": (
+            lambda: layers.soft_bound_forward(x, 3.0),
+            lambda cache, grads: layers.soft_bound_backward(weights, cache),
+        ),
+        "attention": (
+            lambda: layers.attention_forward(params, "attention", x, mask, 2),
+            lambda cache, grads: layers.attention_backward(params, "attention", weights, cache, grads),
+        ),
+        "mlp": (
+            lambda: layers.mlp_forward(params, "mlp.up", "mlp.down", x),
+            lambda cache, grads: layers.mlp_backward(params, "mlp.up", "mlp.down", weights, cache, grads),
+        ),
+    }
+    for name, (layer, layer_backward) in cases.items():
+        grads: Params = {}
+        gradients = {"x": layer_backward(layer()[1], grads)} | grads
+        arrays = {"x": x} | {key: params[key] for key in grads}
+
+        def loss(layer: Callable[[], tuple[Array, Any]] = layer) -> float:
+            return float((layer()[0] * weights).sum())
+
+        yield from check_gradients(f"layer {name}", loss, arrays, gradients, rng)
+
+
+def policy_checks(config: Config, label: str) -> Iterator[Check]:
+    """Every named parameter's gradient of the whole loss."""
+    reference = ReferenceBackend(config)
+    state = perturbed_state(reference)
+    systems, observation_mask, noise = iteration_data(config)
+    fixed_std = config.policy.fixed_std
+    trajectories = off_policy(reference.rollout(state, systems, observation_mask, noise, fixed_std))
+    advantage = advantages(trajectories.rewards, config.grpo.scale_rewards)
+    inputs, batch = minibatch(trajectories, advantage, np.arange(3))
+    weights = LossWeights(0.2, 0.3, 0.05, 0.2, 0.5)
+    _, _, grads = loss_and_gradient(state.params, config, inputs, batch, weights)
+
+    def loss() -> float:
+        outputs, _ = forward(state.params, config.policy, inputs, batch.variable.shape[1])
+        return loss_forward(state.params, outputs, batch, weights)[0]
+
+    yield from check_gradients(label, loss, state.params, grads, generator(0, Role.VERIFY, 2))
+
+
+def term_checks() -> Iterator[Check]:
+    """Each term of the loss alone, with respect to the network's outputs."""
+    rng = generator(0, Role.VERIFY, 3)
+    logits, means, log_stds = (rng.standard_normal((2, 3, 5)) for _ in range(3))
+    variable, value = rng.integers(0, 5, (2, 3, 7)), rng.standard_normal((2, 3, 7))
+    d_group, d_state = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    _, cache = log_prob_forward(outputs, variable, value, 1.5)
+    gradients = dict(zip(("logits", "means", "log_stds"), log_prob_backward(d_group, cache), strict=True))
+    arrays = {"logits": logits, "means": means, "log_stds": log_stds}
+
+    def log_prob() -> float:
+        return float((log_prob_forward(outputs, variable, value, 1.5)[0] * d_group).sum())
+
+    yield from check_gradients("term log_prob", log_prob, arrays, gradients, rng)
+    _, entropy_cache = entropy_forward(logits)
+    yield from check_gradients(
+        "term entropy", lambda: float((entropy_forward(logits)[0] * d_state).sum()),
+        {"logits": logits}, {"logits": entropy_backward(d_state, entropy_cache)}, rng,
+    )  # fmt: skip
+    parents, mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 1, 1, 0], [1, 0, 1, 1, 1]], bool)
+    _, parent_cache = parent_loss_forward(logits, parents, mask)
+    yield from check_gradients(
+        "term parents", lambda: float((parent_loss_forward(logits, parents, mask)[0] * d_state).sum()),
+        {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
+    )  # fmt: skip
+    variance = rng.random(logits.shape)
+    predicted = OutcomePrediction(means, log_stds, rng.standard_normal(logits.shape))
+    _, nll_cache = outcome_loss_forward(predicted, logits, variance)
+    d_nll = rng.standard_normal((2, 3, 5))
+    yield from check_gradients(
+        "term outcome", lambda: float((outcome_loss_forward(predicted, logits, variance)[0] * d_nll).sum()),
+        predicted._asdict(), outcome_loss_backward(d_nll, nll_cache)._asdict(), rng,
+    )  # fmt: skip
+    # Ratios below, inside and above the clip range, with advantages of both signs.
+    ratio = np.array([[[0.5, 0.7, 0.9, 1.1, 1.25, 1.5, 1.7]] * 3] * 2)
+    advantage = rng.standard_normal(ratio.shape)
+    _, is_unclipped = clipped_objective_forward(ratio, advantage, 0.2, 0.3)
+    yield from check_gradients(
+        "term clipped_objective",
+        lambda: float((clipped_objective_forward(ratio, advantage, 0.2, 0.3)[0] * d_group).sum()),
+        {"ratio": ratio}, {"ratio": clipped_objective_backward(d_group, advantage, is_unclipped)}, rng,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- the invariants
+
+
+def invariant_checks(config: Config) -> Iterator[Check]:
+    """Decoding row by row equals the one-pass forward, and at unchanged parameters the importance
+    ratio is 1.
+    """
+    reference = ReferenceBackend(config)
+    state = perturbed_state(reference)
+    systems, observation_mask, noise = iteration_data(config)
+    t = reference.rollout(state, systems, observation_mask, noise, config.policy.fixed_std)
+    steps = t.variable.shape[1]
+    outputs, _ = forward(state.params, config.policy, t.inputs, steps)
+    log_prob, _ = log_prob_forward(outputs, t.variable, t.value, t.fixed_std)
+    error = float(np.abs(np.exp(log_prob - t.log_prob) - 1).max())
+    yield Check("decoding", "ratio at unchanged parameters - 1", error, 1e-10)
+    num_obs, channels = observation_mask.shape[1], t.inputs.channels
+    decoder = Decoder(state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps)
+    h = np.stack([decoder.append(channels[:, num_obs + k]) for k in range(steps)], axis=1)
+    stepwise, _ = heads_forward(state.params, config.policy, h, t.inputs.choosable, channels[:, num_obs:])
+    for name, error in output_errors(stepwise, outputs):
+        yield Check("decoding", f"{name}, step by step = one pass", error, 1e-12)
+
+
+def verify_reference() -> list[Check]:
+    """All checks of the reference alone."""
+    checks = [*layer_checks(), *term_checks()]
+    checks += policy_checks(small_config(), "policy, fixed std")
+    checks += policy_checks(
+        small_config(policy={"use_fixed_std": False}, grpo={"scale_rewards": "batch"}), "policy, learned std"
+    )
+    checks += invariant_checks(small_config())
+    return checks
