@@ -3,6 +3,7 @@
 # make lint    style and types;   make wheel   the built package in an empty environment
 PYTHON ?= python3
 BIN := .venv/bin
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks
 
 .PHONY: run test test-slow lint wheel benchmark
 
@@ -31,6 +32,7 @@ lint: .venv/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mdformat --check $(PROSE)
 
 benchmark: .venv/all
 	$(BIN)/python -m pytest --benchmark

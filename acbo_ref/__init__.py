@@ -5,11 +5,13 @@ Rooms, from the ground up. A room imports only rooms above it in this list (test
 
     errors, randomness, arrays, files, version    the ground
     settings, config                              how a setting is declared, and which there are
-    systems                                       what is unknown: causal models, files of them, the prior over them
+    systems                                       what is unknown: causal models, files of them, the
+                                                  prior over them
     policy                                        reads, thinks, decides
     grpo                                          one iteration of learning
     backend                                       what a backend is, and the reference one
-    training                                      the loop around it: curriculum, run folder, checkpoints
+    training                                      the loop around it: curriculum, run folder,
+                                                  checkpoints
     arena                                         methods compared on systems that nobody has seen
     campaign                                      real experiments
     verify                                        the proof

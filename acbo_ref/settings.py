@@ -91,7 +91,7 @@ def _section_class(declared: dataclasses.Field[object]) -> type:
     return factory
 
 
-# ------------------------------------------------------------------------------------------------- checks by kind
+# ----------------------------------------------------------------------------------- checks by kind
 
 _Meta = Mapping[str, Any]
 
@@ -190,7 +190,7 @@ _CHECKS: dict[str, Callable[[object, str, _Meta, Path], object]] = {
 }  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------- there, back, and help
+# ---------------------------------------------------------------------------- there, back, and help
 
 
 def to_plain(value: object) -> Any:  # plain data is JSON's, which has no type of its own

@@ -1,9 +1,9 @@
 """Rollout, update, a whole iteration and a single decision, for each backend, over width, variables
 and batch size.
 
-pytest --benchmark                          everything (over an hour on 2 cores), results.json beside this file
-pytest --benchmark -k "jax and 64 and iteration"
-python benchmarks/table.py                  the table of benchmarks/README.md from results.json
+    pytest --benchmark                                        everything: over an hour on 2 cores
+    pytest --benchmark -k "jax and 64 and iteration"
+    python benchmarks/table.py                                the table of benchmarks/README.md
 """
 
 from __future__ import annotations

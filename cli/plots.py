@@ -25,8 +25,8 @@ except ImportError as error:
 # Okabe & Ito's palette, which colour-blind readers can tell apart; one colour a method in every
 # figure.
 COLOURS = {
-    "policy": "#0072B2", "policy_head": "#56B4E9", "policy_head_sampled": "#56B4E9", "outcome_head": "#009E73", "regress": "#D55E00", "paths": "#882255",
-    "thompson": "#CC79A7",
+    "policy": "#0072B2", "policy_head": "#56B4E9", "policy_head_sampled": "#56B4E9", "outcome_head": "#009E73",
+    "regress": "#D55E00", "paths": "#882255", "thompson": "#CC79A7",
     "gp": "#E69F00", "optuna": "#8C6D31", "endpoints": "#7F7F7F", "random": "#B8B8B8", "oracle": "#000000",
     "parent_oracle": "#555555",
 }  # fmt: skip

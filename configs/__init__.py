@@ -1,1 +1,1 @@
-"""The shipped configurations, as package data: `acbo train --config production` finds them anywhere."""
+"""The shipped configurations, as package data: `acbo train --config NAME` finds them anywhere."""

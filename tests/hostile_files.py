@@ -1,6 +1,8 @@
 """Read files that were changed at random, and some made to harm, of each kind that acbo reads.
 
-    python tests/hostile_files.py COUNT [KIND ...]          kinds: checkpoint, scm, scm_yaml, config, table, journal
+    python tests/hostile_files.py COUNT [KIND ...]
+
+Kinds: checkpoint, scm, scm_yaml, config, table, journal.
 
 Each must be read, or refused with an AcboError, within 10 seconds and 1.5 GB; anything else is a
 failure (exit code 1). Prints a line a kind. A process of its own, since its memory is limited.
@@ -87,7 +89,7 @@ class Kind:
             yield changed(self.honest, rng)
 
 
-# ------------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 def _zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -148,7 +150,7 @@ def checkpoint(folder: Path) -> Kind:
     return Kind(".npz", honest, made, load_checkpoint)
 
 
-# ---------------------------------------------------------------------------------------------------- text files
+# --------------------------------------------------------------------------------------- text files
 
 
 def scm(folder: Path) -> Kind:

@@ -142,7 +142,7 @@ def test_a_paired_difference_knows_that_systems_are_shared():
     assert (difference["low"], difference["mean"], difference["high"]) == pytest.approx((0.1, 0.1, 0.1))
 
 
-# ------------------------------------------------------------------------------------------- workers that die
+# --------------------------------------------------------------------------------- workers that die
 
 
 def die_once(place):

@@ -443,7 +443,7 @@ def test_extreme_shapes(make_backend):
         assert diagnostics["skipped_steps"] == 0 and all(np.isfinite(v) for v in diagnostics.values())
 
 
-# ------------------------------------------------------------------------------------------------------ registry
+# ----------------------------------------------------------------------------------------- registry
 
 
 def test_registry_errors():
@@ -462,7 +462,7 @@ def test_a_missing_extra_is_explained_in_one_line(monkeypatch):
     assert caught.value.message == "backend 'jax' needs jax: pip install 'acbo[jax]' (available here: ref)"
 
 
-# ------------------------------------------------------------------------------------------------ Numba's own promises
+# ----------------------------------------------------------------------------- Numba's own promises
 
 
 def numba_training(threads, dtype="float32", **changes):
@@ -658,7 +658,7 @@ def test_numba_starts_quickly_a_second_time():
     assert seconds[1] < 3.0
 
 
-# -------------------------------------------------------------------------------------------------- JAX's own promises
+# ------------------------------------------------------------------------------- JAX's own promises
 
 
 def test_jax_compiles_each_function_once_a_stage():

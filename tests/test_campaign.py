@@ -354,7 +354,7 @@ def test_another_policy_is_noticed(campaign, tmp_path):
         load_campaign(campaign.path)
 
 
-# ------------------------------------------------------------------------------------------------------ journal
+# ------------------------------------------------------------------------------------------ journal
 
 
 def test_a_torn_last_line_is_reported_ignored_and_cut_off(campaign):
@@ -484,7 +484,7 @@ def test_four_processes_at_once(campaign):
     assert len(set(asked)) == len(asked) and len(set(told)) == len(told) and set(told) <= set(asked)
 
 
-# --------------------------------------------------------------------------------------------------- predictions
+# -------------------------------------------------------------------------------------- predictions
 
 
 def test_calibration_makes_the_intervals_right_on_its_own_systems(policy):
@@ -511,7 +511,7 @@ def test_no_improvement_is_said(tmp_path, policy):
     assert sum(found) >= 7
 
 
-# -------------------------------------------------------------------------------------------------- command line
+# ------------------------------------------------------------------------------------- command line
 
 
 OBSERVATIONS = "temp,dose,age,yield\n50,2.5,40,5.1\n52,2.7,35,5.4\n47,2.2,50,4.2\n55,,44,5.9\n49,2.4,38,4.9\n"

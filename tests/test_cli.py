@@ -211,7 +211,7 @@ def test_ctrl_c_finishes_the_iteration_and_saves(tmp_path):
     assert load_checkpoint(tmp_path).iteration == len(read_metrics(tmp_path / "metrics.jsonl"))
 
 
-# ------------------------------------------------------------------------------------------------------- start-up
+# ----------------------------------------------------------------------------------------- start-up
 
 
 def test_start_up_is_quick():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_readmes_python_runs(capsys):
 def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
     """Every acbo command line of the README gets past its options: at worst a file is not there."""
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^ +acbo +(.*?)(?:\s{2,}#.*)?$", README, re.M)
+    lines = re.findall(r"^acbo +(.*?)(?:\s{2,}#.*)?$", README, re.M)
     assert len(lines) >= 8
     small = ["--episodes", "4", "--set", "batch_size=4", "--set", "policy.hidden_dim=8", "--set", "grpo.minibatches=1"]
     for line in lines:
@@ -65,3 +66,18 @@ def test_every_metric_has_its_line():
     glossary = (ROOT / "docs" / "metrics.md").read_text()
     assert [key for key in records[0] if f"`{key}`" not in glossary] == []
     json.dumps(records)
+
+
+def test_the_figure_of_the_rooms_is_drawn_by_its_script():
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_rooms.py"))["draw"]()
+    assert (ROOT / "docs" / "images" / "rooms.svg").read_text() == drawn, "python docs/draw_rooms.py"
+    for room in ("systems", "policy", "grpo", "training", "arena", "campaign", "verify"):
+        assert f">{room}</text>" in drawn
+
+
+def test_the_readmes_map_leads_to_files():
+    table = README.split("Where is what?")[1].split("Every backward pass")[0]
+    files = re.findall(r"`((?:acbo_ref|acbo_fast|tests)/[\w/]+\.py)`", table)
+    assert len(files) >= 8
+    for file in files:
+        assert (ROOT / file).exists(), file

@@ -162,7 +162,7 @@ def test_the_interval_narrows_with_more_systems():
     assert width(400) == pytest.approx(width(25) / 4, rel=0.5)
 
 
-# ----------------------------------------------------------------------------------------------------- baselines
+# ---------------------------------------------------------------------------------------- baselines
 
 
 def task_of(rows, target, manipulable, low, high):
@@ -321,7 +321,7 @@ def test_every_baseline_stays_inside(name, num_obs):
     assert p.manipulable[0, i] and p.low[0, i] <= value <= p.high[0, i]
 
 
-# ------------------------------------------------------------------------------------------------------ the report
+# --------------------------------------------------------------------------------------- the report
 
 
 @pytest.fixture(scope="module")

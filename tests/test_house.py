@@ -101,7 +101,7 @@ def test_every_package_is_shipped():
     assert set(listed) == found | {"acbo_cli", "acbo_configs"} and len(listed) == len(set(listed))
 
 
-# -------------------------------------------------------------------------------------------------------- twins
+# -------------------------------------------------------------------------------------------- twins
 
 # Public names of the reference that a backend does not have again, by module, and why. "*" is the
 # whole module.

@@ -287,7 +287,7 @@ def test_functional_scm_checks_itself(changes, message, hint):
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
-# ------------------------------------------------------------------------------------------------------- the prior
+# ---------------------------------------------------------------------------------------- the prior
 
 
 @given(kind=st.sampled_from(sorted(GRAPHS)), n=st.integers(2, 12), seed=st.integers(0, 2**32 - 1))

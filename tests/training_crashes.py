@@ -1,7 +1,9 @@
 """Training under faults: killed at random moments, and on a disk that is full after so many bytes.
 
-    python tests/training_crashes.py kills N      SIGKILL at N random moments; each run goes on until it has ended
-    python tests/training_crashes.py disk N       N runs whose files cannot grow beyond a random size (RLIMIT_FSIZE)
+    python tests/training_crashes.py kills N      SIGKILL at N random moments; each run goes on
+                                                  until it has ended
+    python tests/training_crashes.py disk N       N runs whose files cannot grow beyond a random
+                                                  size (RLIMIT_FSIZE)
 
 After each fault the last good checkpoint must load and the record of iterations must hold it; in
 the end parameters and metrics must be those of an uninterrupted run, bit for bit. A process of its

@@ -6,8 +6,8 @@ Randomness is data, so the number of devices changes nothing but the order of su
 gradient's mean.
 
     rollout   each device plays its own episodes; the trajectories are then gathered on every device
-    update    each device takes its share of every minibatch; gradients are averaged over the mesh, and every device makes the
-              same step
+    update    each device takes its share of every minibatch; gradients are averaged over the mesh,
+              and every device makes the same step
 
 A process sees the devices of its own machine. `join` makes several processes one run: after it,
 `jax.devices()` are those of all.
@@ -78,7 +78,7 @@ def place(mesh: Mesh, array: Any, spec: PartitionSpec) -> jax.Array:
     )
 
 
-# ---------------------------------------------------------------------------------------------- several processes
+# -------------------------------------------------------------------------------- several processes
 
 
 def join(coordinator: str, num_processes: int | None, process_id: int | None) -> None:

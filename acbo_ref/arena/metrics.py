@@ -1,8 +1,9 @@
 """Metrics of an evaluation, by exact definition, each with a 95 % bootstrap interval over systems.
 
-    gain         baseline - E[target | do(action)], baseline = observational mean, in standard deviations of the observed target
-    score        sum of gains / sum of the oracle's gains, both over systems and interventions; score_first at step 1,
-                 score_first3 and score_last3 over three steps
+    gain         baseline - E[target | do(action)], baseline = observational mean, in standard
+                 deviations of the observed target
+    score        sum of gains / sum of the oracle's gains, both over systems and interventions;
+                 score_first at step 1, score_first3 and score_last3 over three steps
     simple_regret            oracle's gain - gain of the recommended action, mean over systems
     avg_target               raw outcome, mean over interventions, then systems
     parent_accuracy          share of interventions on direct causes of the target
@@ -10,9 +11,10 @@
     range_utilization        (max - min) of standard values over the whole suite / 10
     episode_range_utilization   the same for each episode and variable that was set, averaged
     improvement_rate         share of episodes whose last-3 mean outcome is lower than the first-3
-    regret_reduction         1 - regret(last 3) / regret(first 3), both summed over the suite; 1 if the first is below 1 % of
-                             the oracle's gain
-    structure_f1, structure_auroc   of the parent head after the last row, over all non-target variables
+    regret_reduction         1 - regret(last 3) / regret(first 3), both summed over the suite; 1 if
+                             the first is below 1 % of the oracle's gain
+    structure_f1, structure_auroc   of the parent head after the last row, over all non-target
+                                    variables
 
 Contract: no metric looks at the luckiest row. Results are floats or None (not applicable), never
 NaN.

@@ -1,10 +1,13 @@
 """Benchmark systems of the causal Bayesian optimisation literature, as `FunctionalSCM`s, with their
 known optima.
 
-    ToyGraph, CompleteGraph, Coral, SimplifiedCoral, PSA   Aglietti et al. 2020, "Causal Bayesian Optimization"
-    Epidemiology   Branchini et al. 2023, "Causal Entropy Optimization"; after Havercroft & Didelez 2012
+    ToyGraph, CompleteGraph, Coral, SimplifiedCoral, PSA   Aglietti et al. 2020, "Causal Bayesian
+                                                           Optimization"
+    Epidemiology   Branchini et al. 2023, "Causal Entropy Optimization"; after Havercroft & Didelez
+                   2012
     Graph4         "CBO with unknown graphs" (CBO-U)
-    synthetic2     Aglietti et al. 2023, "Constrained Causal Bayesian Optimization", constraints left out
+    synthetic2     Aglietti et al. 2023, "Constrained Causal Bayesian Optimization", constraints
+                   left out
 
 A number counts only with its domain and its noise, so both stand here. e is standard normal; a
 uniform variable on [a, b] is a + (b - a) Phi(e), so that one noise array drives every system. Only

@@ -1,9 +1,11 @@
 """The folder of an evaluation, and its unit, the cell: one method on one suite.
 
     settings.json                 what was asked for; another question needs another folder
-    cells/SUITE--METHOD.json      one finished cell each: killing the program loses the running ones at most
+    cells/SUITE--METHOD.json      one finished cell each: killing the program loses the running ones
+                                  at most
     results.csv                   tidy: one row for each suite, system, method and step
-    summary.json                  what `acbo evaluate --format json` prints, format "acbo-evaluation/1"
+    summary.json                  what `acbo evaluate --format json` prints, format
+                                  "acbo-evaluation/1"
 
 Contract: what is read back is exactly what was written.
 """

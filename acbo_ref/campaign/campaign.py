@@ -1,8 +1,8 @@
 """Campaigns: the policy proposes an experiment, a person does it and tells what came out, and so
 on.
 
-    campaign = Campaign.create("reactor", {"temp": (20, 80), "dose": (0, 5), "age": None, "yield":
-                               None}, "yield", direction="maximize", observations=table, budget=20)
+    domains = {"temp": (20, 80), "dose": (0, 5), "age": None, "yield": None}
+    campaign = Campaign.create("reactor", domains, "yield", "maximize", observations=table)
     proposal = campaign.ask()
     campaign.tell(proposal.id, {"temp": 61.0, "dose": 2.2, "age": 40, "yield": 7.3})
     campaign.recommend()
@@ -69,7 +69,7 @@ class Campaign:
         self._backend = ReferenceBackend(replace(checkpoint.config, dtype=None))
         self._state = self._backend.from_host(checkpoint.state)
 
-    # -------------------------------------------------------------------------------------------------- beginning
+    # ------------------------------------------------------------------------------------ beginning
 
     @staticmethod
     def create(
@@ -123,7 +123,7 @@ class Campaign:
         Journal.create(path / "journal.jsonl", [created, given] if rows else [created])
         return load_campaign(path)
 
-    # ------------------------------------------------------------------------------------------------- the commands
+    # --------------------------------------------------------------------------------- the commands
 
     def ask(self, another: bool = False) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
@@ -259,7 +259,7 @@ class Campaign:
             for p in facts.proposals.values()
         ]
 
-    # --------------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------- inside
 
     def _session(self, facts: Facts) -> CampaignSession:
         return open_session(facts, self._backend, self._state)

@@ -7,10 +7,10 @@ advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
 
     A = (r - mean_g r) / (std_g r + 1e-4)
     ratio = exp(log pi(a) - log pi_old(a))
-    loss = - mean min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A)          (clipped objective)
-           - c_entropy mean H(variable choice) + c_parent  mean BCE(parent logits, true parents) +
-           c_outcome mean NLL(outcome head, mean and spread of the outcomes of the candidates and of
-           the probes)
+    loss = - mean min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A)     clipped objective
+           - c_entropy mean H(variable choice)
+           + c_parent  mean BCE(parent logits, true parents)
+           + c_outcome mean NLL(outcome head, mean and spread of the judged outcomes)
 
 Means are taken within an episode first and then over episodes, so every episode weighs the same
 whatever its padding. There is no Kullback-Leibler penalty: the reference policy of language models
@@ -143,7 +143,7 @@ class LossCache(NamedTuple):
     nll: OutcomeLossCache
 
 
-# ------------------------------------------------------------------------------------------ rewards, advantages
+# ------------------------------------------------------------------------------ rewards, advantages
 
 
 def reward(outcome: A, is_parent: A, info_gain: A, weights: RewardConfig) -> A:
@@ -283,10 +283,12 @@ def outcome_loss_forward(
     """Two Gaussian negative log-likelihoods, (...): of the judged outcome, and of the spread of the
     draws around it.
 
-    0.5 z^2 + log error + 0.5 log 2 pi  with  z = (outcome - mean) / error,   plus   0.5 variance / noise^2 + log noise.
-    With an even number of antithetic draws, none clipped, `outcome` is the exact expectation of a linear model: the first term
-    then asks for the expectation itself and for how well it is known, however loud the noise; the second alone is about the
-    noise.
+        0.5 z^2 + log error + 0.5 log 2 pi,      z = (outcome - mean) / error
+        0.5 variance / noise^2 + log noise
+
+    With an even number of antithetic draws, none clipped, `outcome` is the exact expectation of a
+    linear model. The first term then asks for the expectation itself and for how well it is known,
+    however loud the noise; the second alone is about the noise.
     """
     inverse_error = np.exp(-predicted.log_error)
     z = (outcome - predicted.mean) * inverse_error

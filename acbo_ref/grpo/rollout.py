@@ -93,7 +93,7 @@ class Trajectories(NamedTuple, Generic[A]):
     fixed_std: A | float
 
 
-# -------------------------------------------------------------------------------------------------------- noise
+# -------------------------------------------------------------------------------------------- noise
 
 
 def antithetic(noise: Array, fresh: Array, num_draws: int) -> Array:
@@ -132,7 +132,7 @@ def commit_by_outcome_head(num_episodes: int, share: float) -> Array:
     return np.asarray(np.floor((episode + 1) * share) > np.floor(episode * share))
 
 
-# ----------------------------------------------------------------------------------------------------- episodes
+# ----------------------------------------------------------------------------------------- episodes
 
 
 def observe(systems: SCMBatch[Array], noise: Array, observation_mask: Array) -> Task:

@@ -9,26 +9,33 @@ monotone. `policy.evidence: none` leaves them out.
 With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and the rows seen so far,
 for each variable i:
 
-    marginal effect        ridge regression of y on u_i, with intercept, over the observational rows and the rows in which
-                           i was set: b = S_uy / (S_uu + l1), its error s / sqrt(S_uu + l1), s^2 the residual variance
+    marginal effect        ridge regression of y on u_i, with intercept, over the observational rows
+                           and the rows in which i was set: b = S_uy / (S_uu + l1), its error s /
+                           sqrt(S_uu + l1), s^2 the residual variance
     interventional effect  the same over the rows in which i was set alone, through the
                            observational mean (0 without such rows): b = sum du dy / (sum du^2 +
                            l2), with du and dy the deviations from that mean, which no confounder
                            can bend; and 1 / sqrt(sum du^2 + l2), which is its error if the noise is
                            1 and the mean is known, and says in any case how much i was set
-    direct effect          coefficient of u_i in the ridge regression of y on all variables together, over all rows. Nobody sets
-                           the target, so its own mechanism is the same in all of them; the coefficient is a causal effect
-                           only where the target has no children among the variables and no hidden common causes
-    path effect            sum_k m_ik direct_k, with m_ik the slope of u_k on u_i over i's rows as above, confounding included
-                           (path coefficients, Wright 1921). Over the same rows it equals the marginal effect but for the
-                           penalties (omitted-variable formula); what it gains is that direct effects know all rows
-    ordered effect         coefficient of u_i in the ridge regression of y on u_i and all variables of smaller spread, over the
-                           observational rows: the total effect, if spreads grow along the causal order, as they do in raw
-                           models (sortnregress, Reisach et al. 2021)
-    spread                 standard deviation of the standard value over the observational rows: how far the variable
-                           moves by itself, and (raw models) how far down the causal order it stands (Reisach et al. 2021)
-    centre                 mean of u_i over the observational rows, or the nearest end of the domain if that lies outside:
-                           where the variable stands by itself
+    direct effect          coefficient of u_i in the ridge regression of y on all variables
+                           together, over all rows. Nobody sets the target, so its own mechanism is
+                           the same in all of them; the coefficient is a causal effect only where
+                           the target has no children among the variables and no hidden common
+                           causes
+    path effect            sum_k m_ik direct_k, with m_ik the slope of u_k on u_i over i's rows as
+                           above, confounding included (path coefficients, Wright 1921). Over the
+                           same rows it equals the marginal effect but for the penalties
+                           (omitted-variable formula); what it gains is that direct effects know all
+                           rows
+    ordered effect         coefficient of u_i in the ridge regression of y on u_i and all variables
+                           of smaller spread, over the observational rows: the total effect, if
+                           spreads grow along the causal order, as they do in raw models
+                           (sortnregress, Reisach et al. 2021)
+    spread                 standard deviation of the standard value over the observational rows: how
+                           far the variable moves by itself, and (raw models) how far down the
+                           causal order it stands (Reisach et al. 2021)
+    centre                 mean of u_i over the observational rows, or the nearest end of the domain
+                           if that lies outside: where the variable stands by itself
 
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl
 & Kennard 1970.

@@ -2,9 +2,9 @@
 
     policy head    h -> variable logit, value mean / 5 [, log-std]
     parent head    h -> logit of P(the variable is a parent of the target)
-    outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the log of that estimate's
-                   standard error (what is not known), and the log of the spread of single outcomes
-                   around it (noise)
+    outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the
+                   log of that estimate's standard error (what is not known), and the log of the
+                   spread of single outcomes around it (noise)
 
 Contract: functions of h, not of how it was made (network.py). No sampling and no loss here.
 Letters: E episodes, V variables, K decisions, D width, F features.
@@ -191,7 +191,8 @@ def outcome_forward(
 ) -> tuple[OutcomePrediction[Array], OutcomeCache]:
     """What the target becomes under do(X_i = value); see OutcomePrediction.
 
-        mean = 5 out_0 + slope (u - centre),   log errors = 3 tanh(out / 3),   out = Linear(GELU(hidden + W features(u)))
+        out = Linear(GELU(hidden + W features(u)))
+        mean = 5 out_0 + slope (u - centre),     log error, log noise = 3 tanh(out_1, out_2 / 3)
 
     Args:
         state: of the variable in question, leading axes (...).

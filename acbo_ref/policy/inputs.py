@@ -1,15 +1,17 @@
-"""What the policy sees: standard units, input channels and the row mask (DESIGN of the one-pass
-episode).
+"""What the policy sees: standard units, input channels and the row mask.
 
 An episode is one sequence of R = O + K rows,
 
-    [ O observational rows ][ start row ][ intervention rows 1 .. K-1 ],      decision k is read at row O + k.
+    [ O observational rows ][ start row ][ intervention rows 1 .. K-1 ]
+
+and decision k is read at row O + k.
 
 Standard units map every variable affinely, so that the policy is indifferent to the user's units:
 
     manipulable variable     [low, high] -> [-5, 5]
     any other                (x - mean) / std over the observational rows
-    target                   the same, divided by reach / 10 where least squares sees it reach further than 10 spreads
+    target                   the same, divided by reach / 10 where least squares sees it reach
+                             further than 10 spreads
 
 Channels of a row and variable: standard value / 5, is-target, is-intervened, is-start.
 

@@ -71,7 +71,7 @@ def accumulate(grads: Params, name: str, gradient: Array) -> None:
     grads[name] = grads[name] + gradient if name in grads else gradient
 
 
-# ------------------------------------------------------------------------------------------------------------ linear
+# ------------------------------------------------------------------------------------------- linear
 
 
 def linear_forward(params: Params, name: str, x: Array) -> tuple[Array, Array]:
@@ -87,7 +87,7 @@ def linear_backward(params: Params, name: str, d_y: Array, x: Array, grads: Para
     return np.asarray(d_y @ params[name + ".weight"].T)
 
 
-# -------------------------------------------------------------------------------------------------------- layer norm
+# --------------------------------------------------------------------------------------- layer norm
 
 
 def layer_norm_forward(params: Params, name: str, x: Array) -> tuple[Array, LayerNormCache]:
@@ -113,7 +113,7 @@ def layer_norm_backward(params: Params, name: str, d_y: Array, cache: LayerNormC
     return np.asarray((g - through_mean - through_variance) * inverse_std)
 
 
-# ----------------------------------------------------------------------------------------------------- GELU and tanh
+# ------------------------------------------------------------------------------------ GELU and tanh
 
 
 def gelu_forward(x: Array) -> tuple[Array, GeluCache]:
@@ -142,7 +142,7 @@ def soft_bound_backward(d_y: Array, tanh: Array) -> Array:
     return np.asarray(d_y * (1.0 - tanh * tanh))
 
 
-# --------------------------------------------------------------------------------------------------------- attention
+# ---------------------------------------------------------------------------------------- attention
 
 
 def split_heads(x: Array, num_heads: int) -> Array:
@@ -211,7 +211,7 @@ def attention_backward(params: Params, name: str, d_out: Array, cache: Attention
     return linear_backward(params, name + ".qkv", d_qkv, cache.qkv, grads)
 
 
-# ------------------------------------------------------------------------------------------------ two-layer networks
+# ------------------------------------------------------------------------------- two-layer networks
 
 
 def mlp_forward(params: Params, first: str, second: str, x: Array) -> tuple[Array, MLPCache]:
@@ -229,7 +229,7 @@ def mlp_backward(params: Params, first: str, second: str, d_out: Array, cache: M
     return linear_backward(params, first, d_hidden, cache.first, grads)
 
 
-# --------------------------------------------------------------------------------------------------- small functions
+# ---------------------------------------------------------------------------------- small functions
 
 
 def sigmoid(x: Array) -> Array:

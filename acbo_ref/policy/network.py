@@ -84,7 +84,7 @@ class ForwardCache(NamedTuple):
     shape: tuple[int, ...]
 
 
-# --------------------------------------------------------------------------------------------------- parameters
+# --------------------------------------------------------------------------------------- parameters
 
 
 def num_channels(config: PolicyConfig) -> int:
@@ -158,7 +158,7 @@ def init_params(config: PolicyConfig, seed: int, dtype: DTypeLike = np.float64) 
     return params
 
 
-# ------------------------------------------------------------------------------------------------------- blocks
+# ------------------------------------------------------------------------------------------- blocks
 
 
 def _swap_rows(x: Array, over_rows: bool) -> Array:
@@ -197,7 +197,7 @@ def variable_mask(valid: Array) -> Array:
     return np.asarray((valid[:, None, :] | np.eye(valid.shape[1], dtype=bool))[:, None, None])
 
 
-# ------------------------------------------------------------------------------------------------ whole episodes
+# ----------------------------------------------------------------------------------- whole episodes
 
 
 def forward(

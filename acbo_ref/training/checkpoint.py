@@ -1,6 +1,7 @@
 """Checkpoints: one .npz of plain arrays and a JSON header. Nothing is ever unpickled.
 
-    header                       JSON as uint8: format, config, seed, iteration, progress, versions, sha256
+    header                       JSON as uint8: format, config, seed, iteration, progress, versions,
+                                 sha256
     params/NAME                  parameters
     first_moment/NAME, second_moment/NAME       Adam's moments, absent in a weights-only file
 

@@ -125,7 +125,7 @@ class Curriculum:
                         f"pool {name!r} has a {type(scm).__name__}", "pools hold SCM objects (see acbo_ref.SCM)"
                     )
 
-    # -------------------------------------------------------------------------------------------------- progress
+    # ------------------------------------------------------------------------------------- progress
 
     def recent_score(self) -> float | None:
         """Sum of gains over sum of the oracle's gains of the last `window` episodes of this stage;

@@ -2,7 +2,8 @@
 
     config.yaml       the resolved configuration
     metrics.jsonl     one line an iteration
-    latest.npz        the newest checkpoint; the best `keep_best_n` by recent score as episode_NNNNNNNN.npz
+    latest.npz        the newest checkpoint; the best `keep_best_n` by recent score as
+                      episode_NNNNNNNN.npz
 
 Contract: metrics are on disk before the checkpoint that counts them, and lines beyond a checkpoint
 are dropped when it is resumed, so a kill at any moment leaves each iteration once.

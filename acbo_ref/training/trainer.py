@@ -160,7 +160,7 @@ class Trainer:
             trainer._records = folder.take_over_metrics(source.parent, trainer.iteration)[-advice.WINDOW :]
         return trainer
 
-    # ------------------------------------------------------------------------------------------------- the loop
+    # ------------------------------------------------------------------------------------- the loop
 
     def train(self, on_iteration: Callable[[Record], None] | None = None) -> TrainResult:
         """Run to the end of the config, an early stop, or `stop_requested`.
@@ -289,7 +289,7 @@ class Trainer:
         self._warned |= dict.fromkeys(fresh, self.iteration)
         return list(fresh.values())
 
-    # -------------------------------------------------------------------------------------------------- the files
+    # ------------------------------------------------------------------------------------ the files
 
     def checkpoint(self) -> Checkpoint:
         """The present state as a Checkpoint."""

@@ -200,7 +200,7 @@ def term_checks() -> Iterator[Check]:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------- the invariants
+# ----------------------------------------------------------------------------------- the invariants
 
 
 def invariant_checks(config: Config) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """The golden run: numbers and files that must not change unless a commit says why.
 
     python tests/golden/record.py             # write golden.json again, and say what changed
-    python tests/golden/record.py --files     # write the small files too (only when a file format changes on purpose)
+    python tests/golden/record.py --files     # the small files too, when a format changes
 
 `config.yaml` is a small configuration with everything switched on. `golden.json` holds five
 iterations of it and the decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/`

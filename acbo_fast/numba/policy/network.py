@@ -123,7 +123,7 @@ class Trunk:
         np.copyto(out, x[:, -num_rows:])
         return out
 
-    # ------------------------------------------------------------------------------------------ and back
+    # ------------------------------------------------------------------------------------- and back
 
     def norm_backward(self, params: Params, name: str, d_out: Array, d_x: Array, bias: str, grads: Params) -> None:
         """d_x += through the LayerNorm; the gradients of its parameters and of the bias of the
