@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from acbo_ref.arena.analysis import Folder, load_folder
-from acbo_ref.arena.metrics import MethodResults, score_difference
+from acbo_ref.arena.metrics import MethodResults, score_difference, verdict
 from acbo_ref.arena.published import PUBLISHED
 
 STEPS = {"all steps": slice(None), "first step": slice(0, 1), "last three": slice(-3, None)}
@@ -23,7 +23,7 @@ STEPS = {"all steps": slice(None), "first step": slice(0, 1), "last three": slic
 def interval(d: dict[str, float | None], sign: str = "+") -> str:
     if d["mean"] is None:
         return "-"
-    mark = " **above**" if sign and d["low"] > 0 else " below" if sign and d["high"] < 0 else ""
+    mark = {"above": " **above**", "below": " below", "": ""}[verdict(d) if sign else ""]
     return f"{d['mean']:{sign}.3f} [{d['low']:{sign}.3f}, {d['high']:{sign}.3f}]{mark}"
 
 

@@ -15,7 +15,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="A checkpoint or run folder; default the policy that ships."
 )
-@click.option("--quick", is_flag=True, help="16 systems a suite.")
+@click.option("--quick", is_flag=True, help="Use fewer systems: at most 16 per suite.")
 @click.option("--suite", "suites", multiple=True, help="Suite name, repeatable; default all.")
 @click.option(
     "--scm",
@@ -129,29 +129,45 @@ _COLUMNS = (
     ("first step", "score_first"),
     ("last 3", "score_last3"),
     ("regret", "simple_regret"),
+    ("by system", "score_per_system"),
     ("target", "avg_target"),
     ("parents", "parent_accuracy"),
     ("best var", "optimal_variable_accuracy"),
-    ("range", "range_utilization"),
+    ("range", "episode_range_utilization"),
 )
 
 
 def as_text(report: dict[str, Any]) -> str:
     """The tables of a report, one a suite."""
     settings = report["settings"]
-    parts = [f"{settings['interventions']} interventions, one query each. score: 1 = oracle, 0 = doing nothing."]
+    parts = [
+        f"{settings['interventions']} interventions, one query each. score: 1 = oracle, 0 = doing nothing;\n"
+        "by system: mean of the systems' own scores. Intervals: 95 %, bootstrapped over clusters of systems\n"
+        "(repetitions of one problem are one cluster)."
+    ]
     for suite in report["suites"]:
         rows = []
         for method, metrics in suite["methods"].items():
             score = metrics["score"]
             interval = f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
             cells = [_number(metrics[key]["mean"]) for _, key in _COLUMNS]
-            milliseconds = 1000 * metrics["decision_seconds"]["median"]
-            rows.append([method_label(method, settings.get("decision")), interval, *cells, f"{milliseconds:.2g}"])
+            rows.append([method_label(method, settings.get("decision")), interval, *cells, milliseconds(metrics)])
         header = ["method", "score [95 %]", *(name for name, _ in _COLUMNS), "ms/decision"]
-        title = f"{suite['name']} ({suite['scms']} systems, {suite['observations']} observational rows)"
+        title = f"{suite['name']} ({systems_of(suite)}, {suite['observations']} observational rows)"
         parts.append(f"{title}\n" + table(header, rows))
     return "\n\n".join(parts)
+
+
+def systems_of(suite: dict[str, Any]) -> str:
+    """How many systems, and of how many problems if some are repetitions."""
+    count, clusters = suite["scms"], suite.get("clusters", suite["scms"])
+    return f"{count} systems" if clusters == count else f"{count} systems in {clusters} clusters"
+
+
+def milliseconds(metrics: dict[str, Any]) -> str:
+    """The median time of a decision."""
+    seconds = metrics["decision_seconds"]["median"]
+    return "-" if seconds is None else f"{1000 * seconds:.2g}"
 
 
 def _number(value: float | None) -> str:

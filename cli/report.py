@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import yaml
 from acbo_cli import plots
+from acbo_cli.evaluate import milliseconds, systems_of
 from acbo_cli.options import interval
 
 from acbo_ref.arena.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences
+from acbo_ref.arena.metrics import verdict
 from acbo_ref.arena.suites import SUITES
 from acbo_ref.files import write_atomically
 from acbo_ref.training.checkpoint import versions
@@ -37,7 +39,8 @@ td.words { text-align: left; white-space: normal; min-width: 13rem; } td.better 
 """
 
 _METRICS = (
-    ("score_first", "first step"), ("score_last3", "last 3"), ("simple_regret", "regret"), ("avg_target", "target"),
+    ("score_first", "first step"), ("score_last3", "last 3"), ("score_per_system", "by system"),
+    ("simple_regret", "regret"), ("avg_target", "target"),
     ("parent_accuracy", "parents"), ("optimal_variable_accuracy", "best variable"), ("improvement_rate", "improved"),
 )  # fmt: skip
 
@@ -112,17 +115,15 @@ def _table(folder: Folder, suite: dict[str, Any]) -> str:
         kind = "best" if method in best else "bound" if method in BOUNDS else ""
         difference, css = "", ""
         if method in apart:
-            d = apart[method]
-            difference = interval(d)
-            if d["low"] is not None and d["high"] is not None:
-                css = "better" if d["low"] > 0 else "worse" if d["high"] < 0 else ""
+            difference = interval(apart[method])
+            css = {"above": "better", "below": "worse", "": ""}[verdict(apart[method])]
         cells = [
             f"<td>{html.escape(method)}</td>",
             f"<td>{interval(metrics['score'])}</td>",
             f'<td class="{css}">{difference}</td>',
         ]
-        cells += [f"<td>{_cell(metrics[key]['mean'])}</td>" for key, _ in _METRICS]
-        cells.append(f"<td>{1000 * metrics['decision_seconds']['median']:.2g}</td>")
+        cells += [f"<td>{_cell(metrics.get(key, {}).get('mean'))}</td>" for key, _ in _METRICS]
+        cells.append(f"<td>{milliseconds(metrics)}</td>")
         rows.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
     head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
@@ -130,13 +131,17 @@ def _table(folder: Folder, suite: dict[str, Any]) -> str:
 
 def _evaluation(folder: Folder) -> list[str]:
     assert folder.report is not None
+    comparisons = sum(len(differences(folder, suite)) for suite in folder.report["suites"])
     parts = [
         f"<h2>Evaluation of {html.escape(folder.name)}</h2>",
         '<p class="note">Score: expected drop of the target below doing nothing, as a share of the best single '
         "intervention’s, summed over systems and interventions. One intervention is one query, for every method; same "
-        "systems, observations and noise. Bold: the highest score. Green or orange: the paired bootstrap interval of the "
-        "difference lies above or below zero. Regret: of the recommended intervention, in standard deviations of the "
-        "observed target.</p>",
+        "systems, observations and noise. By system: mean of the systems’ own scores. Intervals: 95 %, bootstrapped "
+        "over clusters of systems; repetitions of one problem are one cluster. Bold: the highest score. Green or "
+        "orange: the paired interval of the difference, as printed, lies above or below zero. Regret: of the "
+        "recommended intervention, in standard deviations of the observed target.</p>",
+        f'<p class="note">This page makes {comparisons} comparisons at 95 % each, not corrected for their number: were '
+        f"no method different from another, about {comparisons * 0.05:.0f} would be coloured by chance.</p>",
     ]
     policies = {}
     for suite in folder.report["suites"]:
@@ -145,7 +150,7 @@ def _evaluation(folder: Folder) -> list[str]:
         results = {m: folder.results[name, m] for m in suite["methods"]}
         parts.append(f"<h3>{html.escape(name)}</h3>")
         parts.append(
-            f'<p class="note">{html.escape(about)}. {suite["scms"]} systems, {suite["observations"]} observational rows.</p>'
+            f'<p class="note">{html.escape(about)}. {systems_of(suite)}, {suite["observations"]} observational rows.</p>'
         )
         parts.append(_table(folder, suite))
         parts.append(figure(plots.per_step_curves(results), f"score and regret of each intervention on {name}"))

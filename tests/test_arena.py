@@ -17,6 +17,7 @@ from test_scm import diamond
 
 from acbo_ref import AcboError, Trainer, evaluate, save_scm
 from acbo_ref.arena import compare, store
+from acbo_ref.arena.analysis import load_folder
 from acbo_ref.arena.metrics import per_step, score_difference, summarise
 from acbo_ref.arena.store import Cell
 from acbo_ref.arena.workers import EXECUTORS, carry_out, open_workers
@@ -89,6 +90,59 @@ def test_an_interrupted_evaluation_goes_on(checkpoint, finished, tmp_path, monke
     monkeypatch.setattr(store.Cell, "run", lambda self, *a: (ran.append((self.suite, self.method)), plain(self, *a))[1])
     report = evaluate(checkpoint, output=tmp_path, **GIVEN)
     assert len(ran) == 6 and without_clock(report) == without_clock(finished[1])
+
+
+def test_a_cell_of_other_code_is_run_again(checkpoint, finished, tmp_path, monkeypatch):
+    folder, ran = tmp_path / "arena", []
+    shutil.copytree(finished[0], folder)
+    plain = store.Cell.run
+    monkeypatch.setattr(store.Cell, "run", lambda self, *a: (ran.append((self.suite, self.method)), plain(self, *a))[1])
+    evaluate(checkpoint, output=folder, **GIVEN)
+    assert ran == []
+    cell = store.cell_path(folder, "seed", GIVEN["methods"][0])
+    document = json.loads(cell.read_text())
+    assert document["made_by"]["acbo"] == store.__version__
+    del document["made_by"]  # as those of an earlier day
+    cell.write_text(json.dumps(document))
+    evaluate(checkpoint, output=folder, **GIVEN)
+    assert ran == [("seed", GIVEN["methods"][0])]
+    monkeypatch.setattr(store, "_code", lambda backend: "other")
+    evaluate(checkpoint, output=folder, **GIVEN)
+    assert len(ran) == 1 + 8
+
+
+def test_the_digest_of_code_sees_every_change(tmp_path):
+    folder = tmp_path / "package"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.py").write_text("x = 1\n")
+    (folder / "inner" / "b.json").write_text("{}")
+    seen = [store.source_digest([folder])]
+    (folder / "notes.txt").write_text("no code")
+    assert store.source_digest([folder]) == seen[0]
+    for change in (
+        lambda: (folder / "a.py").write_text("x = 2\n"),
+        lambda: (folder / "inner" / "b.json").write_text("[]"),
+        lambda: (folder / "a.py").rename(folder / "c.py"),
+        lambda: (folder / "inner" / "b.json").unlink(),
+    ):
+        change()
+        seen.append(store.source_digest([folder]))
+    assert len(set(seen)) == 5
+
+
+def test_decisions_are_timed_alone(checkpoint, finished, tmp_path, monkeypatch):
+    """Every cell is finished and kept before the first is timed."""
+    kept, plain = [], store.Cell.time
+
+    def time(self, *arguments):
+        kept.append(len(list((tmp_path / "cells").iterdir())))
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(store.Cell, "time", time)
+    report = evaluate(checkpoint, output=tmp_path, workers=2, **GIVEN)
+    assert kept == [8] * 8
+    assert all(m["decision_seconds"]["median"] > 0 for s in report["suites"] for m in s["methods"].values())
+    assert load_folder(tmp_path).report == report
 
 
 def test_a_folder_answers_one_question(checkpoint, finished, tmp_path):
@@ -209,7 +263,7 @@ def test_a_scheduler_that_runs_already(checkpoint, finished, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("acbo_ref.arena.workers.CONNECT_SECONDS", 3)
     with distributed.LocalCluster(
-        n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=0, threads_per_worker=1, dashboard_address="localhost:0", silence_logs=logging.CRITICAL
     ) as cluster:
         given = {**GIVEN, "executor": "dask", "scheduler": cluster.scheduler_address}
         with pytest.raises(AcboError, match="has no workers"):

@@ -10,7 +10,18 @@ from test_scm import diamond, functional
 
 from acbo_ref import SCM, AcboError, Trainer, Variable, evaluate, save_scm
 from acbo_ref.arena.baselines import BASELINES, Endpoints, Random, Regress, target_spread
-from acbo_ref.arena.metrics import MethodResults, _ratio, _score, auroc, bootstrap, per_step, summarise
+from acbo_ref.arena.metrics import (
+    MethodResults,
+    _mean,
+    _ratio,
+    _score,
+    auroc,
+    bootstrap,
+    per_step,
+    resampled_weights,
+    summarise,
+    verdict,
+)  # fmt: skip
 from acbo_ref.arena.play import METHODS, run_method
 from acbo_ref.arena.suites import SUITES, Suite, load_suite
 from acbo_ref.policy.inputs import Task
@@ -56,7 +67,6 @@ def test_metrics_by_hand():
     assert mean["avg_target"] == 2.0
     assert mean["parent_accuracy"] == pytest.approx(0.75)
     assert mean["optimal_variable_accuracy"] == pytest.approx(1 / 8)
-    assert mean["range_utilization"] == 1.0
     # system 1: variable 0 used -5..5 (1.0), variable 1 0..2 (0.2); system 2: one value (0)
     assert mean["episode_range_utilization"] == pytest.approx((0.6 + 0.0) / 2)
     # costs: last 3 mean 3 below first 3 mean 4; equal is no improvement
@@ -73,10 +83,99 @@ def test_metrics_by_hand():
             assert value["low"] <= value["mean"] <= value["high"]
 
 
-def test_regret_reduction_is_one_when_nothing_was_left_to_learn():
+def test_regret_reduction_where_nothing_was_left_to_learn():
     best = np.repeat(np.array([[-4.0], [2.0]]), 4, axis=1)
     summary = summarise(results(expected=best + 0.01))
     assert summary["regret_reduction"]["mean"] == 1.0 and summary["score"]["mean"] > 0.99
+    # perfect at first and useless at the end is no reduction at all
+    lost = best.copy()
+    lost[:, 3] = [0.0, 10.0]
+    assert summarise(results(expected=lost))["regret_reduction"]["mean"] is None
+
+
+def test_regret_reduction_of_a_method_that_gets_worse_is_negative():
+    """Regrets (2, 2, 2, 4) of system 1, none of system 2: first three 6 / 3, last three 8 / 3."""
+    expected = np.array([[-2.0, -2.0, -2.0, 0.0], [2.0] * 4])
+    assert summarise(results(expected=expected))["regret_reduction"]["mean"] == pytest.approx(1 - 8 / 6)
+
+
+def test_the_mean_of_systems_weighs_each_the_same():
+    """Scores of single systems: 10 / 16 and 6 / 16; with ten times the gains to be had in the first
+    and the same gains: 1 / 16 and 6 / 16.
+    """
+    assert summarise(results())["score_per_system"]["mean"] == pytest.approx((10 / 16 + 6 / 16) / 2)
+    large = summarise(results(best=np.array([-40.0, 2.0])))
+    assert large["score_per_system"]["mean"] == pytest.approx((1 / 16 + 6 / 16) / 2)
+    assert large["score"]["mean"] == pytest.approx(16 / 176)
+    # a system in which nothing can be gained has no score of its own
+    nothing = summarise(results(best=np.array([-4.0, 10.0])))
+    assert nothing["score_per_system"]["mean"] == pytest.approx(10 / 16)
+
+
+def repeated(cluster, count=12):
+    """A method's results on `count` repetitions of the two systems above, in that order."""
+    both = results(parent_probability=[], parents=[])
+    fields = {
+        f: getattr(both, f) for f in both.__dataclass_fields__ if f not in ("parent_probability", "parents", "seconds")
+    }
+    tiled = {f: np.concatenate([v] * count) for f, v in fields.items() if f != "cluster"}
+    return MethodResults(**tiled, cluster=np.array(cluster), seconds=[0.1])
+
+
+def test_repetitions_are_not_systems():
+    """Twelve repetitions of two problems say no more about other problems than two do."""
+    two = summarise(results())["score"]
+    together = summarise(repeated([0, 1] * 12))["score"]
+    apart = summarise(repeated(list(range(24))))["score"]
+    assert together == pytest.approx(two)
+    assert apart["mean"] == pytest.approx(two["mean"])
+    assert apart["high"] - apart["low"] < 0.6 * (two["high"] - two["low"])
+
+
+def test_weights_of_a_resample_by_hand():
+    """Each resample draws as many clusters as there are; members of one always come together."""
+    weight = resampled_weights(np.array([0, 1, 0, 2]))
+    assert weight.shape == (1000, 4) and (weight[:, 0] == weight[:, 2]).all()
+    assert (weight[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert weight[:, 1].mean() == pytest.approx(1.0, abs=0.1)  # sd of the mean sqrt(2 / 3 / 1000) = 0.026
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
+    """Coverage of the interval over 40 clusters of 3 that share a draw; 300 trials.
+
+    The truth is 0. The percentile bootstrap over 40 clusters covers a little less than 95 %: 92-95
+    % is what theory leads one to expect, and a binomial of 300 has a standard deviation of 1.3 %.
+    An interval over systems, which takes the three of a cluster for independent, covers about 75 %.
+    """
+    rng = np.random.default_rng(5)
+    cluster = np.repeat(np.arange(40), 3)
+    shares, weights = {"clusters": 0, "systems": 0}, {}
+    for key, groups in (("clusters", cluster), ("systems", np.arange(120))):
+        weights[key] = resampled_weights(groups)
+    for _ in range(300):
+        values = np.repeat(rng.standard_normal(40), 3) + 0.1 * rng.standard_normal(120)
+        for key, weight in weights.items():
+            low, high = np.quantile(_mean(values)(weight), [0.025, 0.975])
+            shares[key] += int(low <= 0.0 <= high)
+    assert 0.90 < shares["clusters"] / 300 < 0.98
+    assert shares["systems"] / 300 < 0.85
+
+
+def test_a_verdict_is_about_the_printed_interval():
+    assert verdict({"mean": 0.01, "low": 0.0004, "high": 0.02}) == ""  # prints as 0.000
+    assert verdict({"mean": 0.01, "low": 0.0006, "high": 0.02}) == "above"  # prints as 0.001
+    assert verdict({"mean": -0.01, "low": -0.02, "high": -0.0004}) == ""
+    assert verdict({"mean": -0.01, "low": -0.02, "high": -0.001}) == "below"
+    assert verdict({"mean": None, "low": None, "high": None}) == ""
+
+
+def test_suites_name_what_is_repeated():
+    cbo, real, seeds = (load_suite(name, 0) for name in ("cbo", "real", "seed"))
+    assert len(set(cbo.clusters)) == 8 and len(cbo.clusters) == 32
+    assert cbo.clusters == tuple(s.name for s in cbo.systems)
+    assert 8 <= len(set(real.clusters)) < 26
+    assert set(seeds.clusters) == {"++", "+-", "-+", "--"}
+    assert len(set(load_suite("medium", 0).clusters)) == len(load_suite("medium", 0).systems)
 
 
 def test_methods_without_an_opinion_on_structure_say_so():
@@ -88,22 +187,35 @@ def test_methods_without_an_opinion_on_structure_say_so():
 
 def test_auroc_by_hand():
     # pairs (positive, negative): 0.8 > 0.5, 0.8 > 0.1, 0.5 = 0.5 (half), 0.5 > 0.1
-    assert auroc(np.array([0.8, 0.5, 0.5, 0.1]), np.array([True, True, False, False])) == pytest.approx(3.5 / 4)
-    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
+    score, truth = np.array([0.8, 0.5, 0.5, 0.1]), np.array([True, True, False, False])
+    # the second weighting counts the tied positive three times, and the lowest negative not at all:
+    # pairs 0.8 > 0.5 once, 0.5 = 0.5 three times
+    weight = np.array([[1.0, 1, 1, 1], [1.0, 3, 1, 0]])
+    assert auroc(score, truth, weight) == pytest.approx([3.5 / 4, 2.5 / 4])
+    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True]), np.ones((1, 2))))
+
+
+def test_a_weighted_auroc_is_that_of_repeated_rows():
+    rng = np.random.default_rng(0)
+    score, truth, times = rng.integers(0, 5, 12).astype(float), rng.random(12) < 0.5, rng.integers(0, 4, 12)
+    rows = np.repeat(np.arange(12), times)
+    pairs = score[rows][truth[rows]][:, None] - score[rows][~truth[rows]][None]
+    by_pairs = (pairs > 0).mean() + 0.5 * (pairs == 0).mean()
+    assert auroc(score, truth, times[None].astype(float))[0] == pytest.approx(by_pairs)
 
 
 def test_auroc_with_one_positive():
-    assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False])) == 1.0
-    assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False])))
+    assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False]), np.ones((1, 3))) == 1.0
+    assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False]), np.ones((1, 2))))
 
 
 def test_bands_of_steps_are_the_bootstrap_of_each_step():
     r = results()
     score, regret = per_step(r)
     for k in range(4):
-        one = bootstrap(_score(r, slice(k, k + 1)), 2)
+        one = bootstrap(_score(r, slice(k, k + 1)), r.clusters)
         assert score[:, k] == pytest.approx([one["mean"], one["low"], one["high"]])
-        one = bootstrap(lambda index, k=k: (r.oracle_gain - r.gain[:, k])[index].mean(axis=-1), 2)
+        one = bootstrap(_mean(r.oracle_gain - r.gain[:, k]), r.clusters)
         assert regret[:, k] == pytest.approx([one["mean"], one["low"], one["high"]])
     assert regret[:, 0].tolist() == [4.0, 4.0, 4.0] and regret[:, 2].tolist() == [1.0, 0.0, 2.0]
     small = results(best=np.array([-0.25, 9.5]))  # gains below 1 are gains too
@@ -118,9 +230,8 @@ def test_bands_where_nothing_can_be_gained():
 
 
 def test_shares_of_small_sums():
-    assert _ratio(np.array([[0.1, 0.1], [0.0, 0.0]]), np.array([[0.2, 0.2], [0.0, 0.0]])) == pytest.approx(
-        [0.5, np.nan], nan_ok=True
-    )
+    half = _ratio(np.array([0.1, 0.1]), np.array([0.2, 0.2]))
+    assert half(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 0.0]])) == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
 
 
 def test_the_unit_of_gains_by_hand():
@@ -137,7 +248,7 @@ def test_intervals_resample_systems():
     the interval.
     """
     summary = summarise(results(parent_probability=[np.array([0.9, 0.2]), np.array([0.95, 0.3])]))
-    assert summary["range_utilization"] == {"mean": 1.0, "low": 0.0, "high": 1.0}  # the second never moves
+    assert summary["episode_range_utilization"] == {"mean": 0.3, "low": 0.0, "high": 0.6}  # the second never moves
     # the first has its parent before the other variable, the second behind; of the four pairs of
     # both, two are in order
     assert summary["structure_auroc"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
@@ -347,7 +458,7 @@ def test_the_report_has_the_promised_shape(report):
     assert json.loads(text) == report
     promised = {
         "score", "score_first", "score_last3", "simple_regret", "avg_target", "parent_accuracy",
-        "optimal_variable_accuracy", "range_utilization", "episode_range_utilization", "improvement_rate",
+        "score_per_system", "optimal_variable_accuracy", "episode_range_utilization", "improvement_rate",
         "regret_reduction", "structure_f1", "decision_seconds",
     }  # fmt: skip
     for suite in report["suites"]:

@@ -82,8 +82,8 @@ def evaluate(
         settings: see EvaluationSettings.
         changes: fields of the settings, as keywords.
     Returns:
-        the report: {"format", "settings", "suites": [{"name", "scms", "observations", "methods":
-        {method: metrics}}]}.
+        the report: {"format", "settings", "suites": [{"name", "scms", "clusters", "observations",
+        "methods": {method: metrics}}]}.
     Raises:
         AcboError: unknown names, unreadable files, numbers out of range, a folder of other
             settings, no Dask.
@@ -110,7 +110,10 @@ def evaluate(
         "suites": list(settings.suites),
     }
     cells = _cells(settings)
-    store = Store(Path(settings.output), asked, settings.scm_files) if settings.output is not None else None
+    store = None
+    if settings.output is not None:
+        code = None if backend is None else type(backend)
+        store = Store(Path(settings.output), asked, settings.scm_files, code)
     results = _all_results(settings, cells, store, backend, loaded)
     report = {"format": FORMAT, "settings": asked, "suites": _summaries(settings, results)}
     if store is not None:
@@ -165,6 +168,7 @@ def _summaries(settings: EvaluationSettings, results: dict[tuple[str, str], Meth
         {
             "name": suite,
             "scms": len(results[suite, settings.methods[0]].variable),
+            "clusters": len(set(results[suite, settings.methods[0]].clusters)),
             "observations": observations_of(suite, settings.observations),
             "methods": {method: summarise(results[suite, method]) for method in settings.methods},
         }
@@ -179,7 +183,8 @@ def _all_results(
     backend: AnyBackend | None,
     loaded: Checkpoint | None,
 ) -> dict[tuple[str, str], MethodResults]:
-    """Results of every cell.
+    """Results of every cell. Once all are there and no worker runs, decisions are timed, a cell
+    after another: timings taken beside other work say nothing.
 
     Raises:
         RunError: some were given up.
@@ -201,6 +206,15 @@ def _all_results(
             "workers often die for want of memory: try fewer at a time. "
             + ("The same command tries these again" if store is not None else "With --output all others would be kept"),
         )
+    state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
+    for n, cell in enumerate(cells):
+        result = results[cell.suite, cell.method]
+        if not result.seconds:
+            result.seconds = cell.time(result, backend, state)
+            if store is not None:
+                store.save(cell, result)
+            if settings.on_cell is not None:
+                settings.on_cell(cell.suite, f"{cell.method}, timed alone", n + 1, len(cells))
     return results
 
 

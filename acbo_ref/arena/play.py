@@ -52,6 +52,7 @@ class Episodes:
     noise: list[Array]  # (K, noise_dim) a system
     streams: list[int]
     seed: int
+    clusters: list[str]  # what each system is a repetition of
 
 
 def draw_episodes(suite: Suite, seed: int, num_observations: int, steps: int) -> Episodes:
@@ -63,7 +64,8 @@ def draw_episodes(suite: Suite, seed: int, num_observations: int, steps: int) ->
         noise.append(rng.standard_normal((steps, system.noise_dim)))
         streams.append(suite.first_stream + n)
     sign = np.array([-1.0 if system.direction == "maximize" else 1.0 for system in suite.systems])
-    return Episodes(systems, sign, observations, noise, streams, seed)
+    clusters = list(suite.clusters) or [str(n) for n in range(len(systems))]
+    return Episodes(systems, sign, observations, noise, streams, seed, clusters)
 
 
 @dataclass(eq=False)
@@ -78,28 +80,34 @@ class _Played:
     recommended_variable: Array
     recommended_value: Array
     parent_probability: list[Array]
-    seconds: list[float]
 
 
-def _play_method(episodes: Episodes, make: Callable[[int, Task], Method], steps: int) -> _Played:
+def _nothing_played(count: int, steps: int) -> _Played:
+    return _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
+                   np.zeros(count, int), np.zeros(count), [])  # fmt: skip
+
+
+def _play_baseline(episodes: Episodes, name: str, steps: int) -> _Played:
     """A baseline on every system, one after another."""
-    count = len(episodes.systems)
-    played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
-                     np.zeros(count, int), np.zeros(count), [], [])  # fmt: skip
+    played = _nothing_played(len(episodes.systems), steps)
     for s, system in enumerate(episodes.systems):
-        method = make(s, batch_task([system], [episodes.observations[s]]))
+        method = _baseline(episodes, name, s)
         for k in range(steps):
-            began = time.perf_counter()
             action = method.ask()
-            spent = time.perf_counter() - began
             row = system.simulate(episodes.noise[s][k : k + 1], *action)[0]
-            began = time.perf_counter()
             method.tell(action, row)
-            played.seconds.append(spent + time.perf_counter() - began)
             played.variable[s, k], played.value[s, k] = action
             played.cost[s, k] = row[system.target_index]
         played.recommended_variable[s], played.recommended_value[s] = method.recommend()
     return played
+
+
+def _baseline(episodes: Episodes, name: str, s: int) -> Method:
+    """A baseline or an oracle, new, for system `s`."""
+    if name in ORACLES:
+        return Constant(getattr(episodes.systems[s], name))
+    task = batch_task([episodes.systems[s]], [episodes.observations[s]])
+    return BASELINES[name](task, generator(episodes.seed, Role.BASELINE, episodes.streams[s]))
 
 
 def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task:
@@ -124,13 +132,12 @@ def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task
 
 
 def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method: str, steps: int) -> _Played:
-    """The policy on all systems at once; decisions are timed on single systems."""
+    """The policy on all systems at once."""
     systems, count = episodes.systems, len(episodes.systems)
     task = batch_task(systems, episodes.observations)
     width = task.valid.shape[1]
     session = backend.session(state, task, steps)
-    played = _Played(np.zeros((count, steps), int), np.zeros((count, steps)), np.zeros((count, steps)),
-                     np.zeros(count, int), np.zeros(count), [], [])  # fmt: skip
+    played = _nothing_played(count, steps)
     sampled = method == "policy_head_sampled"
     rngs = [generator(episodes.seed, Role.BASELINE, stream) for stream in episodes.streams]
     if sampled:
@@ -138,7 +145,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         for s, system in enumerate(systems):  # a system's draws do not depend on its batch-mates' sizes
             gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
         normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
-    kind = None if method == "policy" else method.removesuffix("_sampled")
+    kind = _head(method)
     for k in range(steps):
         if sampled:
             decision = session.decide(gumbel[k], normal[k], kind)
@@ -156,30 +163,57 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
     for s, system in enumerate(systems):
         others = np.arange(len(system.names)) != system.target_index
         played.parent_probability.append(np.asarray(last.parent_probability[s, : len(system.names)][others]))
-    played.seconds = _time_decisions(episodes, backend, state, played, kind, steps)
     return played
 
 
-def _time_decisions(
-    episodes: Episodes, backend: AnyBackend, state: object, played: _Played, kind: str | None, steps: int
-) -> list[float]:
-    """Seconds from a measured row to the next decision, for one system at a time, each after a
-    warm-up of two steps.
+def _head(method: str) -> str | None:
+    """The head that decides; None: as the config says."""
+    return None if method == "policy" else method.removesuffix("_sampled")
+
+
+def time_decisions(
+    suite: Suite, method: str, results: MethodResults, seed: int, num_observations: int, steps: int,
+    backend: AnyBackend | None, state: object,
+) -> list[float]:  # fmt: skip
+    """Seconds from a measured row to the next decision, on the first TIMED_SYSTEMS systems, one at
+    a time as a user would. The first two steps of a system warm up and do not count, if there are
+    more. Nothing else should run meanwhile.
     """
-    seconds = []
-    warm_up = min(2, steps - 1)
-    for s in range(min(TIMED_SYSTEMS, len(episodes.systems))):
-        system = episodes.systems[s]
-        session = backend.session(state, batch_task([system], [episodes.observations[s]]), steps)
+    episodes = draw_episodes(suite, seed, num_observations, steps)
+    warm_up, seconds = min(2, steps - 1), []
+    for s, system in enumerate(episodes.systems[:TIMED_SYSTEMS]):
+        tell_and_ask = _timed(episodes, method, s, steps, backend, state)
         for k in range(steps):
-            action = int(played.variable[s, k]), float(played.value[s, k])
+            action = int(results.variable[s, k]), float(results.value[s, k])
             rows = system.simulate(episodes.noise[s][k : k + 1], *action)
             began = time.perf_counter()
-            session.observe(np.array([action[0]]), rows)
-            session.decide(decision=kind)
+            tell_and_ask(action, rows)
             if k >= warm_up:
                 seconds.append(time.perf_counter() - began)
     return seconds
+
+
+def _timed(
+    episodes: Episodes, method: str, s: int, steps: int, backend: AnyBackend | None, state: object
+) -> Callable[[tuple[int, float], Array], None]:
+    """What a step of the method costs on system `s`: take in (action, its row (1, V)), decide."""
+    if method not in POLICY_METHODS:
+        baseline = _baseline(episodes, method, s)
+        baseline.ask()
+
+        def ask_baseline(action: tuple[int, float], rows: Array) -> None:
+            baseline.tell(action, rows[0])
+            baseline.ask()
+
+        return ask_baseline
+    assert backend is not None
+    session = backend.session(state, batch_task([episodes.systems[s]], [episodes.observations[s]]), steps)
+
+    def ask_policy(action: tuple[int, float], rows: Array) -> None:
+        session.observe(np.array([action[0]]), rows)
+        session.decide(decision=_head(method))
+
+    return ask_policy
 
 
 def _results(episodes: Episodes, played: _Played) -> MethodResults:
@@ -218,29 +252,21 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         best=best,
         is_parent=is_parent,
         is_optimal=is_optimal,
+        cluster=np.unique(episodes.clusters, return_inverse=True)[1].reshape(-1),
         parent_probability=played.parent_probability,
         parents=parents if played.parent_probability else [],
-        seconds=played.seconds,
     )
 
 
 def run_method(
     suite: Suite, method: str, seed: int, num_observations: int, steps: int, backend: AnyBackend | None, state: object
 ) -> MethodResults:
-    """One method on one suite."""
+    """One method on one suite; its decisions are timed apart, by `time_decisions`."""
     episodes = draw_episodes(suite, seed, num_observations, steps)
     if method in POLICY_METHODS:
         if backend is None:
             raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
         return _results(episodes, _play_policy(episodes, backend, state, method, steps))
-    if method in ORACLES:
-        return _results(
-            episodes, _play_method(episodes, lambda s, _: Constant(getattr(episodes.systems[s], method)), steps)
-        )
-    if method not in BASELINES:
+    if method not in METHODS:
         raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
-    cls = BASELINES[method]
-    return _results(
-        episodes,
-        _play_method(episodes, lambda s, task: cls(task, generator(seed, Role.BASELINE, episodes.streams[s])), steps),
-    )
+    return _results(episodes, _play_baseline(episodes, method, steps))

@@ -2,7 +2,8 @@
 
     settings.json                 what was asked for; another question needs another folder
     cells/SUITE--METHOD.json      one finished cell each: killing the program loses the running ones
-                                  at most
+                                  at most. It names the version and a digest of the code that made
+                                  it; a cell of other code is run again
     results.csv                   tidy: one row for each suite, system, method and step
     summary.json                  what `acbo evaluate --format json` prints, format
                                   "acbo-evaluation/1"
@@ -15,19 +16,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import inspect
 import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from acbo_ref.arena.metrics import MethodResults
-from acbo_ref.arena.play import run_method
+from acbo_ref.arena.play import POLICY_METHODS, run_method, time_decisions
 from acbo_ref.arena.suites import Suite, files_suite, load_suite
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document, write_atomically
+from acbo_ref.version import __version__
 
 FILES = "files"
 Report = Document  # see compare.evaluate
@@ -51,6 +55,42 @@ class Cell:
     def run(self, backend: AnyBackend | None = None, state: object = None) -> MethodResults:
         return run_method(self.load(), self.method, self.seed, self.observations, self.interventions, backend, state)
 
+    def time(self, results: MethodResults, backend: AnyBackend | None = None, state: object = None) -> list[float]:
+        """Seconds of single decisions; nothing else should run meanwhile."""
+        return time_decisions(
+            self.load(), self.method, results, self.seed, self.observations, self.interventions, backend, state
+        )
+
+
+_PACKAGE = Path(__file__).parent.parent
+# What the results of a baseline depend on; those of a policy's method depend on its backend as
+# well.
+_SOURCES = (
+    "systems", "arena/networks", "arena/baselines.py", "arena/play.py", "arena/published.py", "arena/suites.py",
+    "policy/inputs.py", "randomness.py",
+)  # fmt: skip
+_POLICY_SOURCES = ("policy", "backend.py")
+
+
+def source_digest(places: Sequence[Path]) -> str:
+    """sha256 of names and contents of the Python and JSON files at or below these places."""
+    digest = hashlib.sha256()
+    for place in places:
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if path.suffix in (".py", ".json"):
+                digest.update(f"{path.relative_to(place.parent).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _code(backend: type | None) -> str:
+    """Digest of the code behind a cell; `backend` for methods of the policy."""
+    places = [_PACKAGE / name for name in _SOURCES]
+    if backend is not None:
+        places += [_PACKAGE / name for name in _POLICY_SOURCES] + [Path(inspect.getfile(backend)).parent]
+    return source_digest(places)
+
 
 class Store:
     """The files of an evaluation folder.
@@ -59,8 +99,10 @@ class Store:
         AcboError: the folder holds an evaluation with other settings.
     """
 
-    def __init__(self, folder: Path, settings: Document, scm_files: Sequence[str | Path]) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, settings: Document, scm_files: Sequence[str | Path], backend: type | None = None
+    ) -> None:
+        self._folder, self._backend = folder, backend
         digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in scm_files]
         text = json.dumps(settings | {"scm_files": digests}, indent=1)
         path = folder / "settings.json"
@@ -78,14 +120,19 @@ class Store:
         return cell_path(self._folder, cell.suite, cell.method)
 
     def load(self, cell: Cell) -> MethodResults | None:
-        """A finished cell; None if it is not there or was damaged."""
+        """A finished cell; None if it is not there, was damaged or was made by other code."""
         try:
-            return results_from_dict(json.loads(self._path(cell).read_text()))
+            document = json.loads(self._path(cell).read_text())
+            return results_from_dict(document) if document["made_by"] == self._made_by(cell) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, cell: Cell, results: MethodResults) -> None:
-        write_atomically(self._path(cell), json.dumps(results_to_dict(results)).encode())
+        document = {"made_by": self._made_by(cell), **results_to_dict(results)}
+        write_atomically(self._path(cell), json.dumps(document).encode())
+
+    def _made_by(self, cell: Cell) -> Document:
+        return {"acbo": __version__, "code_sha256": _code(self._backend if cell.method in POLICY_METHODS else None)}
 
     def finish(self, report: Report, cells: Sequence[Cell], results: dict[tuple[str, str], MethodResults]) -> None:
         """Write results.csv and summary.json."""
@@ -127,7 +174,7 @@ def _csv_rows(cell: Cell, names: Sequence[tuple[str, Sequence[str]]], r: MethodR
 
 
 _LISTS_OF_ARRAYS = ("parent_probability", "parents")
-_DTYPES: dict[str, type] = {"variable": int, "is_parent": bool, "is_optimal": bool, "parents": bool}
+_DTYPES: dict[str, type] = {"variable": int, "cluster": int, "is_parent": bool, "is_optimal": bool, "parents": bool}
 
 
 def results_to_dict(results: MethodResults) -> Document:
@@ -146,7 +193,9 @@ def results_from_dict(document: Document) -> MethodResults:
     """The inverse of `results_to_dict`."""
     values: Document = {}
     for f in dataclasses.fields(MethodResults):
-        value, dtype = document[f.name], _DTYPES.get(f.name, float)
+        value, dtype = document.get(f.name, []), _DTYPES.get(f.name, float)
+        if f.name not in document and f.name != "cluster":  # which cells of an earlier day lack
+            raise KeyError(f.name)
         if f.name in _LISTS_OF_ARRAYS:
             values[f.name] = [np.array(v, dtype) for v in value]
         else:

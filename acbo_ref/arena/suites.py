@@ -33,6 +33,7 @@ _STRIDE = 2**20
 class SuiteSpec:
     """One suite: what it holds, in a line, and how system `index` of it is made from a generator.
 
+    `cluster` names what system `index` is a repetition of; most are of none but themselves.
     `full` and `quick` are its numbers of systems, `observations` the rows before the first
     intervention.
     """
@@ -44,6 +45,7 @@ class SuiteSpec:
     full: int = FULL_SIZE
     quick: int = QUICK_SIZE
     observations: int = DEFAULT_OBSERVATIONS
+    cluster: Callable[[System, int], str] = lambda system, index: str(index)
 
 
 def _shuffled(scm: SCM, rng: np.random.Generator) -> SCM:
@@ -59,6 +61,12 @@ def _seed_chain(saturate: bool) -> Callable[[np.random.Generator, int], SCM]:
         return _shuffled(SCM(f"chain-{index}", "Y", variables, edges, saturate=saturate), rng)
 
     return sample
+
+
+def _signs(system: System, index: int) -> str:
+    """Chains with the same signs differ in nothing but the order of their variables."""
+    assert isinstance(system, SCM)
+    return "".join("+" if system.edges[edge] > 0 else "-" for edge in (("X0", "X1"), ("X1", "Y")))
 
 
 def _random(
@@ -102,8 +110,10 @@ _ALL_GRAPHS = ("chain", "fork", "collider", "tree", "layered", "erdos_renyi", "s
 SUITES: dict[str, SuiteSpec] = {
     spec.name: spec
     for spec in (
-        SuiteSpec("seed", 1, "chain of 3, weights +-1.5, unit noise, saturating at [-5, 5]", _seed_chain(True)),
-        SuiteSpec("seed-linear", 2, "the same without saturation: the root is the best lever", _seed_chain(False)),
+        SuiteSpec("seed", 1, "chain of 3, weights +-1.5, unit noise, saturating at [-5, 5]", _seed_chain(True),
+                  cluster=_signs),
+        SuiteSpec("seed-linear", 2, "the same without saturation: the root is the best lever", _seed_chain(False),
+                  cluster=_signs),
         SuiteSpec("simple", 3, "raw chains and forks of 3-4 variables", _random(_RAW, ("chain", "fork"), (3, 4))),
         SuiteSpec("medium", 4, "raw chains, forks, colliders, trees and Erdos-Renyi graphs of 5-7 variables",
                   _random(_RAW, ("chain", "fork", "collider", "tree", "erdos_renyi"), (5, 7))),
@@ -117,8 +127,10 @@ SUITES: dict[str, SuiteSpec] = {
                   _random(_NONLINEAR, _ALL_GRAPHS, (3, 8)), full=32, quick=8),
         SuiteSpec("wide", 9, "unit-variance trees, layered and scale-free graphs of 20, 50 and 100 variables",
                   _random(_STANDARDISED, ("tree", "layered", "scale_free"), (20, 20), (50, 50), (100, 100)), full=18, quick=3),
-        SuiteSpec("real", 10, "networks fitted to real data (bnRep), 4-35 variables", _real, full=26, quick=13),
-        SuiteSpec("cbo", 11, "eight published problems of causal Bayesian optimisation, in turn", _cbo, full=32, quick=8),
+        SuiteSpec("real", 10, "networks fitted to real data (bnRep), 4-35 variables", _real, full=26, quick=13,
+                  cluster=lambda system, index: network_files()[index].split("--")[0]),
+        SuiteSpec("cbo", 11, "eight published problems of causal Bayesian optimisation, in turn", _cbo, full=32, quick=8,
+                  cluster=lambda system, index: system.name),
     )
 }  # fmt: skip
 
@@ -131,6 +143,7 @@ class Suite:
     systems: tuple[System, ...]
     first_stream: int
     observations: int = DEFAULT_OBSERVATIONS
+    clusters: tuple[str, ...] = ()  # what each system is a repetition of; empty: all apart
 
 
 @lru_cache(maxsize=8)
@@ -149,7 +162,8 @@ def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
         spec.sample(generator(seed, Role.SUITE_SYSTEMS, first + i), i)
         for i in range(spec.quick if quick else spec.full)
     ]
-    return Suite(name, tuple(systems), first, spec.observations)
+    clusters = tuple(spec.cluster(system, i) for i, system in enumerate(systems))
+    return Suite(name, tuple(systems), first, spec.observations, clusters)
 
 
 def files_suite(paths: Sequence[str | Path]) -> Suite:

@@ -95,7 +95,10 @@ class DaskWorkers:
             # a job whose worker died is told at once; trying it again is up to `carry_out`
             with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
                 self._cluster = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address="localhost:0",
+                    silence_logs=logging.CRITICAL,
                 )
         try:
             self._client = distributed.Client(self._cluster or scheduler, timeout=CONNECT_SECONDS)
