@@ -12,7 +12,7 @@ Contract: knows nothing of what the files are for.
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,14 @@ def write_atomically(path: str | Path, data: bytes, replace: bool = True) -> Non
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        name = str(path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp")
+        # 0666 less the umask, as `open` would give: nothing of the process is touched
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        temporary = name
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600
         if replace:
             os.replace(temporary, path)
         else:

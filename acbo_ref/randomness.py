@@ -35,6 +35,7 @@ class Role(IntEnum):
     VERIFY = 13
     SCORING_NOISE = 14
     CALIBRATION = 15
+    COMMITTED = 16
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

@@ -65,7 +65,8 @@ def training_curves(folders: list[Folder]) -> str:
                     axis.plot(*zip(*points, strict=True), color=colour, lw=1.4, label=folder.name)
                 if key == "recent_score":
                     raw = [(r["episodes"], r["score"]) for r in folder.records if r["score"] is not None]
-                    axis.plot(*zip(*raw, strict=True), color=colour, lw=0.6, alpha=0.35)
+                    if raw:
+                        axis.plot(*zip(*raw, strict=True), color=colour, lw=0.6, alpha=0.35)
                 if key == "range_utilization":
                     own = [(r["episodes"], r["mean_range_utilization"]) for r in folder.records]
                     axis.plot(*zip(*own, strict=True), color=colour, lw=1.2, ls=":")

@@ -125,7 +125,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "systems.prior": {"*": TAKEN},
         "policy.inputs": {"to_domain": TAKEN, "observation_channels": "part of Reading or reading.py"},
         "policy.network": {"num_channels": TAKEN, "parameter_shapes": TAKEN, "init_params": TAKEN},
-        "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN, "commit_by_outcome_head": TAKEN},
+        "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},
         "grpo.loss": dict.fromkeys(("loss_terms", "total_loss", "reward", "zero_std_groups"), TAKEN),
         "grpo.optim": {"init_state": TAKEN, "learning_rate": TAKEN, "entropy_coefficient": TAKEN,
                        "clip_by_global_norm": "part of guarded_step", "parameter_change": "part of update"},

@@ -4,6 +4,7 @@ simulation.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,6 +16,7 @@ from acbo_ref import SCM, AcboError, FunctionalSCM, Sine, Variable
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import (
     MONTE_CARLO_DRAWS,
+    antithetic_noise,
     expected_target,
     is_linear,
     observational_moments,
@@ -445,3 +447,56 @@ def test_models_can_be_padded_further_than_they_need():
 
 def test_a_model_without_sine_terms_has_no_room_for_them():
     assert stack([diamond()]).amplitude.shape == (1, 4, 0)
+
+
+# ------------------------------------------------------------------------- standardised, nonlinear
+
+
+@pytest.mark.parametrize("saturate", [0.0, 1.0])
+def test_a_standardised_nonlinear_model_has_unit_variance_also_with_intercepts(saturate):
+    """A sine's slope depends on where its argument lies, so intercepts of 2 to 4 count; outputs are
+    measured before their own clip, with clipped parents, on 4000 fresh draws (error 2 %, and 4 % of
+    the scaling's own).
+    """
+    prior = PriorConfig(standardised=1.0, nonlinear=1.0, saturate=saturate, intercept=(2.0, 4.0))
+    deviations = []
+    for seed in range(12):
+        scm = sample_scm(prior, "layered", 6, np.random.default_rng(seed))
+        rng = np.random.default_rng(100 + seed)
+        e = rng.standard_normal((4000, 6))
+        rows = scm.simulate(e)
+        for j, variable in enumerate(scm.variables):
+            output = variable.intercept + variable.noise_std * e[:, j]
+            for (parent, child), weight in scm.edges.items():
+                output = output + weight * rows[:, scm.index(parent)] * (child == variable.name)
+            for sine in scm.sines:
+                if sine.variable == variable.name:
+                    ((parent, frequency),) = sine.frequencies.items()
+                    output = output + sine.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + sine.phase)
+            deviations.append(output.std())
+    assert np.abs(np.array(deviations) - 1).max() < 0.15
+    assert abs(np.mean(deviations) - 1) < 0.01
+
+
+def test_a_minimised_model_has_the_same_rows_up_to_the_sign():
+    scm = diamond(direction="maximize", saturate=True)
+    e = np.random.default_rng(0).standard_normal((50, scm.noise_dim))
+    rows, negated = scm.simulate(e), scm.minimised().simulate(e)
+    sign = np.where(np.arange(len(scm.names)) == scm.target_index, -1.0, 1.0)
+    assert negated == pytest.approx(sign * rows, abs=1e-12)
+
+
+def test_the_oracle_of_a_target_to_be_maximised_is_the_highest():
+    for scm in (diamond(direction="maximize"), dataclasses.replace(functional(), direction="maximize")):
+        best = scm.oracle
+        levers = np.flatnonzero(scm.manipulable)
+        ends = [(i, v) for i in levers for v in (scm.low[i], scm.high[i], (scm.low[i] + scm.high[i]) / 2)]
+        expected = scm.expected_target(np.array([i for i, _ in ends]), np.array([v for _, v in ends]))
+        assert best.expected >= expected.max() - 1e-9
+        again = scm.expected_target(np.array([best.variable]), np.array([best.value]))[0]
+        assert best.expected == pytest.approx(again, abs=1e-9)
+
+
+def test_an_odd_number_of_antithetic_draws():
+    five, four = antithetic_noise(5, 3), antithetic_noise(4, 3)
+    assert five.shape == (5, 3) and (five[3:] == -five[:2]).all() and (four[2:] == -four[:2]).all()

@@ -16,10 +16,12 @@ from acbo_fast import available, backend_maker
 from acbo_ref import AcboError, Trainer
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.errors import RunError
-from acbo_ref.training.advice import WINDOW
+from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.training.advice import WINDOW, diagnosis
 from acbo_ref.training.checkpoint import load_checkpoint
 from acbo_ref.training.measure import episode_gains
 from acbo_ref.training.run_folder import read_metrics
+from acbo_ref.training.trainer import scored_head
 from acbo_ref.verify.data import iteration_data, small_config
 
 STAGES = [
@@ -212,6 +214,76 @@ def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
     with pytest.raises(AcboError, match="already holds a run"):
         Trainer.resume(whole[0], output=tmp_path / "other")
     assert (whole[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_new_run_does_not_touch_what_it_finds(tmp_path):
+    """Files that are not a run's, and a config.yaml that the user wrote, are refused and stay."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("keep me")
+    with pytest.raises(AcboError, match=r"is not empty: it holds notes.txt"):
+        Trainer(config(), output=mine)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.yaml").write_text("seed: 3\n")
+    with pytest.raises(AcboError, match="another run, or not a run's"):
+        Trainer(config(), output=own)
+    assert (mine / "notes.txt").read_text() == "keep me" and (own / "config.yaml").read_text() == "seed: 3\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "own"]
+    # what a run that died before its first checkpoint leaves is no obstacle to the same run
+    dead = tmp_path / "dead"
+    Trainer(config(), output=dead)
+    (dead / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    (dead / ".hidden").write_text("")
+    Trainer(config(), output=dead)
+    assert not (dead / "metrics.jsonl").exists()
+    with pytest.raises(AcboError, match="another run"):
+        Trainer(config(seed=8), output=dead)
+
+
+def test_the_checkpoint_that_a_run_goes_on_from_stays(tmp_path):
+    first = Trainer(config(total_episodes=12, checkpoint_every=1000), output=tmp_path)
+    first.train()
+    assert not list(tmp_path.glob("episode_*"))
+    Trainer.resume(tmp_path, overrides=["total_episodes=18"]).train()
+    assert load_checkpoint(tmp_path / "episode_00000012.npz").iteration == 2
+    assert load_checkpoint(tmp_path / "latest.npz").iteration == 3
+
+
+@pytest.mark.parametrize("share", [0.29, 0.01, 0.5, 0.0, 1.0])
+def test_who_acts_is_drawn_and_their_number_is_exact(share):
+    c = config(heads={"commit_by_outcome_head": share, "probes": 2}, batch_size=10)
+    drawn = np.array([draw_noise(c, i, 2, 3).by_outcome_head for i in range(100)])
+    assert drawn.sum() == round(1000 * share)
+    if 0 < share < 1:
+        assert len({row.tobytes() for row in drawn}) > 5  # not the same places every time
+        assert (drawn.any(axis=0)).all() or share < 0.1
+
+
+def test_each_head_has_its_own_score():
+    """The recent score is that of the head that decides, and of the other if it never acts."""
+    both = config(decision="outcome_head", heads={"commit_by_outcome_head": 0.5, "probes": 2}, total_episodes=12)
+    records = []
+    trainer = Trainer(both)
+    trainer.train(records.append)
+    for r in records:
+        assert r["scored_head"] == "outcome_head" and r["score"] == r["score_outcome_head"] != r["score_policy_head"]
+    gains = np.sum(trainer.curriculum.state.recent, axis=0)
+    assert len(trainer.curriculum.state.recent) == 6 and records[-1]["recent_score"] == gains[0] / gains[1]
+    alone = config(decision="outcome_head", heads={"commit_by_outcome_head": 0.0}, total_episodes=6)
+    Trainer(alone).train(records.append)
+    assert records[-1]["scored_head"] == "policy_head" and records[-1]["score_outcome_head"] is None
+    every = config(decision="policy_head", heads={"commit_by_outcome_head": 1.0, "probes": 2}, total_episodes=6)
+    assert scored_head(every) == "outcome_head" and scored_head(config(decision="policy_head")) == "policy_head"
+
+
+def test_advice_says_when_a_run_falls_or_explodes():
+    record = {"recent_score": 0.5, "best_score": 0.9, "skipped_steps": 0.0, "gradient_norm": 1.0}
+    assert "fallen" in {f.kind for f in diagnosis([record], {})}
+    assert "fallen" not in {f.kind for f in diagnosis([{**record, "best_score": 0.6}], {})}
+    norms = [{**record, "gradient_norm": n} for n in [1.0] * (WINDOW - 1) + [101.0]]
+    assert "exploding" in {f.kind for f in diagnosis(norms, {})}
+    assert "exploding" not in {f.kind for f in diagnosis(norms[1:], {})}
 
 
 def test_resume_keeps_the_dtype_and_asks_for_the_same_pools(tmp_path):

@@ -28,7 +28,7 @@ from acbo_fast.jax.policy.session import Session
 from acbo_fast.jax.systems.batch import to_arrays
 from acbo_ref.config import Config
 from acbo_ref.grpo.optim import OptimiserState, init_state
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, commit_by_outcome_head
+from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params, parameter_shapes
@@ -117,7 +117,6 @@ class JaxBackend:
         noise: EpisodeNoise[NDArray[Any]],
         fixed_std: float,
     ) -> Trajectories[Array]:
-        by_outcome_head = commit_by_outcome_head(self.config.batch_size, self.config.heads.commit_by_outcome_head)
         with self.precision():
             result: Trajectories[Array] = jax.block_until_ready(
                 self._rollout(
@@ -125,7 +124,6 @@ class JaxBackend:
                     self._placed(to_arrays(systems, self.dtype), CUT),
                     self.place(observation_mask, CUT),
                     self._placed(noise, CUT),
-                    self.place(by_outcome_head, CUT),
                     self.place(float(fixed_std), WHOLE),
                 )
             )
@@ -162,12 +160,11 @@ def traced_rollout(
     systems: SCMBatch[Array],
     observation_mask: Array,
     noise: EpisodeNoise[Array],
-    by_outcome_head: Array,
     fixed_std: Array,
 ) -> Trajectories[Array]:
     """What is compiled for a rollout."""
     _count("rollout")
-    return rollout(params, config, systems, observation_mask, noise, by_outcome_head, fixed_std)
+    return rollout(params, config, systems, observation_mask, noise, fixed_std)
 
 
 def traced_update(

@@ -23,7 +23,7 @@ from acbo_ref.arena.play import batch_task
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
-from acbo_ref.policy.inputs import HALF_WIDTH, standard_units, to_domain
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, standard_units, to_domain
 from acbo_ref.systems.scm import System
 
 try:
@@ -43,7 +43,8 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
     that and in padding; `intervened` (O + K, V) 1 where a row's variable was set; `target` (V,) and
     `manipulable` (V,), 0 or 1. Action (a dict): `variable`, an index below V, and `value` (1,) in
     [-1, 1], the ends of the domain. A variable that cannot be set sets nothing: the row is then
-    observational. Reward: -(standard target) / 5, that of `acbo_ref.grpo.reward`. The episode is
+    observational. Reward: -(standard target) / 5, the target clipped at OUTCOME_BOUND as in
+    training. `info["outcome"]` is the measured target, raw, in the user's direction. The episode is
     truncated after K steps.
     """
 
@@ -53,6 +54,7 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
         if not systems or num_observations < 0 or num_interventions < 1:
             raise AcboError("an environment needs systems, num_observations >= 0 and num_interventions >= 1")
         self._systems = [system.minimised() for system in systems]
+        self._signs = [-1.0 if system.direction == "maximize" else 1.0 for system in systems]
         self._num_observations, self._num_interventions = num_observations, num_interventions
         width = max(len(system.names) for system in self._systems)
         shape = (num_observations + num_interventions, width)
@@ -73,7 +75,9 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
 
     def reset(self, *, seed: int | None = None, options: Document | None = None) -> tuple[dict[str, Array], Document]:
         super().reset(seed=seed)
-        system = self._system = self._systems[int(self.np_random.integers(len(self._systems)))]
+        number = int(self.np_random.integers(len(self._systems)))
+        system, self._sign = self._systems[number], self._signs[number]
+        self._system = system
         noise = self.np_random.standard_normal((self._num_observations, system.noise_dim))
         self._task = batch_task([system], [system.simulate(noise)])
         location, scale = standard_units(self._task)
@@ -98,9 +102,10 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
             row = system.simulate(noise)[0]
         self._record(row)
         target = system.target_index
-        reward = -float(self._rows[self._done - 1, target])
+        bound = OUTCOME_BOUND / HALF_WIDTH
+        reward = -float(np.clip(self._rows[self._done - 1, target], -bound, bound))
         truncated = self._done == self._shape[0]
-        return self._observation(), reward, False, truncated, {"outcome": float(row[target])}
+        return self._observation(), reward, False, truncated, {"outcome": self._sign * float(row[target])}
 
     def _record(self, row: Array) -> None:
         width = len(row)

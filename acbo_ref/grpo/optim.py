@@ -65,12 +65,12 @@ def adam_step(state: OptimiserState[Array], grads: Params, learning_rate: float)
 def learning_rate(config: GRPOConfig, iteration: int, num_iterations: int) -> float:
     """The learning rate of iteration 0 .. num_iterations - 1.
 
-    cosine: lr (f + (1 - f) (1 + cos(pi t / T)) / 2), from lr down to f * lr (Loshchilov & Hutter
-    2017, eq. 5).
+    cosine: lr (f + (1 - f) (1 + cos(pi t / (T - 1))) / 2), from lr at the first iteration to f * lr
+    at the last (Loshchilov & Hutter 2017, eq. 5).
     """
     if config.learning_rate_schedule == "constant":
         return config.learning_rate
-    progress = min(1.0, iteration / max(1, num_iterations))
+    progress = min(1.0, iteration / max(1, num_iterations - 1))
     final = config.learning_rate_final
     return config.learning_rate * (final + (1.0 - final) * 0.5 * (1.0 + float(np.cos(np.pi * progress))))
 

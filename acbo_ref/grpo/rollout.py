@@ -22,7 +22,9 @@ actions, M noise draws, V variables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Generic, NamedTuple
 
 import numpy as np
@@ -48,6 +50,7 @@ class EpisodeNoise(NamedTuple, Generic[A]):
             normal.
         gumbel, normal: (E, K, G, V) and (E, K, G): which variable and which value a candidate gets.
         probe: (E, K, P, 2) uniform in [0, 1): which variable, which value.
+        by_outcome_head: (E,) bool, in which episodes the outcome head's decision is carried out.
     """
 
     observation: A
@@ -56,6 +59,7 @@ class EpisodeNoise(NamedTuple, Generic[A]):
     gumbel: A
     normal: A
     probe: A
+    by_outcome_head: A
 
 
 class Trajectories(NamedTuple, Generic[A]):
@@ -121,15 +125,20 @@ def draw_noise(config: Config, iteration: int, num_observations: int, num_variab
         gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
         normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
         probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
+        by_outcome_head=_by_outcome_head(config, iteration),
     )
 
 
-def commit_by_outcome_head(num_episodes: int, share: float) -> Array:
-    """(E,) bool: which episodes of a batch carry out what the outcome head decides, evenly
-    spread.
+def _by_outcome_head(config: Config, iteration: int) -> Array:
+    """(E,) bool: a share of the batch, drawn anew each iteration.
+
+    Drawn, since a fixed place in the batch would go with a graph kind or a rehearsed stage. Their
+    number is exact: after n iterations it is floor(n E share), in fractions, as 100 * 0.29 is
+    28.999... in floats.
     """
-    episode = np.arange(num_episodes)
-    return np.asarray(np.floor((episode + 1) * share) > np.floor(episode * share))
+    e, share = config.batch_size, Fraction(str(config.heads.commit_by_outcome_head))
+    count = math.floor((iteration + 1) * e * share) - math.floor(iteration * e * share)
+    return np.asarray(generator(config.seed, Role.COMMITTED, iteration).permutation(e) < count)
 
 
 # ----------------------------------------------------------------------------------------- episodes
@@ -172,14 +181,13 @@ def rollout(
     reading = Reading(task, config.policy.evidence, params["embed.weight"].dtype)
     observations = reading.observations()
     decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
-    by_outcome_head = commit_by_outcome_head(num_episodes, config.heads.commit_by_outcome_head)
-    committed, each = np.where(by_outcome_head, group_size, 0), np.arange(num_episodes)
+    committed, each = np.where(noise.by_outcome_head, group_size, 0), np.arange(num_episodes)
     later, played = [reading.start()], []
     for k in range(steps):
         h = decoder.append(later[-1])
         outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, later[-1][:, None])
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
-        probes = _probes(params, config, outputs, task, noise.probe[:, k], by_outcome_head)
+        probes = _probes(params, config, outputs, task, noise.probe[:, k], noise.by_outcome_head)
         judged_variable = np.concatenate([variable, probes[0]], axis=1)
         judged_value = np.clip(np.concatenate([value, probes[1]], axis=1), -HALF_WIDTH, HALF_WIDTH)
         draws = np.concatenate([noise.intervention[:, k, None], noise.scoring[:, k]], axis=1)

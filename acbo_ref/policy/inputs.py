@@ -90,7 +90,8 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     deviation = (rows - mean[:, None]) * weight
     std = np.sqrt((deviation**2).sum(axis=1) / count)
     largest = np.abs(rows).max(axis=1, initial=0.0)
-    std = np.where(std > ROUNDING_UNITS * np.finfo(std.dtype).eps * largest, std, 1.0)
+    rounding = np.maximum(ROUNDING_UNITS, count / 2) * np.finfo(std.dtype).eps  # a sum of n errs by n / 2 units
+    std = np.where(std > rounding * largest, std, 1.0)
     location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
     scale = np.where(task.manipulable, (task.high - task.low) / RANGE, std)
     unit = np.maximum(1.0, _reach(task, deviation / std[:, None], mean, std) / REACH_BOUND)

@@ -34,11 +34,11 @@ GRID_POINTS = 101
 
 
 def antithetic_noise(num_draws: int, num_variables: int) -> Array:
-    """Standard normal draws e and -e in equal number, (num_draws, num_variables); the same at every
-    call.
+    """Standard normal draws e, then -e, (num_draws, num_variables); the same at every call. Of an
+    odd number the last -e is left out.
     """
-    half = generator(0, Role.MONTE_CARLO).standard_normal((num_draws // 2, num_variables))
-    return np.concatenate([half, -half])
+    half = generator(0, Role.MONTE_CARLO).standard_normal(((num_draws + 1) // 2, num_variables))
+    return np.concatenate([half, -half])[:num_draws]
 
 
 class SCMBatch(NamedTuple, Generic[A]):

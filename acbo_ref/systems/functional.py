@@ -15,7 +15,7 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
 from acbo_ref.systems.batch import GRID_POINTS, MONTE_CARLO_DRAWS, SEARCH_DRAWS, SEARCH_KEEP, antithetic_noise
-from acbo_ref.systems.scm import Intervention, Variable
+from acbo_ref.systems.scm import Intervention, Variable, mirrored
 
 Mechanism = Callable[[Mapping[str, Array], Array], Array]
 
@@ -127,6 +127,8 @@ class FunctionalSCM:
         """The best single-variable intervention, on a grid four times finer than that of `oracle`
         above.
         """
+        if self.direction == "maximize":
+            return mirrored(self.minimised().oracle)
         return self._best(self.manipulable)
 
     @cached_property
@@ -134,6 +136,8 @@ class FunctionalSCM:
         """The best among the direct causes of the target; where none can be set, the best of
         all.
         """
+        if self.direction == "maximize":
+            return mirrored(self.minimised().parent_oracle)
         levers = self.manipulable & self.parent_mask
         return self._best(levers) if levers.any() else self.oracle
 

@@ -31,7 +31,7 @@ def sample_scm(
     below 1 the other models take the ranges' defaults. In a share `nonlinear` of models every edge
     gains a sine term and half of the edges lose their linear one; a share `saturate` clips to the
     domain. A share `standardised` is then rescaled to unit variance of every variable, x_j -> x_j /
-    sd_j, as measured data usually is after scaling (exact for linear models, else by simulation):
+    sd_j, as measured data usually is after scaling (`_standardised`):
     raw models are recognised by variances that grow along the order ("varsortability", Reisach et
     al. 2021) and these are not. Variables are listed in random order, so that a position tells
     nothing.
@@ -41,7 +41,7 @@ def sample_scm(
         ranges = ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")
         prior = replace(prior, **{name: getattr(plain, name) for name in ranges})
     edges = sample_graph(kind, num_variables, rng, prior.edge_probability)
-    equations, saturate = _sample_equations(prior, edges, rng)
+    equations, standardised, saturate = _sample_equations(prior, edges, rng)
     target = _choose_target(edges, prior.target, rng)
     manipulable = rng.random(num_variables) < prior.manipulable
     manipulable[target] = False
@@ -50,6 +50,9 @@ def sample_scm(
         manipulable[rng.choice(np.flatnonzero(causes))] = True
     center = rng.uniform(*prior.domain_center, size=num_variables)
     half_width = rng.uniform(*prior.domain_half_width, size=num_variables)
+    if standardised:
+        clips = saturate & (np.arange(num_variables) != target)
+        equations = _standardised(equations, center - half_width, center + half_width, clips)
     place = rng.permutation(num_variables)
     names = [f"X{p}" for p in place]
     variables = tuple(
@@ -85,8 +88,10 @@ class _Equations(NamedTuple):
     phase: Array
 
 
-def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator) -> tuple[_Equations, bool]:
-    """The equations on a graph, and whether the model saturates."""
+def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator) -> tuple[_Equations, bool, bool]:
+    """The equations on a graph; whether they are to be standardised, and whether the model
+    saturates.
+    """
     num_variables = len(edges)
     sign = rng.choice([-1.0, 1.0], size=edges.shape)
     weights = np.where(edges, sign * rng.uniform(*prior.weight, size=edges.shape), 0.0)
@@ -100,29 +105,42 @@ def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator
         frequency = rng.uniform(*prior.sine_frequency, size=edges.shape)
         phase = rng.uniform(0, 2 * np.pi, size=edges.shape)
         weights = np.where(rng.random(edges.shape) < 0.5, weights, 0.0)
-    if standardised:
-        std = _standard_deviations(weights, noise_std, amplitude, frequency, phase)
-        weights, amplitude, frequency = weights * std[:, None] / std, amplitude / std, frequency * std[:, None]
-        noise_std, intercept = noise_std / std, intercept / std
-    return _Equations(intercept, noise_std, weights, amplitude, frequency, phase), bool(saturate)
+    equations = _Equations(intercept, noise_std, weights, amplitude, frequency, phase)
+    return equations, bool(standardised), bool(saturate)
 
 
-def _standard_deviations(weights: Array, noise_std: Array, amplitude: Array, frequency: Array, phase: Array) -> Array:
-    """(V,) of every variable of a model in topological order; 1 where nothing varies (no noise
-    anywhere above).
+def _standardised(equations: _Equations, low: Array, high: Array, clips: Array) -> _Equations:
+    """The equations with every output scaled to unit variance: x_j -> x_j / sd_j.
+
+    Variable by variable in topological order, since a sine, or a clip, makes the scale of a
+    variable depend on where its parents lie. The output is what the equation gives before its own
+    clip; it reads its parents clipped. Exact where everything is linear and nothing is clipped,
+    else from SCALING_DRAWS draws; 1 where nothing varies (no noise anywhere above).
+
+    Args:
+        low, high: (V,) domains, in the units of the scaled model.
+        clips: (V,) bool, which variables are clipped to them.
     """
+    weights, amplitude, frequency, phase = equations[2:]
     n = len(weights)
-    if not amplitude.any():
+    if not amplitude.any() and not clips.any():
         paths = np.linalg.inv(np.eye(n) - weights)
-        std = np.sqrt(((noise_std[:, None] * paths) ** 2).sum(axis=0))
+        std = np.sqrt(((equations.noise_std[:, None] * paths) ** 2).sum(axis=0))
+        std = np.where(std > 0, std, 1.0)
     else:
-        rows = antithetic_noise(SCALING_DRAWS, n) * noise_std
+        std, noise = np.ones(n), antithetic_noise(SCALING_DRAWS, n)
+        rows = np.zeros((SCALING_DRAWS, n))  # in the units of the scaled model
         for j in range(n):
-            past = rows[:, :j]
+            past = rows[:, :j] * std[:j]
             waves = amplitude[:j, j] * np.sin(frequency[:j, j] * past + phase[:j, j])
-            rows[:, j] += past @ weights[:j, j] + waves.sum(axis=1)
-        std = rows.std(axis=0)
-    return np.where(std > 0, std, 1.0)
+            output = equations.intercept[j] + equations.noise_std[j] * noise[:, j] + past @ weights[:j, j]
+            output = output + waves.sum(axis=1)
+            std[j] = output.std() or 1.0
+            rows[:, j] = np.clip(output / std[j], low[j], high[j]) if clips[j] else output / std[j]
+    return _Equations(
+        equations.intercept / std, equations.noise_std / std, weights * std[:, None] / std, amplitude / std,
+        frequency * std[:, None], phase,
+    )  # fmt: skip
 
 
 def _choose_target(edges: Array, rule: str, rng: np.random.Generator) -> int:

@@ -54,6 +54,11 @@ class Intervention:
     expected: float
 
 
+def mirrored(best: Intervention) -> Intervention:
+    """An intervention on a negated target, told in the user's direction."""
+    return replace(best, expected=-best.expected)
+
+
 class System(Protocol):
     """What evaluation needs of an unknown system; `SCM` and `FunctionalSCM` both are one. Minimise
     the target.
@@ -141,6 +146,9 @@ class SCM:
     saturate: bool = False
     direction: str = "minimize"
     order: list[int] = field(init=False, repr=False)  # a topological order of the variables' indices
+    # The target's equation takes -e in place of e: the rows of a minimised model are those of its
+    # own up to the sign.
+    negates_noise: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         variables = tuple(replace(v, manipulable=False) if v.name == self.target else v for v in self.variables)
@@ -232,8 +240,10 @@ class SCM:
     @cached_property
     def oracle(self) -> Intervention:
         """The best single-variable intervention by expected target, over all manipulable
-        variables.
+        variables: the one with the lowest, or the highest where the target is to be maximised.
         """
+        if self.direction == "maximize":
+            return mirrored(self.minimised().oracle)
         return self._best(self._batch)
 
     @cached_property
@@ -241,6 +251,8 @@ class SCM:
         """The best among the direct causes of the target; where none can be set, the best of
         all.
         """
+        if self.direction == "maximize":
+            return mirrored(self.minimised().parent_oracle)
         batch = self._batch
         levers = batch.manipulable & batch.parents
         return self._best(batch._replace(manipulable=levers)) if levers.any() else self.oracle
@@ -269,10 +281,9 @@ class SCM:
             )
             for s in self.sines
         )
-        # The target's noise e stays e: by symmetry of N(0, 1) the model is the same in
-        # distribution. To have the very same rows up to the sign, its noise_std would have to be
-        # negative, so `simulate` callers see fresh noise.
-        return SCM(self.name, y, variables, edges, sines, self.saturate, "minimize")
+        model = SCM(self.name, y, variables, edges, sines, self.saturate, "minimize")
+        object.__setattr__(model, "negates_noise", True)
+        return model
 
 
 def check_model(scm: SCM) -> None:
@@ -349,6 +360,8 @@ def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int 
         batch.weights[e, :n, :n] = scm.weights[np.ix_(order, order)]
         for key in ("intercept", "noise_std", "low", "high", "manipulable"):
             getattr(batch, key)[e, :n] = [getattr(scm.variables[i], key) for i in order]
+        if scm.negates_noise:
+            batch.noise_std[e, order.index(scm.target_index)] *= -1.0
         batch.valid[e, :n] = True
         batch.parents[e, :n] = scm.parent_mask[order]
         batch.target[e] = order.index(scm.target_index)

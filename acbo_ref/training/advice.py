@@ -18,6 +18,10 @@ from acbo_ref.training.run_folder import Record
 
 # Iterations that advice looks back on, and the least number between two warnings of a kind.
 WINDOW = 20
+# How far the recent score may fall below the best of its stage, and how many times its median the
+# gradient norm may be, before advice says so.
+FALLEN = 0.2
+EXPLODING = 100.0
 
 
 class Finding(NamedTuple):
@@ -55,6 +59,20 @@ def _low_score(recent: _Recent) -> str | None:
     if recent.score is None or recent.score >= 0.3:
         return None
     return f"The recent score is {recent.score:.2f}: little better than doing nothing."
+
+
+def _fallen(recent: _Recent) -> str | None:
+    best = recent.records[-1].get("best_score")
+    if best is None or recent.score is None or recent.score >= best - FALLEN:
+        return None
+    return f"The recent score has fallen from {best:.2f} to {recent.score:.2f}."
+
+
+def _exploding(recent: _Recent) -> str | None:
+    norms = [r["gradient_norm"] for r in recent.records[-WINDOW:] if r.get("gradient_norm") is not None]
+    if len(norms) < WINDOW or not norms[-1] > EXPLODING * float(np.median(norms)):
+        return None
+    return f"The gradient norm is {norms[-1]:.3g}, {norms[-1] / float(np.median(norms)):.0f} times its median."
 
 
 def _narrow(recent: _Recent) -> str | None:
@@ -98,6 +116,9 @@ def _equal_rewards(recent: _Recent) -> str | None:
 _KINDS: tuple[tuple[str, Callable[[_Recent], str | None], str], ...] = (
     ("score", _low_score,
      "Train longer, raise grpo.learning_rate, or begin with smaller systems (curriculum.stages)."),
+    ("fallen", _fallen,
+     "Go back to the best numbered checkpoint (--resume) and lower grpo.learning_rate."),
+    ("exploding", _exploding, "Lower grpo.learning_rate, and keep grpo.gradient_clip on."),
     ("non_finite", _skipped,
      "Reduce grpo.group_size or grpo.learning_rate, and keep grpo.gradient_clip on."),
     ("range", _narrow,
@@ -112,7 +133,7 @@ _KINDS: tuple[tuple[str, Callable[[_Recent], str | None], str], ...] = (
 )  # fmt: skip
 # Warnings during training: these kinds once there are WINDOW iterations, and steps skipped in the
 # newest one at once.
-_WARNED = ("range", "improvement")
+_WARNED = ("fallen", "exploding", "range", "improvement")
 
 
 def diagnosis(records: Sequence[Record], config: Document) -> list[Finding]:

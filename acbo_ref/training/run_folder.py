@@ -26,6 +26,8 @@ from acbo_ref.training.checkpoint import Checkpoint, save_checkpoint
 Record = Document  # one line of metrics.jsonl
 
 LATEST = "latest.npz"
+# What a run that died before its first checkpoint leaves.
+_LEFT_BY_THE_DEAD = ("config.yaml", "metrics.jsonl")
 # A numbered checkpoint in the ranking: stage number, recent score, file name.
 Ranked = tuple[int, float, str]
 
@@ -42,25 +44,36 @@ class RunFolder:
 
     def refuse_another_run(self) -> None:
         """Raises:
-        AcboError: the folder already holds a run.
+        AcboError: the folder already holds a run, or files that are not a run's.
         """
         if (self.path / LATEST).exists():
             raise AcboError(f"{self.path} already holds a run", "continue it with --resume, or choose another --output")
+        visible = self.path.iterdir() if self.path.is_dir() else iter(())
+        others = sorted(p.name for p in visible if not p.name.startswith(".") and p.name not in _LEFT_BY_THE_DEAD)
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise AcboError(f"{self.path} is not empty: it holds {others[0]}{more}", "choose another --output")
 
     def begin(self, config: Config) -> None:
         """A new run. Metrics without a checkpoint are of a run that died before its first: there is
-        nothing to continue.
+        nothing to continue, and the same run may begin again.
 
         Raises:
-            AcboError: the folder already holds a run.
+            AcboError: the folder already holds a run, one of another config that died, or files
+                that are not a run's.
             RunError: it cannot be written to.
         """
         self.refuse_another_run()
+        left = self.path / "config.yaml"
+        if left.exists() and left.read_bytes() != _config_text(config):
+            raise AcboError(
+                f"{left} is of another run, or not a run's", "choose another --output, or move that file away"
+            )
         self.write_config(config)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
     def write_config(self, config: Config) -> None:
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        write_atomically(self.path / "config.yaml", _config_text(config))
 
     def take_over_metrics(self, source: Path, iteration: int) -> list[Record]:
         """Keep the lines of `source` up to `iteration`, whole ones, each iteration once; returns
@@ -114,6 +127,10 @@ class RunFolder:
         save_checkpoint(checkpoint, self.path / LATEST)
         for old in dropped:
             (self.path / old).unlink(missing_ok=True)
+
+
+def _config_text(config: Config) -> bytes:
+    return yaml.safe_dump(config.to_dict(), sort_keys=False).encode()
 
 
 def rank(best: list[Ranked], new: Ranked, keep: int) -> tuple[list[Ranked], tuple[str, ...]]:

@@ -156,9 +156,22 @@ class Trainer:
         trainer = cls(config, make_backend(config), folder.path if writes else None, start)
         if not same_folder:
             trainer._progress.best = []  # those files stay where they are
+        if writes and same_folder:
+            trainer._keep_start()
         if writes:
             trainer._records = folder.take_over_metrics(source.parent, trainer.iteration)[-advice.WINDOW :]
         return trainer
+
+    def _keep_start(self) -> None:
+        """The checkpoint that a run goes on from stays, ranked as the numbered ones are: what comes
+        after may be worse, and `latest.npz` is written over.
+        """
+        score, name = self.curriculum.recent_score(), f"episode_{self._progress.episodes:08d}.npz"
+        if self._folder is None or score is None or (self._folder.path / name).exists():
+            return
+        ranked = (self.curriculum.state.stage, score, name)
+        self._progress.best, dropped = rank(self._progress.best, ranked, self.config.keep_best_n)
+        self._folder.save(self.checkpoint(), None if name in dropped else name, dropped)
 
     # ------------------------------------------------------------------------------------- the loop
 
@@ -232,7 +245,7 @@ class Trainer:
         self.iteration += 1
         self._progress.episodes += config.batch_size
         self._progress.bad_iterations = self._progress.bad_iterations + 1 if diagnostics["skipped_steps"] else 0
-        measured = {**self._measure(sample, episodes), **statistics, **diagnostics}
+        measured = {**self._measure(sample, episodes, noise.by_outcome_head), **statistics, **diagnostics}
         record: Record = {
             "iteration": self.iteration,
             "episodes": self._progress.episodes,
@@ -251,15 +264,18 @@ class Trainer:
         }
         return record
 
-    def _measure(self, sample: Sample, episodes: Episodes) -> Record:
-        """Score of the batch and of the recent episodes; the curriculum advances, and the best
-        score so far is noted.
+    def _measure(self, sample: Sample, episodes: Episodes, by_outcome_head: Array) -> Record:
+        """Scores of the batch by the head that acted, and of the recent episodes of the head that
+        is judged; the curriculum advances, and the best score so far is noted.
         """
         some = np.arange(min(self.config.batch_size, MEASURED_EPISODES))  # episodes of a batch are exchangeable
         gains, oracle_gains = episode_gains(
             select(sample.systems, some), episodes.variable[some], episodes.applied[some]
         )
-        fresh = ~sample.rehearsed[some]
+        head = scored_head(self.config)
+        acted = {"policy_head": ~by_outcome_head[some], "outcome_head": by_outcome_head[some]}
+        scores = {name: _ratio(gains[mine], oracle_gains[mine]) for name, mine in acted.items()}
+        fresh = ~sample.rehearsed[some] & acted[head]
         self.curriculum.record(gains[fresh], oracle_gains[fresh])
         recent, stage_number = self.curriculum.recent_score(), self.curriculum.state.stage
         progress = self._progress
@@ -271,8 +287,11 @@ class Trainer:
         return {
             "next_stage": self.curriculum.stage.name if advanced else None,
             "stage_number": stage_number,
-            "score": _ratio(gains, oracle_gains),
+            "score": scores[head],
+            **{f"score_{name}": score for name, score in scores.items()},
+            "scored_head": head,
             "recent_score": recent,
+            "best_score": progress.best_score,
         }
 
     def _reason_to_stop(self) -> str | None:
@@ -372,8 +391,22 @@ def early_stop(config: Config, curriculum: Curriculum, since: int) -> str | None
     return None
 
 
-def _ratio(gains: Array, oracle_gains: Array) -> float:
-    """Score of episodes: sum of gains over sum of the oracle's; 0 where nothing could be gained."""
+def scored_head(config: Config) -> str:
+    """The head whose episodes decide about stages, checkpoints and early stopping: the one that
+    decides in use, if it acts in any training episode, else the other.
+    """
+    share = config.heads.commit_by_outcome_head
+    if config.decision == "outcome_head":
+        return "outcome_head" if share > 0 else "policy_head"
+    return "policy_head" if share < 1 else "outcome_head"
+
+
+def _ratio(gains: Array, oracle_gains: Array) -> float | None:
+    """Score of episodes: sum of gains over sum of the oracle's, 0 where nothing could be gained;
+    None without episodes.
+    """
+    if not len(gains):
+        return None
     return float(gains.sum() / oracle_gains.sum()) if oracle_gains.sum() > 0 else 0.0
 
 

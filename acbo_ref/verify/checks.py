@@ -57,9 +57,9 @@ def relative_error(value: ArrayLike, reference: ArrayLike) -> float:
 
 def scalar_error(value: float | None, reference: float) -> float:
     """|value - reference| / max(1, |reference|), for numbers that may be differences of larger
-    ones; inf if not finite.
+    ones; inf if either is not finite.
     """
-    if value is None or not np.isfinite(value):
+    if value is None or not np.isfinite([value, reference]).all():
         return float("inf")
     return abs(value - reference) / max(1.0, abs(reference))
 

@@ -91,11 +91,10 @@ class _Episodes:
         systems: SCMBatch[Array],
         observation_mask: Array,
         noise: EpisodeNoise[Array],
-        by_outcome_head: Array,
         fixed_std: Array,
     ) -> None:
         self.params, self.config, self.systems, self.fixed_std = params, config, systems, fixed_std
-        self.by_outcome_head, self.observation_mask = by_outcome_head, observation_mask
+        self.by_outcome_head, self.observation_mask = noise.by_outcome_head, observation_mask
         num_models, self.num_obs, width = noise.observation.shape
         self.steps, self.group = noise.intervention.shape[1], noise.gumbel.shape[2]
         self.dtype = noise.observation.dtype
@@ -106,7 +105,7 @@ class _Episodes:
         self.location, self.scale = standard_units(
             observed, observation_mask, is_target, systems.manipulable, systems.low, systems.high
         )
-        self.committed = jnp.where(by_outcome_head, self.group, 0)
+        self.committed = jnp.where(noise.by_outcome_head, self.group, 0)
         self.standard = jnp.where(observation_mask[:, :, None], self.in_standard_units(observed), 0)
         self.columns: Columns = open_columns(config.policy, self.standard, observation_mask, is_target, systems.valid)
         self.observations = reading.observation_row_channels(config.policy, self.standard, self.columns)
@@ -207,15 +206,10 @@ def rollout(
     systems: SCMBatch[Array],
     observation_mask: Array,
     noise: EpisodeNoise[Array],
-    by_outcome_head: Array,
     fixed_std: Array,
 ) -> Trajectories[Array]:
-    """Play E episodes with the current policy; see acbo_ref.grpo.rollout.rollout.
-
-    Args:
-        by_outcome_head: (E,) bool, see acbo_ref.grpo.rollout.commit_by_outcome_head.
-    """
-    episodes = _Episodes(params, config, systems, observation_mask, noise, by_outcome_head, fixed_std)
+    """Play E episodes with the current policy; see acbo_ref.grpo.rollout.rollout."""
+    episodes = _Episodes(params, config, systems, observation_mask, noise, fixed_std)
     by_step = tuple(
         jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe)
     )

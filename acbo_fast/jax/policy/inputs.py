@@ -20,7 +20,8 @@ def standard_units(
     deviation = jnp.where(present, observations - mean[:, None], 0)
     std = jnp.sqrt(jnp.square(deviation).sum(1) / count)
     largest = jnp.where(present, abs(observations), 0).max(1, initial=0)
-    std = jnp.where(std > ROUNDING_UNITS * jnp.finfo(std.dtype).eps * largest, std, 1)
+    rounding = jnp.maximum(ROUNDING_UNITS, count / 2) * jnp.finfo(std.dtype).eps
+    std = jnp.where(std > rounding * largest, std, 1)
     z = deviation / std[:, None]
     r = (z * jnp.where(is_target[:, None], z, 0).sum(2, keepdims=True)).sum(1) / count
     adjusted = jnp.where(count > 2, 1 - (1 - jnp.square(r)) * (count - 1) / jnp.maximum(count - 2, 1), 0)

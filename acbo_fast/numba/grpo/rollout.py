@@ -25,7 +25,7 @@ from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.grpo.loss import reward
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, commit_by_outcome_head
+from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
 from acbo_ref.policy.heads import PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task
 from acbo_ref.policy.network import PolicyInputs, num_channels
@@ -131,7 +131,6 @@ def empty_trajectories(
     """Arrays for the episodes of a batch, not yet played."""
     (num_episodes, num_obs, width), (steps, group) = noise.observation.shape, noise.gumbel.shape[1:3]
     shape, judged = (num_episodes, steps), group + noise.probe.shape[2]
-    by_outcome_head = commit_by_outcome_head(num_episodes, config.heads.commit_by_outcome_head)
 
     def array(size: int) -> Array:
         return np.empty((*shape, size), dtype)
@@ -152,7 +151,7 @@ def empty_trajectories(
         judged_value=array(judged),
         judged_outcome=array(judged),
         judged_variance=array(judged),
-        committed=np.where(by_outcome_head, group, 0),
+        committed=np.where(noise.by_outcome_head, group, 0),
         parents=systems.parents,
         parent_mask=systems.valid & (np.arange(width) != systems.target[:, None]),
         applied=np.empty(shape),
@@ -253,7 +252,7 @@ def rollout(
     probe_value = space("probe", *noise.probe.shape[:3], dtype=float)
     probe_actions(noise.probe, systems.manipulable, t.judged_variable[..., group:], probe_value)
     t.judged_value[..., group:] = probe_value
-    by_outcome_head, decider = t.committed > 0, None
+    by_outcome_head, decider = noise.by_outcome_head, None
     if by_outcome_head.any():
         decider = OutcomeDecider(network, params, num_episodes, width, ROLLOUT_GRID)
     row, log_p = space("row", num_episodes, width, channels.shape[3]), space("log_p", width)

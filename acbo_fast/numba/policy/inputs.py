@@ -57,7 +57,7 @@ def _mean_and_std(column: Array, seen: Array, total: int) -> tuple[float, float]
         if seen[n]:
             variance += (column[n] - mean) ** 2
     std = np.sqrt(variance / total)
-    return mean, std if std > ROUNDING_UNITS * 2.220446049250313e-16 * largest else 1.0
+    return mean, std if std > max(ROUNDING_UNITS, total / 2) * 2.220446049250313e-16 * largest else 1.0
 
 
 def attention_mask(observation_mask: Array, num_later: int) -> Array:

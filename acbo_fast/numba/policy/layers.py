@@ -244,9 +244,9 @@ def log_softmax(logits: Any, out: Any) -> None:
     total = type(largest)(0)
     for i in range(logits.shape[0]):
         total += exp(logits[i] - largest)
-    shift = largest + np.log(total)
+    shift = np.log(total)
     for i in range(logits.shape[0]):
-        out[i] = (logits[i] - largest) - (shift - largest)
+        out[i] = (logits[i] - largest) - shift
 
 
 @scalar
