@@ -4,7 +4,14 @@ benchmarks/ instead of tests/.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+# Where a benchmark run writes until it has finished: one that is interrupted, or fails, leaves
+# benchmarks/results.json as it was.
+_PARTIAL, _FINISHED = "results.partial.json", "results.json"
+_EXIT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,7 +24,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--benchmark"):
         config.args[:] = [str(config.rootpath / "benchmarks")]
         if config.option.benchmark_json is None:
-            config.option.benchmark_json = str(config.rootpath / "benchmarks" / "results.json")
+            config.option.benchmark_json = str(config.rootpath / "benchmarks" / _PARTIAL)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_EXIT] = int(exitstatus)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.getoption("--benchmark"):
+        partial: Path = config.rootpath / "benchmarks" / _PARTIAL
+        if partial.exists() and config.stash.get(_EXIT, 1) == 0:
+            partial.replace(partial.with_name(_FINISHED))
+        partial.unlink(missing_ok=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -30,7 +30,9 @@ COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very
 
 @click.command()
 @click.option(
-    "--config", "config_source", help="A shipped config by name (quick_test, production, experiment) or a YAML file."
+    "--config",
+    "config_source",
+    help="A shipped config by name (quick_test, production, foundation, experiment) or a YAML file.",
 )
 @backend_option("the fastest one installed, or the resumed run's own")
 @click.option(

@@ -18,7 +18,7 @@ from acbo_ref.backend import ReferenceBackend
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import observe
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
-from acbo_ref.policy.inputs import OUTCOME_BOUND, standard_units
+from acbo_ref.policy.inputs import OUTCOME_BOUND, Task, standard_units
 from acbo_ref.policy.network import PolicyInputs, parameter_shapes
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
@@ -75,8 +75,8 @@ def test_the_committed_row_is_candidate_zero(make_backend):
         np.testing.assert_allclose(5 * row[each, variable[:, k, 0], 0], np.asarray(t.judged_value)[:, k, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("share, who", [(1.0, [True] * 6), (0.5, [False, True] * 3), (0.0, [False] * 6)])
-def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend, share, who):
+@pytest.mark.parametrize("share, number", [(1.0, 6), (0.5, 3), (0.0, 0)])
+def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend, share, number):
     """It takes the place of the first probe, is what a session would decide, and the rows that
     follow are its own.
     """
@@ -84,7 +84,8 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
     problems, observation_mask, noise = data
     t = backend.rollout(state, *data, 1.5)
     committed, group = np.asarray(t.committed), t.variable.shape[2]
-    assert (committed == np.where(who, group, 0)).all()
+    who = noise.by_outcome_head
+    assert who.sum() == number and (committed == np.where(who, group, 0)).all()
     each, num_obs = np.arange(len(committed)), observation_mask.shape[1]
     variable, value = (np.asarray(a)[each, :, committed] for a in (t.judged_variable, t.judged_value))
     task, channels, outcome = (
@@ -719,3 +720,35 @@ def test_jax_is_deterministic():
         state, _ = backend.update(state, t, minibatch_order(config, 0), HYPER)
         results.append(host(backend, state))
     assert all((results[0][k] == results[1][k]).all() for k in results[0])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_lever_that_never_moves_has_no_effect(make_backend, dtype):
+    """X0 held at 70.1, X1 within 0.001 of 63.3: what such levers do is not in these rows, and
+    rounding must not invent it.
+    """
+    rng = np.random.default_rng(0)
+    rows = np.stack([np.full(50, 70.1), 63.3 + 0.001 * rng.standard_normal(50), rng.uniform(20, 80, 50)], axis=1)
+    y = rows[:, 2] / 10 + rng.standard_normal(50)
+    config = small_config(dtype=dtype)
+    task = Task(
+        np.concatenate([rows, y[:, None]], axis=1)[None], np.ones((1, 50), bool), np.array([3]), np.ones((1, 4), bool),
+        np.array([[True, True, True, False]]), np.zeros((1, 4)), np.full((1, 4), 100.0),
+    )  # fmt: skip
+    reference = ReferenceBackend(dataclasses.replace(config, dtype="float64"))
+    state = perturbed_state(reference)
+    backend = make_backend(config)
+    expected = reference.session(state, task, 1).decide(decision="policy_head")
+    found = backend.session(backend.from_host(state), task, 1).decide(decision="policy_head")
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-3)
+
+
+def test_a_refused_row_takes_no_place(make_backend):
+    _, backend, state, (systems, observation_mask, noise) = setup(make_backend)
+    session = backend.session(state, observe(systems, noise.observation, observation_mask), 1)
+    variable, rows = np.zeros(len(systems.target), int), np.zeros(systems.valid.shape)
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        session.observe(variable, rows[:, :, None] * np.ones(3))
+    session.observe(variable, rows)
+    with pytest.raises(ValueError, match="opened for 1 interventions"):
+        session.observe(variable, rows)

@@ -103,7 +103,12 @@ def test_a_second_run_does_not_touch_the_first(cli, tmp_path, monkeypatch):
 def test_evaluation_as_a_table_and_as_json(cli, trained, tmp_path):
     args = ["evaluate", "--checkpoint", trained, "--quick", "--suite", "seed", "--interventions", 2, "--backend", "ref"]
     code, out, _ = cli(*args)
-    assert code == 0 and "seed (16 systems, 20 observational rows)" in out and "regress" in out and "first step" in out
+    assert (
+        code == 0
+        and "seed (16 systems in 4 clusters, 20 observational rows)" in out
+        and "regress" in out
+        and "first step" in out
+    )
     code, out, err = cli(*args, "--format", "json", "--methods", "policy,oracle", "--output", tmp_path)
     assert code == 0
     report = json.loads(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -300,7 +301,7 @@ def test_regress_takes_the_steepest_slope_per_half_domain():
     for _ in range(30):  # interventions show that column 1 does nothing
         method.tell((1, -1.0), np.array([5.0, -1.0, 0.0]))
         method.tell((1, 1.0), np.array([5.0, 1.0, 0.0]))
-    assert method.ask()[0] == 2 or abs(method.ask()[1]) == 1.0
+    assert method.ask() == (2, 1.0)
 
 
 def test_regress_finds_the_oracle_of_a_linear_system_with_many_rows():
@@ -500,7 +501,8 @@ def test_all_methods_meet_the_same_noise(checkpoint):
 
 
 def test_a_system_to_be_maximised_scores_the_same(checkpoint):
-    scm = diamond()
+    quiet = tuple(dataclasses.replace(v, noise_std=0.0) if v.name == "Y" else v for v in diamond().variables)
+    scm = diamond(variables=quiet)
     up = SCM(
         "up", "Y",
         tuple(Variable(v.name, -v.intercept, v.noise_std, -v.high, -v.low) if v.name == "Y" else v for v in scm.variables),

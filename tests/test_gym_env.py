@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from acbo_ref import SCM, Variable
 from acbo_ref.arena.suites import load_suite
 from acbo_ref.errors import AcboError
+from acbo_ref.policy.inputs import OUTCOME_BOUND
 
 pytest.importorskip("gymnasium")
 from gymnasium.utils.env_checker import check_env
@@ -55,3 +57,18 @@ def test_what_cannot_be_set_sets_nothing():
 def test_nonsense_is_refused():
     with pytest.raises(AcboError):
         InterventionEnv([])
+
+
+def test_a_target_to_be_maximised_is_told_in_the_users_direction_and_rewards_are_bounded():
+    """Y = 10 X, to be maximised, nearly without noise, seen only near X = 0: setting X to 5 gives
+    50, which is many spreads and counts as OUTCOME_BOUND of them.
+    """
+    plant = SCM(
+        "plant", "y", (Variable("x", 0.0, 0.01), Variable("y", 0.0, 0.01)), {("x", "y"): 10.0}, direction="maximize"
+    )
+    env = InterventionEnv([plant], 2, 2)
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step({"variable": 0, "value": np.array([1.0])})
+    assert info["outcome"] == pytest.approx(50, abs=0.1) and reward == OUTCOME_BOUND / 5
+    _, reward, _, _, info = env.step({"variable": 0, "value": np.array([-1.0])})
+    assert info["outcome"] == pytest.approx(-50, abs=0.1) and reward == -OUTCOME_BOUND / 5

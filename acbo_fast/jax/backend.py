@@ -69,7 +69,7 @@ class JaxBackend:
         self._rollout = jax.jit(
             on_mesh(
                 partial(traced_rollout, config),
-                in_specs=(WHOLE, CUT, CUT, CUT, CUT, WHOLE),
+                in_specs=(WHOLE, CUT, CUT, CUT, WHOLE),
                 out_specs=Trajectories(*parts),
             ),
             out_shardings=NamedSharding(self.mesh, WHOLE),

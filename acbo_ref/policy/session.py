@@ -107,9 +107,9 @@ class Session:
         """
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._observed += 1
         self._row = self._reading.append(variable, rows)
         self._h = self._decoder.append(self._row)
+        self._observed += 1
 
     def decide(
         self,

@@ -268,7 +268,9 @@ class Trainer:
         """Scores of the batch by the head that acted, and of the recent episodes of the head that
         is judged; the curriculum advances, and the best score so far is noted.
         """
-        some = np.arange(min(self.config.batch_size, MEASURED_EPISODES))  # episodes of a batch are exchangeable
+        # Others each time: a place in the batch goes with a model of a pool.
+        count = min(self.config.batch_size, MEASURED_EPISODES)
+        some = (np.arange(count) + self.iteration * count) % self.config.batch_size
         gains, oracle_gains = episode_gains(
             select(sample.systems, some), episodes.variable[some], episodes.applied[some]
         )
@@ -282,7 +284,11 @@ class Trainer:
         advanced = self.curriculum.advance(progress.episodes)
         if advanced:  # another stage, another scale: what was best before says nothing
             progress.best_score, progress.best_episode = None, progress.episodes
-        elif recent is not None and (progress.best_score is None or recent > progress.best_score):
+        elif (
+            recent is not None
+            and self.curriculum.window_is_full()  # the first few episodes score high by luck
+            and (progress.best_score is None or recent > progress.best_score)
+        ):
             progress.best_score, progress.best_episode = recent, progress.episodes
         return {
             "next_stage": self.curriculum.stage.name if advanced else None,

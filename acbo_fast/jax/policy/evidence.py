@@ -101,8 +101,8 @@ def evidence_channels(past: Past, columns: Columns) -> Array:
     du, dy = _centred(u, weight), _centred(y, weight)
     precision = (weight * jnp.square(du)).sum(1) + MARGINAL_PENALTY
     marginal = (weight * du * dy).sum(1) / precision
-    # The second u could stay as it is, since the weighted du sum to 0. In float32 they do not quite,
-    # and a lever that never moves would get a slope that is rounding.
+    # The second u could stay as it is, since the weighted du sum to 0. In float32 they do not
+    # quite, and a lever that never moves would get a slope that is rounding.
     others = _centred(u, past.seen[..., None].astype(dtype))
     slopes = jnp.einsum("eni,enk->eik", weight * du, others) / precision[..., None]
     residual = (weight * jnp.square(dy - marginal[:, None] * du)).sum(1)

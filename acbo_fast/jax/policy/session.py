@@ -201,7 +201,6 @@ class Session:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
         if self._step == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._step += 1
         standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
         with self._precision():
             self._state = observe(
@@ -209,10 +208,11 @@ class Session:
                 self._config.policy,
                 self._device_task,
                 self._state,
-                np.int32(self._step),
+                np.int32(self._step + 1),
                 np.asarray(variable, np.int32),
                 standard.astype(self._dtype),
             )
+        self._step += 1
 
     def decide(
         self,

@@ -92,10 +92,10 @@ class Session:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._observed += 1
         self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float), self._row)
         with one_blas_thread:
             np.copyto(self._h, self._decoder.append(self._row))
+        self._observed += 1
 
     def decide(
         self,
