@@ -19,9 +19,8 @@ from acbo_ref.errors import RunError
 from acbo_ref.grpo.rollout import draw_noise
 from acbo_ref.training.advice import WINDOW, diagnosis
 from acbo_ref.training.checkpoint import load_checkpoint
-from acbo_ref.training.measure import episode_gains
+from acbo_ref.training.measure import episode_gains, scored_head
 from acbo_ref.training.run_folder import read_metrics
-from acbo_ref.training.trainer import scored_head
 from acbo_ref.verify.data import iteration_data, small_config
 
 STAGES = [

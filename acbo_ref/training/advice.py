@@ -3,7 +3,8 @@
 One list serves both the warnings during training and the diagnosis of `acbo analyze`, so thresholds
 and words stand once.
 
-Contract: a function of records and of the configuration; changes nothing.
+Contract: a function of records and of the configuration; changes nothing but the list of what was
+said.
 """
 
 from __future__ import annotations
@@ -155,3 +156,13 @@ def warnings(records: Sequence[Record], config: Document) -> list[Finding]:
     if len(records) >= WINDOW:
         found += [f for f in diagnosis(records[-WINDOW:], config) if f.kind in _WARNED]
     return found
+
+
+def due_warnings(records: Sequence[Record], config: Document, iteration: int, warned: dict[str, int]) -> list[str]:
+    """The texts of `warnings` that were not said in the last WINDOW iterations; `warned`, the
+    iteration in which each kind was said last, is brought up to date.
+    """
+    due = iteration - WINDOW
+    fresh = [f for f in warnings(records, config) if warned.get(f.kind, due) <= due]
+    warned |= dict.fromkeys((f.kind for f in fresh), iteration)
+    return [f"{f.finding} {f.advice}" for f in fresh]

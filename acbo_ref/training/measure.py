@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from acbo_ref.arrays import Array
+from acbo_ref.config import Config
+from acbo_ref.files import Document
 from acbo_ref.grpo.loss import zero_std_groups
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.policy.inputs import HALF_WIDTH, RANGE
-from acbo_ref.systems.batch import SCMBatch, expected_target, gain_unit, observational_moments, oracle
+from acbo_ref.systems.batch import SCMBatch, expected_target, gain_unit, observational_moments, oracle, select
 
 # Draws and grid for the training score of models without a closed form; evaluation uses far more.
 TRAINING_DRAWS = 64
 TRAINING_GRID = 21
+
+
+# So many episodes of a batch are scored: enough to judge by, and their oracles take time.
+MEASURED_EPISODES = 32
 
 
 class Episodes(NamedTuple):
@@ -80,3 +86,49 @@ def episode_gains(systems: SCMBatch[Array], variable: Array, value: Array) -> tu
     gains, oracle_gains = (mean[:, None] - expected).sum(axis=1) / spread, variable.shape[1] * (mean - best) / spread
     finite = np.isfinite(gains) & np.isfinite(oracle_gains)
     return np.where(finite, gains, 0.0), np.where(finite, oracle_gains, 0.0)
+
+
+def scored_head(config: Config) -> str:
+    """The head whose episodes decide about stages, checkpoints and early stopping: the one that
+    decides in use, if it acts in any training episode, else the other.
+    """
+    share = config.heads.commit_by_outcome_head
+    if config.decision == "outcome_head":
+        return "outcome_head" if share > 0 else "policy_head"
+    return "policy_head" if share < 1 else "outcome_head"
+
+
+def head_scores(
+    config: Config,
+    systems: SCMBatch[Array],
+    episodes: Episodes,
+    by_outcome_head: Array,
+    rehearsed: Array,
+    iteration: int,
+) -> tuple[Document, tuple[Array, Array]]:
+    """Scores of a batch by the head that acted, as a record has them, and gains and oracle's gains
+    of the episodes that count for the curriculum: of the scored head, not rehearsed.
+
+    Args:
+        by_outcome_head, rehearsed: (E,) bool.
+        iteration: picks which MEASURED_EPISODES of the batch are scored. Others each time, since a
+            place in the batch goes with a model of a pool.
+    """
+    count = min(config.batch_size, MEASURED_EPISODES)
+    some = (np.arange(count) + iteration * count) % config.batch_size
+    gains, oracle_gains = episode_gains(select(systems, some), episodes.variable[some], episodes.applied[some])
+    head = scored_head(config)
+    acted = {"policy_head": ~by_outcome_head[some], "outcome_head": by_outcome_head[some]}
+    scores = {name: _score(gains[mine], oracle_gains[mine]) for name, mine in acted.items()}
+    counts = ~rehearsed[some] & acted[head]
+    record = {"score": scores[head], **{f"score_{name}": s for name, s in scores.items()}, "scored_head": head}
+    return record, (gains[counts], oracle_gains[counts])
+
+
+def _score(gains: Array, oracle_gains: Array) -> float | None:
+    """Sum of gains over sum of the oracle's; 0 where nothing could be gained, None without
+    episodes.
+    """
+    if not len(gains):
+        return None
+    return float(gains.sum() / oracle_gains.sum()) if oracle_gains.sum() > 0 else 0.0

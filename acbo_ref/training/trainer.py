@@ -21,16 +21,14 @@ from acbo_ref.errors import AcboError, RunError
 from acbo_ref.grpo.optim import entropy_coefficient, learning_rate
 from acbo_ref.grpo.rollout import draw_noise
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
-from acbo_ref.systems.batch import select
 from acbo_ref.training import advice
 from acbo_ref.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from acbo_ref.training.curriculum import Curriculum, CurriculumState, Sample
-from acbo_ref.training.measure import Episodes, episode_gains, episode_statistics
+from acbo_ref.training.measure import Episodes, episode_statistics, head_scores
 from acbo_ref.training.run_folder import LATEST, Ranked, Record, RunFolder, rank
 
 # Episodes of a batch whose true score is computed: the oracle of a system without a closed form
 # takes milliseconds.
-MEASURED_EPISODES = 32
 # Iterations in a row with skipped optimiser steps after which training gives up.
 MAX_BAD_ITERATIONS = 3
 
@@ -156,22 +154,11 @@ class Trainer:
         trainer = cls(config, make_backend(config), folder.path if writes else None, start)
         if not same_folder:
             trainer._progress.best = []  # those files stay where they are
-        if writes and same_folder:
-            trainer._keep_start()
         if writes:
             trainer._records = folder.take_over_metrics(source.parent, trainer.iteration)[-advice.WINDOW :]
+            if same_folder:  # what comes after may be worse: the start stays, ranked as the numbered ones
+                trainer._save(numbered=True)
         return trainer
-
-    def _keep_start(self) -> None:
-        """The checkpoint that a run goes on from stays, ranked as the numbered ones are: what comes
-        after may be worse, and `latest.npz` is written over.
-        """
-        score, name = self.curriculum.recent_score(), f"episode_{self._progress.episodes:08d}.npz"
-        if self._folder is None or score is None or (self._folder.path / name).exists():
-            return
-        ranked = (self.curriculum.state.stage, score, name)
-        self._progress.best, dropped = rank(self._progress.best, ranked, self.config.keep_best_n)
-        self._folder.save(self.checkpoint(), None if name in dropped else name, dropped)
 
     # ------------------------------------------------------------------------------------- the loop
 
@@ -211,7 +198,9 @@ class Trainer:
                     f"last good checkpoint: {self._latest or 'none'}",
                     "reduce grpo.group_size or grpo.learning_rate, and keep grpo.gradient_clip on",
                 )
-            if reason := self._reason_to_stop():
+            since = self._progress.episodes - self._progress.best_episode
+            reason = "interrupted" if self.stop_requested else early_stop(self.config, self.curriculum, since)
+            if reason is not None:
                 stopped = reason
                 break
         self._save(numbered=False)
@@ -256,7 +245,7 @@ class Trainer:
         }
         record = {key: _finite(value) for key, value in record.items()}
         self._records = [*self._records, record][-advice.WINDOW :]
-        record["warnings"] = self._warnings()
+        record["warnings"] = advice.due_warnings(self._records, config.to_dict(), self.iteration, self._warned)
         record["seconds"] = {
             "rollout": rolled_out - began,
             "update": updated - rolled_out,
@@ -268,17 +257,10 @@ class Trainer:
         """Scores of the batch by the head that acted, and of the recent episodes of the head that
         is judged; the curriculum advances, and the best score so far is noted.
         """
-        # Others each time: a place in the batch goes with a model of a pool.
-        count = min(self.config.batch_size, MEASURED_EPISODES)
-        some = (np.arange(count) + self.iteration * count) % self.config.batch_size
-        gains, oracle_gains = episode_gains(
-            select(sample.systems, some), episodes.variable[some], episodes.applied[some]
+        scores, counted = head_scores(
+            self.config, sample.systems, episodes, by_outcome_head, sample.rehearsed, self.iteration
         )
-        head = scored_head(self.config)
-        acted = {"policy_head": ~by_outcome_head[some], "outcome_head": by_outcome_head[some]}
-        scores = {name: _ratio(gains[mine], oracle_gains[mine]) for name, mine in acted.items()}
-        fresh = ~sample.rehearsed[some] & acted[head]
-        self.curriculum.record(gains[fresh], oracle_gains[fresh])
+        self.curriculum.record(*counted)
         recent, stage_number = self.curriculum.recent_score(), self.curriculum.state.stage
         progress = self._progress
         advanced = self.curriculum.advance(progress.episodes)
@@ -293,26 +275,10 @@ class Trainer:
         return {
             "next_stage": self.curriculum.stage.name if advanced else None,
             "stage_number": stage_number,
-            "score": scores[head],
-            **{f"score_{name}": score for name, score in scores.items()},
-            "scored_head": head,
+            **scores,
             "recent_score": recent,
             "best_score": progress.best_score,
         }
-
-    def _reason_to_stop(self) -> str | None:
-        if self.stop_requested:
-            return "interrupted"
-        since = self._progress.episodes - self._progress.best_episode
-        return early_stop(self.config, self.curriculum, since)
-
-    def _warnings(self) -> list[str]:
-        """What is conspicuous now; each kind at most once in advice.WINDOW iterations."""
-        found = {f.kind: f"{f.finding} {f.advice}" for f in advice.warnings(self._records, self.config.to_dict())}
-        due = self.iteration - advice.WINDOW
-        fresh = {kind: text for kind, text in found.items() if self._warned.get(kind, due) <= due}
-        self._warned |= dict.fromkeys(fresh, self.iteration)
-        return list(fresh.values())
 
     # ------------------------------------------------------------------------------------ the files
 
@@ -395,25 +361,6 @@ def early_stop(config: Config, curriculum: Curriculum, since: int) -> str | None
     if early.patience is not None and since >= early.patience:
         return f"no better score for {since} episodes"
     return None
-
-
-def scored_head(config: Config) -> str:
-    """The head whose episodes decide about stages, checkpoints and early stopping: the one that
-    decides in use, if it acts in any training episode, else the other.
-    """
-    share = config.heads.commit_by_outcome_head
-    if config.decision == "outcome_head":
-        return "outcome_head" if share > 0 else "policy_head"
-    return "policy_head" if share < 1 else "outcome_head"
-
-
-def _ratio(gains: Array, oracle_gains: Array) -> float | None:
-    """Score of episodes: sum of gains over sum of the oracle's, 0 where nothing could be gained;
-    None without episodes.
-    """
-    if not len(gains):
-        return None
-    return float(gains.sum() / oracle_gains.sum()) if oracle_gains.sum() > 0 else 0.0
 
 
 def _finite(value: object) -> object:
