@@ -153,7 +153,9 @@ def _begin(
 
     if before is None:
         assert config is not None
-        return Trainer(config, maker(config), (output or _free_folder(Path("runs") / config.name)) if writes else None)
+        return Trainer(
+            config, maker(config), (output or _free_folder(Path("runs") / config.name, config)) if writes else None
+        )
     assert resume is not None
     if name != before.progress["backend"] and writes:
         click.echo(
@@ -232,13 +234,19 @@ def _train(
     return 130 if result.stopped == "interrupted" else 0
 
 
-def _free_folder(path: Path) -> Path:
-    """The path itself, or the first of path-2, path-3, ... that holds no run."""
+def _free_folder(path: Path, config: Config) -> Path:
+    """The path itself, or the first of path-2, path-3, ... in which a run may begin."""
+    from acbo_ref.errors import AcboError
+    from acbo_ref.training.run_folder import RunFolder
+
     candidate, n = path, 1
-    while (candidate / "latest.npz").exists():
-        n += 1
-        candidate = path.with_name(f"{path.name}-{n}")
-    return candidate
+    while True:
+        try:
+            RunFolder(candidate).check_free(config)
+            return candidate
+        except AcboError:
+            n += 1
+            candidate = path.with_name(f"{path.name}-{n}")
 
 
 class _Reporter:

@@ -91,6 +91,17 @@ def test_resuming_under_another_config(cli, trained, tmp_path):
     assert "learning_rate: 0.001" in (tmp_path / "r" / "config.yaml").read_text()
 
 
+def test_a_default_folder_with_other_files_is_passed_over(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quick_test").mkdir(parents=True)
+    (tmp_path / "runs" / "quick_test" / "config.yaml").write_text("seed: 3\n")
+    code, out, _ = cli("train", "--config", "quick_test", "--episodes", 4, *TINY)
+    assert code == 0 and "checkpoint: runs/quick_test-2/latest.npz" in out
+    assert (tmp_path / "runs" / "quick_test" / "config.yaml").read_text() == "seed: 3\n"
+    code, _, err = cli("train", "--config", "quick_test", "--episodes", 4, "--output", "runs/quick_test", *TINY)
+    assert code == 2 and "another run, or not a run's" in err and "--output" in err
+
+
 def test_a_second_run_does_not_touch_the_first(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/quick_test", "runs/quick_test-2"):

@@ -4,5 +4,5 @@
 entries mean and which may be written, `tables` reads measurements as people have them,
 `predictions` asks the policy, `calibration` makes its intervals right.
 
-May import: everything up to and with training, and not the arena.
+May import: the rooms above it up to training; not the arena.
 """

@@ -54,14 +54,13 @@ class RunFolder:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise AcboError(f"{self.path} is not empty: it holds {others[0]}{more}", "choose another --output")
 
-    def begin(self, config: Config) -> None:
-        """A new run. Metrics without a checkpoint are of a run that died before its first: there is
-        nothing to continue, and the same run may begin again.
+    def check_free(self, config: Config) -> None:
+        """Metrics without a checkpoint are of a run that died before its first: there is nothing to
+        continue, and the same run may begin again.
 
         Raises:
             AcboError: the folder already holds a run, one of another config that died, or files
                 that are not a run's.
-            RunError: it cannot be written to.
         """
         self.refuse_another_run()
         left = self.path / "config.yaml"
@@ -69,6 +68,15 @@ class RunFolder:
             raise AcboError(
                 f"{left} is of another run, or not a run's", "choose another --output, or move that file away"
             )
+
+    def begin(self, config: Config) -> None:
+        """A new run.
+
+        Raises:
+            AcboError: the folder is not free, see `check_free`.
+            RunError: it cannot be written to.
+        """
+        self.check_free(config)
         self.write_config(config)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
