@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 from acbo_cli import plots
-from acbo_cli.evaluate import milliseconds, systems_of
+from acbo_cli.evaluate import method_label, milliseconds, systems_of
 from acbo_cli.options import interval
 
 from acbo_ref.arena.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences
@@ -109,6 +109,7 @@ def _cell(value: float | None, digits: int = 3) -> str:
 
 def _table(folder: Folder, suite: dict[str, Any]) -> str:
     best, apart, base = best_methods(suite), differences(folder, suite), compared_with(list(suite["methods"]))
+    decision = (folder.report or {}).get("settings", {}).get("decision")
     header = ["method", "score [95 %]", f"minus {base} [95 %]", *(label for _, label in _METRICS), "ms / decision"]
     rows = []
     for method, metrics in suite["methods"].items():
@@ -118,7 +119,7 @@ def _table(folder: Folder, suite: dict[str, Any]) -> str:
             difference = interval(apart[method])
             css = {"above": "better", "below": "worse", "": ""}[verdict(apart[method])]
         cells = [
-            f"<td>{html.escape(method)}</td>",
+            f"<td>{html.escape(method_label(method, decision))}</td>",
             f"<td>{interval(metrics['score'])}</td>",
             f'<td class="{css}">{difference}</td>',
         ]
