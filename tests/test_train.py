@@ -222,6 +222,10 @@ def test_a_new_run_does_not_touch_what_it_finds(tmp_path):
     (mine / "notes.txt").write_text("keep me")
     with pytest.raises(AcboError, match=r"is not empty: it holds notes.txt"):
         Trainer(config(), output=mine)
+    (mine / "notes.txt").rename(mine / "episode_00000018.npz")  # a checkpoint that was put there
+    with pytest.raises(AcboError, match="is not empty"):
+        Trainer(config(), output=mine)
+    (mine / "episode_00000018.npz").rename(mine / "notes.txt")
     own = tmp_path / "own"
     own.mkdir()
     (own / "config.yaml").write_text("seed: 3\n")
@@ -234,6 +238,7 @@ def test_a_new_run_does_not_touch_what_it_finds(tmp_path):
     Trainer(config(), output=dead)
     (dead / "metrics.jsonl").write_text('{"iteration": 1}\n')
     (dead / ".hidden").write_text("")
+    (dead / "episode_00000018.npz").write_text("killed before latest.npz was written")
     Trainer(config(), output=dead)
     assert not (dead / "metrics.jsonl").exists()
     with pytest.raises(AcboError, match="another run"):

@@ -26,8 +26,8 @@ from acbo_ref.training.checkpoint import Checkpoint, save_checkpoint
 Record = Document  # one line of metrics.jsonl
 
 LATEST = "latest.npz"
-# What a run that died before its first checkpoint leaves.
-_LEFT_BY_THE_DEAD = ("config.yaml", "metrics.jsonl")
+# What a run leaves that died before its first latest.npz: the numbered file is written before it.
+_LEFT_BY_THE_DEAD = ("config.yaml", "metrics.jsonl", "episode_*.npz")
 # A numbered checkpoint in the ranking: stage number, recent score, file name.
 Ranked = tuple[int, float, str]
 
@@ -49,7 +49,8 @@ class RunFolder:
         if (self.path / LATEST).exists():
             raise AcboError(f"{self.path} already holds a run", "continue it with --resume, or choose another --output")
         visible = self.path.iterdir() if self.path.is_dir() else iter(())
-        others = sorted(p.name for p in visible if not p.name.startswith(".") and p.name not in _LEFT_BY_THE_DEAD)
+        left = _LEFT_BY_THE_DEAD if (self.path / "config.yaml").exists() else ()
+        others = sorted(p.name for p in visible if not any(p.match(pattern) for pattern in (".*", *left)))
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise AcboError(f"{self.path} is not empty: it holds {others[0]}{more}", "choose another --output")
