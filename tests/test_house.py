@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -254,3 +257,27 @@ def test_a_backend_mirrors_the_reference(backend):
                 wrong.append(f"{twin.__name__}.{names[0]} lacks {sorted(other)}")
     assert wrong == []
     assert used == set(OTHER_PARAMETERS.get(backend, {})), set(OTHER_PARAMETERS.get(backend, {})) - used
+
+
+OPTIONAL = ("sklearn", "optuna", "matplotlib", "gymnasium", "dask", "distributed", "jax", "numba")
+
+
+def test_what_is_optional_is_imported_when_it_is_used():
+    """Without the extras all else works, an evaluation by the default methods included."""
+    code = f"""
+import sys
+for name in {OPTIONAL!r}:
+    sys.modules[name] = None  # importing it raises
+from acbo_cli.main import cli
+for words in (["--help"], ["info"], ["evaluate", "--help"], ["analyze", "--help"], ["campaign", "--help"]):
+    try:
+        cli(words)
+    except SystemExit as stop:
+        assert not stop.code, (words, stop.code)
+from acbo_ref import evaluate
+from acbo_ref.training.checkpoint import shipped_policy
+evaluate(shipped_policy(), suites=["seed"], quick=True, interventions=1)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / ".ci" / "packages"]))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -16,9 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtr
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
@@ -303,6 +300,10 @@ class GaussianProcess:
         """Posterior mean and standard deviation of the noise-free target on the grid, standard
         units.
         """
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.3, (0.05, 2.0), nu=2.5) + WhiteKernel(0.5, (0.01, 4.0))
         optimizer = "fmin_l_bfgs_b" if len(u) >= self._MIN_ROWS else None
