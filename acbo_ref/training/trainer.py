@@ -27,8 +27,6 @@ from acbo_ref.training.curriculum import Curriculum, CurriculumState, Sample
 from acbo_ref.training.measure import Episodes, episode_statistics, head_scores
 from acbo_ref.training.run_folder import LATEST, Ranked, Record, RunFolder, rank
 
-# Episodes of a batch whose true score is computed: the oracle of a system without a closed form
-# takes milliseconds.
 # Iterations in a row with skipped optimiser steps after which training gives up.
 MAX_BAD_ITERATIONS = 3
 
@@ -74,7 +72,7 @@ class Trainer:
         stop_requested: set it to end after the running iteration, with a checkpoint.
 
     Raises:
-        AcboError: the output folder already holds a run.
+        AcboError: the output folder is not free, see `RunFolder.check_free`.
     """
 
     def __init__(
