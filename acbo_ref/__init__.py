@@ -43,6 +43,7 @@ _EXPORTS = {
     "load_config": "config",
     "load_scm": "systems.files",
     "save_scm": "systems.files",
+    "upgrade_campaign": "campaign.campaign",
 }
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend
     from acbo_ref.campaign.campaign import Campaign as Campaign
     from acbo_ref.campaign.campaign import load_campaign as load_campaign
+    from acbo_ref.campaign.campaign import upgrade_campaign as upgrade_campaign
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config
     from acbo_ref.errors import AcboError as AcboError

@@ -23,28 +23,26 @@ Range = tuple[float, float]
 IntRange = tuple[int, int]
 MAX_CONFIG_BYTES = 2**20
 # The families of random graphs; systems/graphs.py has a function for each.
-GRAPH_FAMILIES = ("chain", "fork", "collider", "tree", "layered", "erdos_renyi", "scale_free")
+GRAPH_FAMILIES = ("chain", "fork", "collider", "tree", "layered", "erdos_renyi", "scale_free", "sparse")
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
+    RENAMED: ClassVar[Mapping[str, str | None]] = {"evidence": None}
+
     architecture: str = setting(
         "choice",
-        "simple_permutation_invariant",
-        "how the network is built; there is one",
-        choices=("simple_permutation_invariant",),
+        "pairwise",
+        "what the network reads: the moments of pairs of variables, or raw rows by a transformer",
+        choices=("pairwise", "simple_permutation_invariant"),
     )
-    hidden_dim: int = setting("int", 256, "width D of the residual stream", 4, 4096)
-    num_layers: int = setting("int", 4, "blocks L, alternating attention over variables and over rows", 2, 64)
-    num_heads: int = setting("int", 4, "attention heads H; must divide hidden_dim", 1, 64)
+    hidden_dim: int = setting("int", 32, "width D of the residual stream", 4, 4096)
+    num_layers: int = setting(
+        "int", 4, "blocks L; over rows they alternate attention over variables and over rows", 2, 64
+    )
+    num_heads: int = setting("int", 4, "attention heads H of the trunk over rows; must divide hidden_dim", 1, 64)
     use_fixed_std: bool = setting("bool", True, "false: the policy learns a standard deviation per variable")
     fixed_std: float = setting("float", 1.5, "standard deviation of the proposed value, standard units", 1e-3, 10.0)
-    evidence: str = setting(
-        "choice",
-        "regression",
-        "further input channels: what least squares says of every variable so far, or nothing",
-        choices=("regression", "none"),
-    )
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,9 @@ class GRPOConfig:
         "group",
         "divide advantages by the std of the group, of the batch, or not",
         choices=("group", "batch", "none"),
+    )
+    learned_decisions: int | None = setting(
+        "int", None, "decisions of an episode that carry the gradient (pairwise only); null: all", 1, 100_000, null=True
     )
     learning_rate: float = setting("float", 5e-4, "Adam's step size at the start", 1e-9, 1.0)
     learning_rate_schedule: str = setting("choice", "cosine", "over the whole run", choices=("cosine", "constant"))
@@ -96,6 +97,13 @@ class HeadsConfig:
 
     parent_weight: float = setting("float", 0.2, "weight of the parents' cross-entropy", 0.0, 100.0)
     outcome_weight: float = setting("float", 0.5, "weight of the outcome head's Gaussian NLL", 0.0, 100.0)
+    label_weight: float = setting(
+        "float",
+        0.5,
+        "labels of the outcome head weigh as their predicted variance at the time to this power; 0: all the same",
+        0.0,
+        1.0,
+    )
     probes: int = setting(
         "int", 10, "extra uniform (variable, value) draws labelled by the simulator in each state", 0, 4096
     )
@@ -155,6 +163,14 @@ class CurriculumConfig:
         "sections", _default_stages, "in order; the last one has no end", section=StageConfig
     )
     rehearsal: float = setting("float", 0.2, "share of episodes drawn from earlier stages", 0.0, 0.95)
+    size_buckets: int = setting(
+        "int",
+        1,
+        "parts that a stage's range of variables is cut into; the systems of an iteration come from one part, the parts "
+        "as often as they are small",
+        1,
+        16,
+    )
     window: int = setting("int", 100, "episodes of the stage over which the recent score is averaged", 1, 10_000)
     pools: Mapping[str, tuple[str, ...]] = setting(
         "files", dict, "named lists of SCM files, used in rotation by episode number"
@@ -188,6 +204,12 @@ class Config:
     total_episodes: int = setting("int", 1000, "rounded up to whole batches", 1, 10**12)
     observations_per_episode: IntRange = setting(
         "int_range", (20, 20), "rows O; a range varies it by episode", 0, 100_000
+    )
+    observations_spacing: str = setting(
+        "choice",
+        "uniform",
+        "how a range of rows is drawn: each number as often, or each order of magnitude",
+        choices=("uniform", "logarithmic"),
     )
     interventions_per_episode: int = setting("int", 30, "interventions K", 1, 100_000)
     batch_size: int = setting("int", 32, "episodes E an iteration", 1, 1_000_000)
@@ -254,6 +276,11 @@ def _cross_check(config: Config) -> None:
         raise AcboError(
             f"grpo.minibatches is {grpo.minibatches}, which does not divide batch_size {config.batch_size}",
             "choose a batch_size that is a multiple of minibatches",
+        )
+    if grpo.learned_decisions is not None and policy.architecture != "pairwise":
+        raise AcboError(
+            "grpo.learned_decisions needs policy.architecture: pairwise",
+            "the trunk over rows learns from all decisions of an episode in one pass: leave it out",
         )
     reward = config.reward
     if reward.target + reward.parent + reward.info_gain == 0:

@@ -36,6 +36,8 @@ class Role(IntEnum):
     SCORING_NOISE = 14
     CALIBRATION = 15
     COMMITTED = 16
+    LEARNED = 17
+    OPTIMISM = 18
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

@@ -1,8 +1,8 @@
 """Rollout, update, a whole iteration and a single decision, for each backend, over width, variables
 and batch size.
 
-    pytest --benchmark                                        everything: over an hour on 2 cores
-    pytest --benchmark -k "jax and 64 and iteration"
+    pytest --benchmark                                        everything: half an hour on 2 cores
+    pytest --benchmark -k "jax and D32 and iteration"
     python benchmarks/table.py                                the table of benchmarks/README.md
 """
 
@@ -21,7 +21,7 @@ from acbo_ref.systems.prior import sample_scm
 from acbo_ref.training.trainer import Trainer
 from conftest import batch_of, bench_config
 
-WIDTHS, VARIABLES, BATCHES = (64, 128, 256), (5, 10, 20, 50), (1, 8, 32)
+WIDTHS, VARIABLES, BATCHES = (32, 64), (5, 10, 20, 50), (8, 32)
 GRID = [(d, v, e) for d in WIDTHS for v in VARIABLES for e in BATCHES]
 HYPER = ScheduledCoefficients(learning_rate=5e-4, entropy_coefficient=0.01)
 # Above this many operations one timed round must do.

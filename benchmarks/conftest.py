@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acbo_fast import available, backend_maker
+from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.config import Config, config_from_dict
 from acbo_ref.grpo.rollout import draw_noise
 from acbo_ref.training.curriculum import Curriculum
@@ -21,24 +21,24 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 9
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
-    """the benchmark's shapes (20 observations, 30 interventions, group 10, 4 passes an update) at
-    another size.
+    """The benchmark's shapes: 20 observations, 30 interventions of which 5 are learned from, groups of
+    10, one pass over two minibatches; at another size.
     """
     stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
     document: dict[str, Any] = {
         "name": "bench",
         "batch_size": batch_size,
         "policy": {"hidden_dim": hidden_dim},
-        "grpo": {"ppo_epochs": 4, "minibatches": 2 if batch_size > 1 else 1},
+        "grpo": {"ppo_epochs": 1, "minibatches": 2 if batch_size > 1 else 1, "learned_decisions": 5},
         "curriculum": {"stages": [stage]},
     }
     return config_from_dict(document | changes)
 
 
 def batch_of(config: Config) -> tuple[Any, Any, Any]:
-    """Problems, observation mask and noise of iteration 0."""
-    problems, observation_mask, _ = Curriculum(config).sample(0)
-    return problems, observation_mask, draw_noise(config, 0, observation_mask.shape[1], problems.shape[1])
+    """Systems, observation mask and noise of iteration 0."""
+    systems, observation_mask, _ = Curriculum(config).sample(0)
+    return systems, observation_mask, draw_noise(config, 0, observation_mask.shape[1], systems.intercept.shape[1])
 
 
 @pytest.fixture(scope="session", params=available())
@@ -51,8 +51,8 @@ def backend_name(request: pytest.FixtureRequest) -> str:
         config = small_config(dtype="float64")
         maker = backend_maker(name)
         checks = [
-            *network_checks(maker(config), config, "bench", 1e-12, 1e-10),
-            *rollout_checks(maker(config), config, "bench"),
+            *network_checks(maker(config), backend_pieces(name), config, "bench", 1e-12, 1e-10),
+            *rollout_checks(maker(config), backend_pieces(name), config, "bench"),
         ]
         failed = [check for check in checks if not check.okay]
         assert not failed, f"{name} disagrees with the reference, so it is not timed: {failed}"

@@ -23,7 +23,7 @@ from acbo_fast.jax.backend import JaxBackend, traced_rollout, traced_update
 from acbo_fast.jax.mesh import WHOLE
 from acbo_ref.config import Config, load_config
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
-from acbo_ref.policy.network import num_channels, parameter_shapes
+from acbo_ref.policy.network import evidence_size, num_channels, parameter_shapes, reads_pairs
 from conftest import batch_of, bench_config
 
 REPEATS = 15
@@ -47,13 +47,18 @@ def gathered_bytes(config: Config, num_variables: int) -> float:
     """Of one iteration: all trajectories, float32 and int32, masks as bytes."""
     o, k, v = config.observations_per_episode[1], config.interventions_per_episode, num_variables
     g, n, r = config.grpo.group_size, config.grpo.group_size + config.heads.probes, o + k
-    channels = 4 * r * v * num_channels(config.policy)
-    draws = (
-        4 * k * (4 * g + 4 * n + 2)
-    )  # variable, value, log-prob, reward; variable, value, mean, variance; applied, outcome
-    masks = r * r + 4 * v + 4  # rows; valid, choosable, parents, their mask; which draw was carried out
+    learned = config.grpo.learned_decisions or k
+    table, mask = r * v, r * r
+    if reads_pairs(config.policy):
+        table, mask = learned * v * v, 0
+    channels = 4 * (table * num_channels(config.policy) + learned * v * evidence_size(config.policy))
+    # variable, value, log-prob, reward; variable, value, mean, variance, weight; which were learned from
+    draws = 4 * learned * (4 * g + 5 * n + 1)
+    done = 4 * 4 * k  # variable, applied value, outcome, its expectation
+    # rows; valid, choosable, parents, their mask; target; which draw was carried out
+    masks = mask + 4 * v + 4 + 4
     fixed_std = 4
-    return float(config.batch_size * (channels + draws + masks) + fixed_std)
+    return float(config.batch_size * (channels + draws + done + masks) + fixed_std)
 
 
 def crossover(config: Config, num_variables: int, link: float, device: float) -> float:

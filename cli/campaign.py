@@ -225,6 +225,22 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
     _show({"report": str(path)}, output_format, lambda value: value["report"])
 
 
+@campaign.command()
+@folder_argument
+@click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
+@format_option
+def upgrade(folder: Path, policy: Path | None, output_format: str) -> None:
+    """Go on with another policy; what was measured stays valid, and the journal records the
+    change.
+    """
+    from acbo_ref.campaign.campaign import upgrade_campaign
+
+    with _spoken_warnings():
+        status = upgrade_campaign(folder, policy).status()
+    click.echo(f"policy {status['policy_sha256'][:16]} from now on", err=True)
+    _show(status, output_format, _status_text)
+
+
 def _load(folder: Path) -> Any:
     from acbo_ref.campaign.campaign import load_campaign
 

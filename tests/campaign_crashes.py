@@ -40,8 +40,8 @@ class SlowFile(io.FileIO):
         return super().write(bytes(data[:9]))
 
 
-def small_policy(path: Path) -> Path:
-    config = small_config()
+def small_policy(path: Path, **changes: Any) -> Path:
+    config = small_config(**changes)
     save_checkpoint(Checkpoint(config, ReferenceBackend(config).init_state(), 0), path, moments=False)
     return path
 

@@ -21,11 +21,15 @@ from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
 from acbo_ref.policy.inputs import OUTCOME_BOUND, Task, standard_units
 from acbo_ref.policy.network import PolicyInputs, parameter_shapes
 from acbo_ref.systems.batch import simulate
-from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, perturbed_state, small_config
 from acbo_ref.verify.parity import verify_backend
 
 HYPER = ScheduledCoefficients(learning_rate=1e-3, entropy_coefficient=0.01)
 FAST = [name for name in available() if name != "ref"]
+
+
+# The trunk over rows, whose inputs are the rows themselves.
+OVER_ROWS = {"policy": ROWS, "grpo": {"learned_decisions": None}}
 
 
 def setup(make_backend, **changes):
@@ -62,7 +66,7 @@ def test_the_importance_ratio_starts_at_one(make_backend):
 
 
 def test_the_committed_row_is_candidate_zero(make_backend):
-    _, backend, state, data = setup(make_backend, reward={"noise_draws": 1})
+    _, backend, state, data = setup(make_backend, reward={"noise_draws": 1}, **OVER_ROWS)
     problems, observation_mask, _ = data
     t = backend.rollout(state, *data, 1.5)
     channels, variable = np.asarray(t.inputs.channels), np.asarray(t.variable)
@@ -80,7 +84,7 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
     """It takes the place of the first probe, is what a session would decide, and the rows that
     follow are its own.
     """
-    _, backend, state, data = setup(make_backend, heads={"commit_by_outcome_head": share}, optimism=2.0)
+    _, backend, state, data = setup(make_backend, heads={"commit_by_outcome_head": share}, **OVER_ROWS)
     problems, observation_mask, noise = data
     t = backend.rollout(state, *data, 1.5)
     committed, group = np.asarray(t.committed), t.variable.shape[2]
@@ -93,13 +97,23 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
         np.asarray(t.inputs.channels),
         np.asarray(t.outcome),
     )
-    location, scale = (a[each, problems.target] for a in standard_units(task))
+    location, scale = (a[each, problems.target] for a in standard_units(task)[:2])
     for k in range(variable.shape[1] - 1):
         row = channels[:, num_obs + k + 1]
         assert (row[..., 2].argmax(axis=1) == variable[:, k]).all()
         np.testing.assert_allclose(5 * row[each, variable[:, k], 0], value[:, k], atol=1e-12)
         np.testing.assert_allclose(5 * row[each, problems.target, 0], (outcome[:, k] - location) / scale, rtol=1e-9)
-    decision = backend.session(state, task, 1).decide(decision="outcome_head", optimism=2.0)
+    assert 0 <= noise.optimism.min() < noise.optimism.max() <= 2 * 0.75  # each episode has its own
+    decided = [
+        backend.session(state, task, 1).decide(decision="outcome_head", optimism=optimism)
+        for optimism in noise.optimism
+    ]
+    decision = decided[0]
+    decision = dataclasses.replace(
+        decision,
+        variable=np.array([d.variable[e] for e, d in enumerate(decided)]),
+        value=np.array([d.value[e] for e, d in enumerate(decided)]),
+    )
     applied = np.asarray(t.applied)[:, 0]
     # the rollout's grid has every fourth value of the session's
     step = (problems.high - problems.low)[each, decision.variable] / 10
@@ -239,6 +253,7 @@ def test_actions_are_judged_over_the_noise_draws(make_backend):
 
     Domains are so wide that the targets' unit is larger than their spread."""
     settings = {"reward": {"noise_draws": 4, "parent": 0.0, "target": 1.0}, "heads": {"probes": 3}}
+    settings["grpo"] = {"learned_decisions": None}
     settings["scm"] = {"domain_half_width": [40.0, 90.0], "domain_center": [-30.0, 30.0]}
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, **settings)
     np.testing.assert_array_equal(noise.scoring[:, :, 0], -noise.intervention)
@@ -246,7 +261,7 @@ def test_actions_are_judged_over_the_noise_draws(make_backend):
     t = backend.rollout(state, problems, observation_mask, noise, 1.5)
     variable, value = np.asarray(t.judged_variable), np.asarray(t.judged_value)
     task = observe(problems, noise.observation, observation_mask)
-    location, scale = standard_units(task)
+    location, scale = standard_units(task)[:2]
     spread = np.where(task.observation_mask[:, :, None], task.observations, np.nan)[
         np.arange(len(variable)), :, task.target
     ]
@@ -368,13 +383,13 @@ def test_the_outcome_head_takes_its_lowest_bound(make_backend, optimism):
     # every other grid point of every lever has no lower bound
     reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
     outputs, _ = heads.heads_forward(
-        reference._params, config.policy, reference._h[:, None], task.manipulable, reference._row[:, None]
+        reference._params, config.policy, reference._h[:, None], task.manipulable, reference._view.evidence[:, None]
     )
     for e in range(config.batch_size):
         for i in np.flatnonzero(task.manipulable[e]):
             state = heads.OutcomeState(*(np.array([array[e, 0, i]] * DECISION_GRID.size) for array in outputs.outcome))
             predicted, _ = heads.outcome_forward(reference._params, state, DECISION_GRID)
-            location, scale = (a[e, task.target[e]] for a in (reference._reading.location, reference._reading.scale))
+            location, scale = (a[e, task.target[e]] for a in reference._reading.units[:2])
             bound = predicted.mean - optimism * np.exp(predicted.log_error)
             assert (location + scale * bound).min() >= found[e] - 1e-9
 
@@ -692,9 +707,7 @@ def test_jax_decides_without_recompiling_as_rows_arrive():
         for _ in range(5):
             session.decide()
             session.observe(np.argmax(task.manipulable, axis=1), np.zeros(task.valid.shape))
-        compiled.append(
-            tuple(getattr(compiled_by_session, f)._cache_size() for f in ("open_session", "observe", "decide"))
-        )
+        compiled.append(tuple(getattr(compiled_by_session, f)._cache_size() for f in ("open_cache", "read", "decide")))
     assert compiled[0] == compiled[1]
 
 

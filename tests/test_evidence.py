@@ -15,10 +15,10 @@ from acbo_ref.policy.evidence import (
     JOINT_PENALTY,
     MARGINAL_PENALTY,
     evidence_channels,
+    ordered_effect,
     residual_features,
 )
-from acbo_ref.policy.inputs import Task
-from acbo_ref.policy.reading import Reading
+from acbo_ref.policy.moments import add_rows, no_rows
 
 MARGINAL, MARGINAL_ERROR, INTERVENTIONAL, INTERVENTIONAL_ERROR, DIRECT, PATH, ORDERED, SPREAD, CENTRE = range(
     EVIDENCE_CHANNELS
@@ -37,7 +37,16 @@ def history(seed, rows=9, width=4, interventions=4):
 def channels(standard, variable, seen=None, valid=None):
     seen = np.ones(variable.shape, bool) if seen is None else seen
     valid = np.ones((1, standard.shape[2]), bool) if valid is None else valid
-    return np.sinh(evidence_channels(standard, variable, seen, np.array([1]), valid))[0]
+    observed = (seen & (variable < 0))[:, :, None]
+    mean = np.where(observed, standard, 0.0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
+    difference = standard - mean[:, None]
+    differs = np.abs(difference) > 1e-14 * np.abs(mean)[:, None]  # as inputs.deviations does
+    du = np.where(differs & seen[:, :, None] & valid[:, None], difference, 0.0) / 5
+    was_set = variable[:, :, None] == np.arange(standard.shape[2])
+    moments = add_rows(no_rows(1, standard.shape[2]), du, was_set, seen)
+    target = np.array([1])
+    ordered = ordered_effect(moments.observed, target, valid)
+    return np.sinh(evidence_channels(moments, mean / 5, ordered, target, valid))[0]
 
 
 def test_by_hand():
@@ -194,35 +203,3 @@ def test_residual_features_by_hand():
     evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, -0.2, 7.0, 0.4])
     expected = [*evidence, 0.1, 0.3, 0.5, 0.6, 0.2, *np.tanh(6.0 * np.array([0.1, -0.3, -0.5, 0.6, -0.2]))]
     np.testing.assert_allclose(residual_features(evidence), expected)
-
-
-def task():
-    rng = np.random.default_rng(0)
-    return Task(
-        observations=rng.standard_normal((2, 3, 4)),
-        observation_mask=np.array([[True, True, True], [True, True, False]]),
-        target=np.array([3, 0]),
-        valid=np.ones((2, 4), bool),
-        manipulable=np.array([[True, True, True, False], [False, True, True, True]]),
-        low=np.full((2, 4), -2.0),
-        high=np.full((2, 4), 2.0),
-    )
-
-
-def test_a_peek_leaves_no_trace_and_a_later_row_knows_all_before_it():
-    one, two = Reading(task(), "regression", float), Reading(task(), "regression", float)
-    rows, variable = np.random.default_rng(1).standard_normal((2, 2, 4)), np.array([[0, 1], [2, 2]])
-    one.peek(variable[1], 100 * rows[1])
-    first, again = one.append(variable[0], rows[0]), two.append(variable[0], rows[0])
-    np.testing.assert_array_equal(first, again)
-    second = one.append(variable[1], rows[1])
-    fresh = Reading(task(), "regression", float)
-    assert not np.allclose(second[..., 4:], fresh.peek(variable[1], rows[1])[..., 4:])
-    np.testing.assert_array_equal(second[..., :4], fresh.peek(variable[1], rows[1])[..., :4])
-
-
-def test_without_evidence_there_are_four_channels():
-    reading = Reading(task(), "none", np.float32)
-    assert reading.observations().shape == (2, 3, 4, 4) and reading.start().shape == (2, 4, 4)
-    assert reading.start().dtype == np.float32
-    assert Reading(task(), "regression", float).observations()[..., 4:].any() == False  # noqa: E712

@@ -11,7 +11,7 @@ import pytest
 from golden import record
 
 from acbo_fast import available
-from acbo_ref import Trainer, load_checkpoint
+from acbo_ref import AcboError, Trainer, load_checkpoint, upgrade_campaign
 
 GOLDEN = json.loads((record.HERE / "golden.json").read_text())
 # Other backends and other processors sum in another order; five iterations amplify that
@@ -65,6 +65,32 @@ def test_a_run_folder_of_then_goes_on(tmp_path):
     assert trainer.iteration == 7
     before, after = load_checkpoint(record.HERE / "run"), load_checkpoint(tmp_path / "run")
     assert all(np.isfinite(a).all() and a.shape == before.state.params[n].shape for n, a in after.state.params.items())
+
+
+def test_a_policy_that_reads_rows_with_evidence_is_refused_with_a_hint():
+    with pytest.raises(AcboError, match="architecture that is gone") as caught:
+        load_checkpoint(record.HERE / "gone" / "run")
+    assert "acbo campaign upgrade" in caught.value.hint
+
+
+def test_a_campaign_with_such_a_policy_goes_on_once_it_is_upgraded(tmp_path):
+    """What was measured and asked stays; the journal says which policy came after which."""
+    path = tmp_path / "campaign"
+    shutil.copytree(record.HERE / "gone" / "campaign", path)
+    with pytest.raises(AcboError, match="architecture that is gone"):
+        record.load_campaign(path)
+    before = [json.loads(line)["entry"] for line in (path / "journal.jsonl").read_text().splitlines()]
+    campaign = upgrade_campaign(path, record.HERE / "run")
+    after = [json.loads(line)["entry"] for line in (path / "journal.jsonl").read_text().splitlines()]
+    assert after[:-1] == before and after[-1]["kind"] == "upgraded"
+    assert after[-1]["from"] == before[0]["policy_sha256"] != campaign.status()["policy_sha256"]
+    status = record.load_campaign(path).status()
+    assert (status["observations"], status["interventions"]) == (5, 3)
+    proposal = campaign.ask()
+    campaign.tell(proposal.id, {"dose": 2.0, "temp": 50.0, "yield": 3.0} | {proposal.variable: proposal.value})
+    assert record.load_campaign(path).status()["interventions"] == 4
+    with pytest.raises(AcboError, match="has this policy already"):
+        upgrade_campaign(path, record.HERE / "run")
 
 
 def test_a_campaign_of_then_goes_on(tmp_path):

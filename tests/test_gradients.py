@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 
 from acbo_ref.grpo import loss
-from acbo_ref.policy import layers, network
+from acbo_ref.policy import layers, network, pair_trunk, row_trunk
 from acbo_ref.verify import gradients
 from acbo_ref.verify.checks import Check, relative_error
-from acbo_ref.verify.data import small_config
+from acbo_ref.verify.data import ROWS, small_config
+
+
+def over(trunk):
+    """Changes of the small configuration for a trunk."""
+    return {"policy": trunk, "grpo": {"learned_decisions": None}} if trunk else {}
 
 
 def test_everything_verifies():
     checks = gradients.verify_reference()
     assert len(checks) > 150
     assert [c for c in checks if not c.okay] == []
-    names = {c.name for c in checks if c.group.startswith("policy")}
-    assert names == set(network.parameter_shapes(small_config().policy))  # no parameter is left out
+    for groups, trunk in ((("policy, fixed std", "policy, learned std"), {}), (("policy, rows",), ROWS)):
+        names = {c.name for c in checks if c.group in groups}
+        assert names == set(network.parameter_shapes(small_config(**over(trunk)).policy))  # none is left out
 
 
 def layer_and_term_checks():
@@ -26,6 +32,14 @@ def layer_and_term_checks():
 
 def whole_loss_checks():
     return [*gradients.policy_checks(small_config(), "policy")]
+
+
+def whole_loss_over_rows_checks():
+    return [*gradients.policy_checks(small_config(**over(ROWS)), "policy")]
+
+
+def pair_layer_checks():
+    return [*gradients.pair_layer_checks()]
 
 
 def scaled(function, factor=1.001):
@@ -53,10 +67,16 @@ def scaled(function, factor=1.001):
         (gradients, "entropy_backward", layer_and_term_checks),
         (gradients, "outcome_loss_backward", layer_and_term_checks),
         (gradients, "clipped_objective_backward", layer_and_term_checks),
-        (network, "block_backward", whole_loss_checks),
+        (pair_trunk, "triangle_backward", pair_layer_checks),
+        (pair_trunk, "variable_backward", pair_layer_checks),
+        (pair_trunk, "triangle_backward", whole_loss_checks),
+        (pair_trunk, "variable_backward", whole_loss_checks),
+        (pair_trunk, "block_backward", whole_loss_checks),
+        (pair_trunk, "layer_norm_backward", whole_loss_checks),
+        (row_trunk, "block_backward", whole_loss_over_rows_checks),
+        (row_trunk, "layer_norm_backward", whole_loss_over_rows_checks),
         (network, "heads_backward", whole_loss_checks),
         (loss, "outcome_backward", whole_loss_checks),
-        (network, "layer_norm_backward", whole_loss_checks),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -65,14 +85,23 @@ def test_a_broken_gradient_is_caught(monkeypatch, module, name, checks):
     assert [c for c in checks() if not c.okay], f"nothing noticed that {module.__name__}.{name} is wrong"
 
 
-def test_a_gradient_dropped_on_the_way_is_caught(monkeypatch):
+@pytest.mark.parametrize(
+    ("dropped", "checks"),
+    [
+        ("blocks.2.attention.qkv.bias", whole_loss_over_rows_checks),
+        ("blocks.2.factors.bias", whole_loss_checks),
+        ("blocks.2.variable.weight", whole_loss_checks),
+    ],
+)
+def test_a_gradient_dropped_on_the_way_is_caught(monkeypatch, dropped, checks):
     plain = layers.accumulate
 
     def forgetful(grads, name, gradient):
-        plain(grads, name, np.zeros_like(gradient) if name == "blocks.2.attention.qkv.bias" else gradient)
+        plain(grads, name, np.zeros_like(gradient) if name == dropped else gradient)
 
-    monkeypatch.setattr(layers, "accumulate", forgetful)
-    assert {c.name for c in whole_loss_checks() if not c.okay} == {"blocks.2.attention.qkv.bias"}
+    for module in (layers, pair_trunk):
+        monkeypatch.setattr(module, "accumulate", forgetful)
+    assert {c.name for c in checks() if not c.okay} == {dropped}
 
 
 def test_relative_error():

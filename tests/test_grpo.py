@@ -98,9 +98,11 @@ def test_parent_loss_counts_the_variables_that_count():
 def test_outcome_loss_is_two_normal_densities():
     """Of the judged outcome, and of two draws that scatter symmetrically around it."""
     mean, log_error, log_noise = np.array([1.0]), np.array([np.log(2.0)]), np.array([np.log(3.0)])
-    nll, _ = outcome_loss_forward(OutcomePrediction(mean, log_error, log_noise), np.array([4.0]), np.array([6.25]))
+    nll, _ = outcome_loss_forward(
+        OutcomePrediction(mean, log_error, log_noise), np.array([4.0]), np.array([6.25]), np.array([0.7])
+    )
     scatter = -stats.norm.logpdf([-2.5, 2.5], 0.0, 3.0).mean() - 0.5 * np.log(2 * np.pi)
-    assert nll[0] == pytest.approx(-stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
+    assert nll[0] == pytest.approx(-0.7 * stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
 
 
 def test_parent_entropy_by_hand():

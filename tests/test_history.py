@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acbo_ref.policy.inputs import Task, attention_mask, observation_channels, standard_units, start_channels, to_domain
+from acbo_ref.policy.inputs import (
+    Task,
+    attention_mask,
+    deviations,
+    observation_channels,
+    standard_units,
+    start_channels,
+    to_domain,
+)
 
 
 def task(observations, mask=None, **changes):
@@ -24,20 +32,20 @@ def task(observations, mask=None, **changes):
 
 
 def test_standard_units_by_hand():
-    location, scale = standard_units(task([[0.0, 1.0, 10.0], [0.0, 3.0, 30.0]]))
+    location, scale = standard_units(task([[0.0, 1.0, 10.0], [0.0, 3.0, 30.0]]))[:2]
     # the domain [-2, 6] maps to [-5, 5]; the others to mean and standard deviation (ddof 0)
     assert location[0] == pytest.approx([2.0, 2.0, 20.0]) and scale[0] == pytest.approx([0.8, 1.0, 10.0])
 
 
 @pytest.mark.parametrize("rows", [np.zeros((0, 3)), [[1.0, 7.0, 7.0]], [[1.0, 7.0, 7.0]] * 4])
 def test_without_spread_the_scale_is_one(rows):
-    location, scale = standard_units(task(rows))
+    location, scale = standard_units(task(rows))[:2]
     assert scale[0, 1:] == pytest.approx([1.0, 1.0])
     assert location[0, 1:] == pytest.approx([7.0, 7.0] if len(rows) else [0.0, 0.0])
 
 
 def test_a_tiny_spread_far_from_zero_is_still_a_spread():
-    location, scale = standard_units(task([[0.0, 1e-9, 2e6], [0.0, 3e-9, 2e6 + 1.0]]))
+    location, scale = standard_units(task([[0.0, 1e-9, 2e6], [0.0, 3e-9, 2e6 + 1.0]]))[:2]
     assert scale[0, 1:] == pytest.approx([1e-9, 0.5]) and location[0, 1] == pytest.approx(2e-9)
     constant = standard_units(task([[0.0, 0.1, 1e7 + 0.1]] * 7))[1]  # the mean of seven 0.1s is not 0.1
     assert constant[0, 1:] == pytest.approx([1.0, 1.0])
@@ -50,7 +58,7 @@ def test_a_target_with_a_long_reach_has_a_larger_unit(low, high, unit):
     """
     rows = [[-1.0, 0.0, -2.0], [0.0, 0.0, 0.0], [1.0, 0.0, 2.0]]
     known = task(rows, low=np.array([[low, 0.0, 0.0]]), high=np.array([[high, 0.0, 0.0]]))
-    location, scale = standard_units(known)
+    location, scale = standard_units(known)[:2]
     assert location[0, 2] == 0.0 and scale[0, 2] == pytest.approx(2 * unit / 10)
     assert scale[0, :2] == pytest.approx([(high - low) / 10, 1.0])
     # of no use: fewer than three rows, a domain of ten spreads (sqrt 2/3 is one), a variable that
@@ -84,13 +92,13 @@ def test_rows_beyond_the_mask_do_not_count():
     masked = task(rows, [True, True, False])
     for a, b in zip(standard_units(masked), standard_units(task(rows[:2])), strict=True):
         assert a == pytest.approx(b)
-    channels = observation_channels(masked, *standard_units(masked))
+    channels = observation_channels(masked, standard_units(masked))
     assert not channels[0, 2, :, 0].any()
 
 
 def test_channels_by_hand():
     t = task([[2.0, 1.0, 10.0], [6.0, 3.0, 30.0]])
-    channels = observation_channels(t, *standard_units(t))
+    channels = observation_channels(t, standard_units(t))
     # X1 at 2 is the centre, at 6 the end: (6 - 2) / 0.8 / 5 = 1
     assert channels[0, :, 0, 0].tolist() == [0.0, 1.0]
     assert channels[0, 0, 2].tolist() == [-0.2, 1.0, 0.0, 0.0]  # (10 - 20) / 10 / 5, is-target
@@ -122,7 +130,7 @@ def test_values_inside_a_domain_by_hand():
         low=np.array([[10.0], [-2.0]]),
         high=np.array([[30.0], [6.0]]),
     )
-    location, scale = standard_units(known)
+    units = standard_units(known)
     first = np.zeros(2, int)
     for standard, expected in [
         ([2.0, -2.5], [24.0, 0.0]),
@@ -130,11 +138,12 @@ def test_values_inside_a_domain_by_hand():
         ([-5.0, 5.0], [10.0, 6.0]),
         ([9.0, -9.0], [30.0, -2.0]),
     ]:
-        np.testing.assert_allclose(to_domain(known, location, scale, first, np.array(standard)), expected, rtol=1e-15)
+        np.testing.assert_allclose(to_domain(known, units, first, np.array(standard)), expected, rtol=1e-15)
     # a map that is off by a little must not leave the domain
-    outside = to_domain(known, location + 1.0, scale, first, np.array([4.9, 4.9]))
+    outside = to_domain(known, units._replace(location=units.location + 1.0), first, np.array([4.9, 4.9]))
     assert (outside == known.high[:, 0]).all()
-    assert (to_domain(known, location - 1.0, scale, first, np.array([-4.9, -4.9])) == known.low[:, 0]).all()
+    inside = to_domain(known, units._replace(location=units.location - 1.0), first, np.array([-4.9, -4.9]))
+    assert (inside == known.low[:, 0]).all()
 
 
 def test_the_ends_of_a_domain_are_reached_to_the_last_bit():
@@ -153,10 +162,32 @@ def test_the_ends_of_a_domain_are_reached_to_the_last_bit():
         low=np.pad(low, ((0, 0), (0, 1))),
         high=np.pad(high, ((0, 0), (0, 1)), constant_values=1.0),
     )
-    location, scale = standard_units(known)
+    units = standard_units(known)
+    location, scale = units.location, units.scale
     assert (location[:, 0] + 5 * scale[:, 0] < high[:, 0]).any() and (
         location[:, 0] - 5 * scale[:, 0] > low[:, 0]
     ).any()
     first = np.zeros(1000, int)
-    assert (to_domain(known, location, scale, first, np.full(1000, 5.0)) == high[:, 0]).all()
-    assert (to_domain(known, location, scale, first, np.full(1000, -5.0)) == low[:, 0]).all()
+    assert (to_domain(known, units, first, np.full(1000, 5.0)) == high[:, 0]).all()
+    assert (to_domain(known, units, first, np.full(1000, -5.0)) == low[:, 0]).all()
+
+
+def test_a_deviation_that_is_rounding_is_none_and_a_tiny_real_one_counts():
+    """A constant of 0.1 and a column at 1e7 whose spread is 1e-6 of the domain, as far from 0 as a
+    domain can make it.
+    """
+    rows = [[1e7 + 0.5e-3 * n, 0.1, 3.0 + n] for n in range(7)]
+    known = task(rows, low=np.array([[1e7 - 500.0, 0.0, 0.0]]), high=np.array([[1e7 + 500.0, 1.0, 1.0]]))
+    units = standard_units(known)
+    du = deviations(units, known.valid, known.observations)[0]
+    assert not du[:, 1].any()  # the mean of seven 0.1s is not 0.1
+    np.testing.assert_allclose(du[:, 0], 1e-6 * (np.arange(7) - 3), rtol=1e-5, atol=1e-12)
+    assert (deviations(units, np.zeros((1, 3), bool), known.observations) == 0).all()
+
+
+def test_without_rows_deviations_are_from_the_location():
+    known = task(np.zeros((0, 3)))
+    units = standard_units(known)
+    assert (units.mean == units.location).all()
+    # X1's domain is [-2, 6]: its end is one half domain from the middle
+    assert deviations(units, known.valid, np.array([[[6.0, 0.0, 0.0]]]))[0, 0].tolist() == [1.0, 0.0, 0.0]

@@ -127,9 +127,10 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "systems.graphs": {"*": TAKEN},
         "systems.prior": {"*": TAKEN},
         "policy.inputs": {"to_domain": TAKEN, "observation_channels": "part of Reading or reading.py"},
-        "policy.network": {"num_channels": TAKEN, "parameter_shapes": TAKEN, "init_params": TAKEN},
+        "policy.network": dict.fromkeys(
+            ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),
         "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},
-        "grpo.loss": dict.fromkeys(("loss_terms", "total_loss", "reward", "zero_std_groups"), TAKEN),
+        "grpo.loss": dict.fromkeys(("loss_terms", "total_loss", "reward", "zero_std_groups", "label_weights"), TAKEN),
         "grpo.optim": {"init_state": TAKEN, "learning_rate": TAKEN, "entropy_coefficient": TAKEN,
                        "clip_by_global_norm": "part of guarded_step", "parameter_change": "part of update"},
         "grpo.update": dict.fromkeys(("loss_weights", "minibatch_order", "loss_batch"), TAKEN),
@@ -139,25 +140,32 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
                           "merge_heads": "heads stand after tokens here", "project_qkv": "part of a block",
                           "attention_forward": "part of a block", "sigmoid": "JAX's own", "softplus": "JAX's own",
                           "log_softmax": "JAX's own", "one_hot": "gathers, and JAX scatters"},
-        "policy.network": {"block_forward": "variable_block and row_block"},
-        "policy.reading": {"Reading": FIXED},
-        "policy.decoder": {"Decoder": FIXED},
+        "policy.row_trunk": {"block_forward": "variable_block and row_block"},
+        "policy.reading": {"RowReading": FIXED, "PairReading": FIXED},
+        "policy.decoder": {"RowDecoder": FIXED, "PairDecoder": FIXED, "open_decoder": FIXED},
         "grpo.rollout": {"observe": "part of the compiled rollout", "information_gain": METHOD},
         "grpo.update": {"minibatch": "part of the compiled update",
                         "loss_and_gradient": "loss_of_minibatch, which JAX differentiates"},
     },
     "numba": {
-        "policy.inputs": {"row_channels": "write_row of reading.py", "start_channels": "write_row of reading.py"},
-        "policy.evidence": dict.fromkeys(("residual_features", "slope_features", "centre_feature"), FUSED),
+        "policy.inputs": dict.fromkeys(("standard_units", "deviations", "row_channels", "start_channels"), TAKEN),
+        "policy.evidence": dict.fromkeys(("residual_features", "slope_features", "centre_feature"), FUSED)
+                           | {"ordered_effect": TAKEN},
+        "policy.moments": {"centred": "a scalar function of evidence.py", "spreads": "a scalar function of evidence.py"},
+        "policy.pairs": {"background": TAKEN},
+        "policy.reading": {"RowReading": TAKEN},
         "policy.layers": {
             "accumulate": "gradients are written, not added", "linear_forward": "product and add_bias",
             "linear_backward": "weight_gradient, column_sums and product",
-            "layer_norm_forward": "residual_norm_forward", "layer_norm_backward": "residual_norm_backward",
             "soft_bound_forward": FUSED, "soft_bound_backward": FUSED, "split_heads": "attention reads tokens in place",
             "merge_heads": "attention reads tokens in place", "project_qkv": METHOD, "attention_forward": METHOD,
             "attention_backward": METHOD, "mlp_forward": METHOD, "mlp_backward": METHOD, "one_hot": "indices, in place",
             "sigmoid": "in kernels.py, beside the exponential it is made of"},
-        "policy.network": dict.fromkeys(("block_forward", "block_backward", "forward", "backward"), METHOD),
+        "policy.network": dict.fromkeys(("forward", "backward"), METHOD),
+        "policy.row_trunk": dict.fromkeys(
+            ("block_forward", "block_backward", "trunk_forward", "trunk_backward"), METHOD),
+        "policy.pair_trunk": dict.fromkeys(
+            ("block_forward", "block_backward", "trunk_forward", "trunk_backward"), METHOD),
         "policy.heads": {"heads_forward": METHOD, "heads_backward": METHOD, "outcome_forward": "outcome_head",
                          "outcome_backward": FUSED},
         "policy.session": {"lowest_predicted": "OutcomeDecider"},
@@ -175,17 +183,20 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
 OTHER_PARAMETERS = {
     "jax": {
         "policy.inputs.standard_units": "arrays in place of a Task, which lives on the host",
-        "policy.evidence.evidence_channels": "arrays of fixed capacity, and what is computed once",
+        "policy.reading.open_reading": "what is known is given as arrays on the device",
         "grpo.rollout.judge": "draws are given with the units they are judged in",
     },
     "numba": {
-        "policy.inputs.standard_units": "arrays in place of a Task, which kernels cannot take",
-        "policy.reading.Reading": "the channels' place is given instead of their dtype",
-        "policy.decoder.Decoder": "the network knows its config",
+        "policy.decoder.RowDecoder": "the network knows its config",
+        "policy.decoder.PairDecoder": "the network knows its config",
+        "policy.decoder.open_decoder": "the network knows its config",
+        "policy.pair_trunk.triangle_backward": "the products over a third variable are a kernel of their own",
         "grpo.rollout.judge": "a kernel takes arrays, one by one",
         "grpo.rollout.information_gain": "the network has its config",
         "grpo.optim.global_norm": "parameters are one flat array",
         "grpo.update.minibatch": "inputs and data in place of trajectories",
+        "policy.layers.layer_norm_forward": "a kernel takes arrays, one by one",
+        "policy.layers.layer_norm_backward": "a kernel takes arrays, one by one",
         "policy.layers.gelu_forward": "works in place, and adds the bias before it",
         "policy.layers.gelu_backward": "works in place",
         "policy.layers.attend_forward": "keys and values are one array",
@@ -255,7 +266,7 @@ def test_a_backend_mirrors_the_reference(backend):
                 wrong.append(f"{key} is listed with other parameters, and has the same")
             if other and not listed:
                 wrong.append(f"{twin.__name__}.{names[0]} lacks {sorted(other)}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert used == set(OTHER_PARAMETERS.get(backend, {})), set(OTHER_PARAMETERS.get(backend, {})) - used
 
 

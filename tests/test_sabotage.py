@@ -114,16 +114,17 @@ def test_a_wrong_number_of_the_network_fails_by_its_name(name):
 
 
 # What the one-pass forward is computed from: it notices as well.
-ALSO = {name: ["one pass = step by step"] for name in ("variable", "value", "log_prob", "channels")}
+ALSO = {name: ["one pass = step by step"] for name in ("variable", "value", "log_prob", "channels", "evidence")}
 
 
-@pytest.mark.parametrize("name", [*parity._PLAYED, "channels", "one pass = step by step"])
+@pytest.mark.parametrize("name", [*parity._PLAYED, "channels", "evidence", "one pass = step by step"])
 def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
     class Wrong(ReferenceBackend):
         def rollout(self, *arguments):
             played = super().rollout(*arguments)
-            if name == "channels":
-                return played._replace(inputs=played.inputs._replace(channels=off(played.inputs.channels)))
+            if name in ("channels", "evidence"):
+                inputs = played.inputs._replace(**{name: off(getattr(played.inputs, name))})
+                return played._replace(inputs=inputs)
             if name == "variable":  # stays a choice that exists
                 variable = np.array(played.variable)
                 choosable = np.flatnonzero(played.inputs.choosable[0])
@@ -132,9 +133,9 @@ def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
             return played._replace(**{name: off(getattr(played, name))}) if name in parity._PLAYED else played
 
     pieces = dict(PIECES)
-    if name not in (*parity._PLAYED, "channels"):
+    if name not in (*parity._PLAYED, "channels", "evidence"):
         pieces["forward"] = lambda *a: wrong_output(PIECES["forward"](*a), "means")
-    backend = ReferenceBackend(CONFIG) if name not in (*parity._PLAYED, "channels") else Wrong(CONFIG)
+    backend = ReferenceBackend(CONFIG) if name not in (*parity._PLAYED, "channels", "evidence") else Wrong(CONFIG)
     found = failed(parity.rollout_checks(backend, pieces, CONFIG, ""))
     assert found == [name, *ALSO.get(name, [])]
 

@@ -21,7 +21,7 @@ from acbo_ref.training.advice import WINDOW, diagnosis
 from acbo_ref.training.checkpoint import load_checkpoint
 from acbo_ref.training.measure import episode_gains, scored_head
 from acbo_ref.training.run_folder import read_metrics
-from acbo_ref.verify.data import iteration_data, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, small_config
 
 STAGES = [
     {"name": "a", "until_episode": 30, "variables": [3, 4], "graphs": ["chain"]},
@@ -392,9 +392,9 @@ def test_warnings_come_with_advice():
     quiet = config(
         total_episodes=6 * (2 * WINDOW + 1),
         interventions_per_episode=6,
-        grpo={"learning_rate": 1e-9, "ppo_epochs": 1},
+        grpo={"learning_rate": 1e-9, "ppo_epochs": 1, "learned_decisions": None},
         exploration={"adaptive": False},
-        policy={"evidence": "none"},  # with evidence it starts at the ends of the domain
+        policy=ROWS,  # with evidence it starts at the ends of the domain
     )
     warned = [(r["iteration"], w) for r in _records(quiet) for w in r["warnings"]]
     ranges = [i for i, w in warned if "fixed_std to 2.0" in w and "entropy_coefficient to 0.02" in w]

@@ -22,7 +22,7 @@ from acbo_ref.grpo.optim import OptimiserState, init_state
 from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients
 from acbo_ref.policy.inputs import Task
-from acbo_ref.policy.network import init_params, parameter_shapes
+from acbo_ref.policy.network import init_params, parameter_shapes, reads_pairs
 from acbo_ref.systems.batch import SCMBatch, select
 
 # Rows of a training pass that a step of a rollout counts as, when it is decided how many threads
@@ -71,8 +71,9 @@ class NumbaBackend:
     ) -> Trajectories[Array]:
         whole = empty_trajectories(self.config, systems, observation_mask, noise, fixed_std, self.dtype)
         num_episodes, _, width = noise.observation.shape
-        # a step reads one row an episode, so it takes many episodes to be worth a thread
-        slices = threads.parts(num_episodes, ROLLOUT_SHARE * width)
+        # a step reads one row or table an episode, so it takes many episodes to be worth a thread
+        tokens = width * width // 2 if reads_pairs(self.config.policy) else ROLLOUT_SHARE * width
+        slices = threads.parts(num_episodes, tokens)
         networks, params = [self.parts[i].network for i in range(len(slices))], state.params
 
         def play(i: int) -> None:

@@ -20,8 +20,8 @@ from scipy.special import ndtr
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.evidence import PATH_EFFECT
-from acbo_ref.policy.inputs import CHANNELS, Task
-from acbo_ref.policy.reading import Reading
+from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.reading import PairReading
 from acbo_ref.systems.scm import Intervention
 
 Action = tuple[int, float]
@@ -150,8 +150,8 @@ class Regress:
 
 
 class Paths:
-    """Path coefficients, then the steepest end: what an untrained policy head with `evidence:
-    regression` does, but for ties.
+    """Path coefficients, then the steepest end: what an untrained pairwise policy head does,
+    but for ties.
 
     As `Regress`, with the path effect of evidence.py in place of the marginal one: the effect on
     every variable times that variable's coefficient (Wright 1921). Classical; better than `Regress`
@@ -161,16 +161,16 @@ class Paths:
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
         self._task = task
         self._order = rng.permutation(levers(task))  # a tie is not decided by a variable's position
-        self._reading = Reading(task, "regression", float)
-        self._channels = self._reading.start()
+        self._reading = PairReading(task, float)
+        self._evidence = self._reading.start().evidence
 
     def ask(self) -> Action:
-        effects = self._channels[0, :, CHANNELS + PATH_EFFECT]
+        effects = self._evidence[0, :, PATH_EFFECT]
         best = int(self._order[np.abs(effects[self._order]).argmax()])
         return best, float(self._task.low[0, best] if effects[best] > 0 else self._task.high[0, best])
 
     def tell(self, action: Action, row: Array) -> None:
-        self._channels = self._reading.append(np.array([action[0]]), row[None])
+        self._evidence = self._reading.append(np.array([action[0]]), row[None]).evidence
 
     def recommend(self) -> Action:
         return self.ask()

@@ -80,8 +80,7 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
         self._system = system
         noise = self.np_random.standard_normal((self._num_observations, system.noise_dim))
         self._task = batch_task([system], [system.simulate(noise)])
-        location, scale = standard_units(self._task)
-        self._location, self._scale = location[0], scale[0]
+        self._units = standard_units(self._task)
         self._rows, self._intervened = np.zeros(self._shape), np.zeros(self._shape, np.int8)
         self._done = 0
         for row in self._task.observations[0]:
@@ -94,8 +93,7 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
         set_one = variable < width and bool(system.manipulable[variable])
         noise = self.np_random.standard_normal((1, system.noise_dim))
         if set_one:
-            location, scale = self._location[None], self._scale[None]
-            value = to_domain(self._task, location, scale, np.array([variable]), np.array([standard]))[0]
+            value = to_domain(self._task, self._units, np.array([variable]), np.array([standard]))[0]
             row = system.simulate(noise, variable, float(value))[0]
             self._intervened[self._done, variable] = 1
         else:
@@ -109,7 +107,8 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
 
     def _record(self, row: Array) -> None:
         width = len(row)
-        self._rows[self._done, :width] = (row - self._location[:width]) / self._scale[:width] / HALF_WIDTH
+        standard = (row - self._units.location[0]) / self._units.scale[0]
+        self._rows[self._done, :width] = standard / HALF_WIDTH
         self._done += 1
 
     def _observation(self) -> dict[str, Array]:

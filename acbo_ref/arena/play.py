@@ -233,9 +233,9 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         outcome = system.expected_target(distinct[:, 0].astype(int), distinct[:, 1])[inverse.reshape(-1)]
         expected[s], recommended[s] = outcome[:-1], outcome[-1]
         task = batch_task([system], [episodes.observations[s]])
-        location, scale = standard_units(task)
-        index = played.variable[s]
-        standard[s] = np.clip((played.value[s] - location[0, index]) / scale[0, index], -HALF_WIDTH, HALF_WIDTH)
+        units, index = standard_units(task), played.variable[s]
+        values = (played.value[s] - units.location[0, index]) / units.scale[0, index]
+        standard[s] = np.clip(values, -HALF_WIDTH, HALF_WIDTH)
         is_parent[s] = system.parent_mask[index]
         is_optimal[s] = index == system.oracle.variable
         parents.append(np.delete(system.parent_mask, system.target_index))

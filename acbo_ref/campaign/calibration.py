@@ -12,15 +12,18 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import observe
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import simulate
 from acbo_ref.training.checkpoint import Checkpoint
-from acbo_ref.training.curriculum import Curriculum
+from acbo_ref.training.curriculum import Curriculum, Sample
 
 COVERAGE = 0.9
 QUANTILE = 1.6448536269514722  # of the standard normal: 90 % lie within
-CALIBRATION_SYSTEMS, CALIBRATION_STEPS, CALIBRATION_DRAWS = 64, 8, 64
+# So many batches of systems: one takes systems of similar size.
+CALIBRATION_BATCHES = 4
+CALIBRATION_SYSTEMS, CALIBRATION_STEPS, CALIBRATION_DRAWS = 16, 8, 64
 
 
 def calibrate(checkpoint: Checkpoint) -> tuple[float, float]:
@@ -41,14 +44,29 @@ def calibrate(checkpoint: Checkpoint) -> tuple[float, float]:
         config,
         batch_size=CALIBRATION_SYSTEMS,
         dtype=None,
+        grpo=replace(config.grpo, minibatches=1),
         curriculum=replace(config.curriculum, stages=(stage,), pools={}),
     )
-    systems, observation_mask, _ = Curriculum(config).sample(2**30)  # an iteration that no training reaches
+    backend, curriculum = ReferenceBackend(config), Curriculum(config)
+    state, rng = backend.from_host(checkpoint.state), generator(config.seed, Role.CALIBRATION, 0)
+    ratios: list[tuple[Array, Array]] = []
+    for batch in range(CALIBRATION_BATCHES):
+        sample = curriculum.sample(2**30 + batch)  # iterations that no training reaches
+        ratios += _ratios(backend, state, sample, rng)
+    outcome, expectation = (np.quantile(np.concatenate(r), COVERAGE) / QUANTILE for r in zip(*ratios, strict=True))
+    return float(outcome), float(expectation)
+
+
+def _ratios(
+    backend: ReferenceBackend, state: OptimiserState[Array], sample: Sample, rng: np.random.Generator
+) -> list[tuple[Array, Array]]:
+    """|deviation| / predicted deviation of the outcome and of the expectation, (E,) each, at every
+    step of episodes on some systems.
+    """
+    systems, observation_mask, _ = sample
     count, width = systems.intercept.shape
-    rng = generator(config.seed, Role.CALIBRATION, 0)
-    backend = ReferenceBackend(config)
     task = observe(systems, rng.standard_normal((count, observation_mask.shape[1], width)), observation_mask)
-    session = backend.session(backend.from_host(checkpoint.state), task, CALIBRATION_STEPS)
+    session = backend.session(state, task, CALIBRATION_STEPS)
     each = np.arange(count)
     ratios: list[tuple[Array, Array]] = []
     for _ in range(CALIBRATION_STEPS):
@@ -70,5 +88,4 @@ def calibrate(checkpoint: Checkpoint) -> tuple[float, float]:
             )
         )
         session.observe(decision.variable, rows[:, 0])
-    outcome, expectation = (np.quantile(np.stack(r), COVERAGE) / QUANTILE for r in zip(*ratios, strict=True))
-    return float(outcome), float(expectation)
+    return ratios

@@ -57,7 +57,16 @@ from acbo_ref.files import Document
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
 Domains = Mapping[str, tuple[float, float] | None]
-__all__ = ["Belief", "Campaign", "CampaignWarning", "Proposal", "Recommendation", "domain_from_data", "load_campaign"]
+__all__ = [
+    "Belief",
+    "Campaign",
+    "CampaignWarning",
+    "Proposal",
+    "Recommendation",
+    "domain_from_data",
+    "load_campaign",
+    "upgrade_campaign",
+]
 
 
 class Campaign:
@@ -111,13 +120,10 @@ class Campaign:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
-        unnamed = path / f".policy-{os.getpid()}.tmp.npz"  # its name is its hash, known once it is written
-        sha256 = save_checkpoint(checkpoint, unnamed, moments=False)
-        os.replace(unnamed, path / _policy_name(sha256))
         created: Entry = {
             "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
-            "domains": [None if d is None else list(d) for d in domains], "budget": budget, "policy_sha256": sha256,
-            "outcome_factor": factors[0], "expectation_factor": factors[1],
+            "domains": [None if d is None else list(d) for d in domains], "budget": budget,
+            **_policy_entry(path, checkpoint, factors),
         }  # fmt: skip
         given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
         Journal.create(path / "journal.jsonl", [created, given] if rows else [created])
@@ -281,6 +287,45 @@ class Campaign:
         return facts
 
 
+def upgrade_campaign(path: str | Path, policy: str | Path | None = None) -> Campaign:
+    """Go on with another policy: what was measured and proposed stays valid, and the journal
+    records the change. The campaign's own policy need not be readable any more.
+
+    Args:
+        policy: a checkpoint or run folder; default the one that ships.
+    Raises:
+        AcboError: there is no campaign, or the policy is that of the campaign already.
+    """
+    path = Path(path)
+    journal = _journal(path)
+    checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
+    facts = replay(journal.read()[0], journal.path)
+    check_reach(checkpoint.config, len(facts.variables), len(facts.observations))
+    entry = {"kind": "upgraded", "from": facts.policy_sha256, **_policy_entry(path, checkpoint, calibrate(checkpoint))}
+
+    def decide(entries: list[Entry]) -> Entry:
+        if replay(entries, journal.path).policy_sha256 == entry["policy_sha256"]:
+            raise AcboError("the campaign has this policy already", "give another one with --policy")
+        return entry
+
+    journal.update(decide)
+    return load_campaign(path)
+
+
+def _policy_entry(path: Path, checkpoint: Checkpoint, factors: tuple[float, float]) -> Entry:
+    """Puts the weights into the campaign's folder; what the journal says of them."""
+    unnamed = path / f".policy-{os.getpid()}.tmp.npz"  # its name is its hash, known once it is written
+    sha256 = save_checkpoint(checkpoint, unnamed, moments=False)
+    os.replace(unnamed, path / _policy_name(sha256))
+    return {"policy_sha256": sha256, "outcome_factor": factors[0], "expectation_factor": factors[1]}
+
+
+def _journal(path: Path) -> Journal:
+    if not (path / "journal.jsonl").exists():
+        raise AcboError(f"no campaign at {path}", "create one with `acbo campaign new`")
+    return Journal(path / "journal.jsonl")
+
+
 def _checked_variables(
     variables: Domains, target: str, direction: str
 ) -> tuple[list[str], list[tuple[float, float] | None]]:
@@ -310,10 +355,8 @@ def load_campaign(path: str | Path) -> Campaign:
         AcboError: there is none, or its journal or policy is damaged or does not belong to it.
     """
     path = Path(path)
-    if not (path / "journal.jsonl").exists():
-        raise AcboError(f"no campaign at {path}", "create one with `acbo campaign new`")
-    entries, _ = Journal(path / "journal.jsonl").read()
-    facts = replay(entries, path / "journal.jsonl")
+    journal = _journal(path)
+    facts = replay(journal.read()[0], journal.path)
     campaign = Campaign(path, load_checkpoint(path / _policy_name(facts.policy_sha256)))
     campaign._read()
     return campaign

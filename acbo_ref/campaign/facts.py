@@ -62,8 +62,8 @@ class Proposal:
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A journal, understood. `observations` and `interventions` hold rows as measured, nan where
-    missing.
+    """A journal, understood; policy and factors are those of the last upgrade. `observations` and
+    `interventions` hold rows as measured, nan where missing.
     """
 
     target: str
@@ -126,6 +126,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         interventions: list[tuple[int, list[float]]] = []
         proposals: dict[str, Proposal] = {}
         told: dict[str, list[float]] = {}
+        policy = first
         for entry in entries[1:]:
             kind = entry["kind"]
             if kind == "rows":
@@ -141,6 +142,8 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             elif kind == "told":
                 row = told[entry["id"]] = numbers(entry["row"])
                 interventions.append((variables.index(proposals[entry["id"]].variable), row))
+            elif kind == "upgraded":
+                policy = entry
             else:
                 raise ValueError(f"no entry is of kind {kind!r}")
         return Facts(
@@ -149,9 +152,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             variables=variables,
             domains=tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"]),
             budget=first["budget"],
-            policy_sha256=first["policy_sha256"],
-            outcome_factor=float(first["outcome_factor"]),
-            expectation_factor=float(first["expectation_factor"]),
+            policy_sha256=policy["policy_sha256"],
+            outcome_factor=float(policy["outcome_factor"]),
+            expectation_factor=float(policy["expectation_factor"]),
             observations=np.array(observations, float).reshape(-1, len(variables)),
             interventions=interventions,
             proposals=proposals,
@@ -222,7 +225,7 @@ def check_reach(config: Config, variables: int, rows: int) -> None:
     widest = max(stage.variables[1] for stage in config.curriculum.stages)
     if variables > widest:
         warn(f"{variables} variables, and the policy was trained on at most {widest}: it extrapolates")
-    if rows > config.observations_per_episode[1]:
+    if config.policy.architecture != "pairwise" and rows > config.observations_per_episode[1]:
         warn(
             f"{rows} observational rows, and the policy was trained on at most {config.observations_per_episode[1]}: "
             "it extrapolates"

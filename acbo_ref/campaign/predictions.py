@@ -28,10 +28,11 @@ from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.session import Decision, Session
 
-# The policy reads this many rows at most, evenly spaced observations and the latest experiments:
-# memory grows with their square.
+# A policy that reads rows, and not moments, gets this many at most, evenly spaced observations and
+# the latest experiments: memory grows with their square.
 OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
 
 
@@ -110,8 +111,11 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     observations this changes nothing, since the policy takes its units from them; with fewer it
     keeps the units sensible.
     """
-    observed, done = facts.observations, facts.interventions[-INTERVENTIONS_READ:]
-    if len(observed) > OBSERVATIONS_READ:
+    observed, done = facts.observations, facts.interventions
+    over_rows = not reads_pairs(backend.config.policy)  # moments have no limit
+    if over_rows:
+        done = done[-INTERVENTIONS_READ:]
+    if over_rows and len(observed) > OBSERVATIONS_READ:
         warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} observations, evenly spaced")
         observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
     measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])

@@ -12,6 +12,11 @@ advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
            + c_parent  mean BCE(parent logits, true parents)
            + c_outcome mean NLL(outcome head, mean and spread of the judged outcomes)
 
+In the last term every label has a weight, error^(2 beta) with the error predicted when the episode
+was played (`label_weights`): else the gradient of the mean, z / error, comes nearly all from states
+in which little is left to learn (Seitzer et al. 2022, "On the Pitfalls of Heteroscedastic
+Uncertainty Estimation", eq. 4).
+
 Means are taken within an episode first and then over episodes, so every episode weighs the same
 whatever its padding. There is no Kullback-Leibler penalty: the reference policy of language models
 has no counterpart here.
@@ -23,7 +28,7 @@ Letters: E episodes, K decisions, G candidates, P probes, N = G + P judged actio
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -85,6 +90,7 @@ class LossBatch(NamedTuple, Generic[A]):
             standard.
         judged_outcome, judged_variance: (E, K, N), mean and variance of the outcome, standard
             units.
+        judged_weight: (E, K, N), see label_weights.
         parents, parent_mask: (E, V) bool: truth, and the variables that count (valid and not the
             target).
         fixed_std: of the value, standard units.
@@ -98,6 +104,7 @@ class LossBatch(NamedTuple, Generic[A]):
     judged_value: A
     judged_outcome: A
     judged_variance: A
+    judged_weight: A
     parents: A
     parent_mask: A
     fixed_std: A | float
@@ -121,11 +128,12 @@ class EntropyCache(NamedTuple):
 
 
 class OutcomeLossCache(NamedTuple):
-    """z, variance / noise^2, and 1 / error, (...) each."""
+    """z, variance / noise^2, 1 / error, and the labels' weights, (...) each."""
 
     z: Array
     spread: Array
     inverse_error: Array
+    weight: Array
 
 
 class LossCache(NamedTuple):
@@ -278,12 +286,12 @@ def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array
 
 
 def outcome_loss_forward(
-    predicted: OutcomePrediction[Array], outcome: Array, variance: Array
+    predicted: OutcomePrediction[Array], outcome: Array, variance: Array, weight: Array
 ) -> tuple[Array, OutcomeLossCache]:
     """Two Gaussian negative log-likelihoods, (...): of the judged outcome, and of the spread of the
     draws around it.
 
-        0.5 z^2 + log error + 0.5 log 2 pi,      z = (outcome - mean) / error
+        weight (0.5 z^2 + log error + 0.5 log 2 pi),      z = (outcome - mean) / error
         0.5 variance / noise^2 + log noise
 
     With an even number of antithetic draws, none clipped, `outcome` is the exact expectation of a
@@ -293,14 +301,24 @@ def outcome_loss_forward(
     inverse_error = np.exp(-predicted.log_error)
     z = (outcome - predicted.mean) * inverse_error
     spread = variance * np.exp(-2.0 * predicted.log_noise)
-    nll = 0.5 * (z * z + spread) + predicted.log_error + predicted.log_noise + _HALF_LOG_TWO_PI
-    return nll, OutcomeLossCache(z, spread, inverse_error)
+    of_mean = weight * (0.5 * z * z + predicted.log_error + _HALF_LOG_TWO_PI)
+    return of_mean + 0.5 * spread + predicted.log_noise, OutcomeLossCache(z, spread, inverse_error, weight)
 
 
 def outcome_loss_backward(d_nll: Array, cache: OutcomeLossCache) -> OutcomePrediction[Array]:
-    """d_mean = - z / error, d_log_error = 1 - z^2, d_log_noise = 1 - variance / noise^2."""
-    z, spread, inverse_error = cache
-    return OutcomePrediction(-d_nll * z * inverse_error, d_nll * (1.0 - z * z), d_nll * (1.0 - spread))
+    """d_mean = - weight z / error, d_log_error = weight (1 - z^2), d_log_noise = 1 - variance /
+    noise^2.
+    """
+    z, spread, inverse_error, weight = cache
+    weighted = d_nll * weight
+    return OutcomePrediction(-weighted * z * inverse_error, weighted * (1.0 - z * z), d_nll * (1.0 - spread))
+
+
+def label_weights(log_error: A, power: float, exp: Callable[[Any], A]) -> A:
+    """error^(2 power) of predictions at the time; `exp` is the one of the arrays' kind. With power 1
+    the gradient of the mean is that of a squared error, with 1/2 that in units of the error.
+    """
+    return exp(2.0 * power * log_error)  # type: ignore[operator]
 
 
 def loss_forward(
@@ -325,7 +343,7 @@ def loss_forward(
         centre=(gather @ outputs.outcome.centre[..., None])[..., 0],
     )
     predicted, outcome_cache = outcome_forward(params, state, batch.judged_value)
-    nll, nll_cache = outcome_loss_forward(predicted, batch.judged_outcome, batch.judged_variance)
+    nll, nll_cache = outcome_loss_forward(predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight)
     terms = {
         "clipped_objective": float(objective.mean()),
         "entropy": float(entropy.mean()),

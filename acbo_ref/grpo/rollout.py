@@ -10,14 +10,15 @@ is the exact expected target (where neither is clipped). The policy sees none of
 
 The committed row, which the policy reads, is that of candidate 0, an honest draw. In a share of the
 episodes (`heads.commit_by_outcome_head`) it is that of what the outcome head would decide, which
-then takes the place of the first probe. With `decision: outcome_head` those are the histories that
+then takes the place of the first probe; how many errors it subtracts varies by episode, between 0
+and twice `optimism`. With `decision: outcome_head` those are the histories that
 decisions will meet (Ross et al. 2011, "DAgger"). The labels do not depend on who chose the action,
 and candidates are still compared within their state.
 
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs
 in its own dtype.
-Letters: E episodes, O observational rows, K decisions, G candidates, P probes, N = G + P judged
-actions, M noise draws, V variables.
+Letters: E episodes, O observational rows, K decisions, K' of them learned from, G candidates, P
+probes, N = G + P judged actions, M noise draws, V variables.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import log_prob_forward, parent_entropy, reward
-from acbo_ref.policy.decoder import Decoder
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, attention_mask
+from acbo_ref.grpo.loss import label_weights, log_prob_forward, parent_entropy, reward
+from acbo_ref.policy.decoder import Decoder, open_decoder
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, outcome_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units
 from acbo_ref.policy.network import PolicyInputs
-from acbo_ref.policy.reading import Reading
+from acbo_ref.policy.reading import Reading, View, open_reading
 from acbo_ref.policy.session import ROLLOUT_GRID, lowest_predicted
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import SCMBatch, simulate
@@ -51,6 +52,8 @@ class EpisodeNoise(NamedTuple, Generic[A]):
         gumbel, normal: (E, K, G, V) and (E, K, G): which variable and which value a candidate gets.
         probe: (E, K, P, 2) uniform in [0, 1): which variable, which value.
         by_outcome_head: (E,) bool, in which episodes the outcome head's decision is carried out.
+        optimism: (E,), the standard errors that its committed decisions subtract.
+        learned: (E, K') int, ascending: which decisions of an episode carry the gradient.
     """
 
     observation: A
@@ -60,23 +63,28 @@ class EpisodeNoise(NamedTuple, Generic[A]):
     normal: A
     probe: A
     by_outcome_head: A
+    optimism: A
+    learned: A
 
 
 class Trajectories(NamedTuple, Generic[A]):
-    """E whole episodes: what the loss needs, and what reports show.
+    """E whole episodes: what the loss needs, of the K' learned decisions, and what reports show.
 
     Args:
         inputs: what the network reads.
-        variable, value, log_prob, rewards: (E, K, G), of the candidates; values standard and not
+        variable, value, log_prob, rewards: (E, K', G), of the candidates; values standard and not
             clipped.
-        judged_variable, judged_value: (E, K, N), the candidates, then the probes; values standard,
+        judged_variable, judged_value: (E, K', N), the candidates, then the probes; values standard,
             clipped as applied.
-        judged_outcome, judged_variance: (E, K, N), of the standard target over the noise draws,
+        judged_outcome, judged_variance: (E, K', N), of the standard target over the noise draws,
             each draw clipped at OUTCOME_BOUND.
+        judged_weight: (E, K', N), see loss.label_weights.
         committed: (E,), which judged action was carried out: 0 (candidate 0), or G (the outcome
             head's decision).
         parents, parent_mask: (E, V) bool, see LossBatch.
-        applied, outcome: (E, K) raw, the committed value as applied and the target it gave.
+        done, applied, outcome, expected: (E, K), the committed variable, its raw value as applied,
+            the raw target it gave, and its judged outcome.
+        learned: (E, K') int, see EpisodeNoise.
         fixed_std: as used.
     """
 
@@ -89,11 +97,15 @@ class Trajectories(NamedTuple, Generic[A]):
     judged_value: A
     judged_outcome: A
     judged_variance: A
+    judged_weight: A
     committed: A
     parents: A
     parent_mask: A
+    done: A
     applied: A
     outcome: A
+    expected: A
+    learned: A
     fixed_std: A | float
 
 
@@ -126,6 +138,8 @@ def draw_noise(config: Config, iteration: int, num_observations: int, num_variab
         normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
         probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
         by_outcome_head=_by_outcome_head(config, iteration),
+        optimism=2.0 * config.optimism * generator(config.seed, Role.OPTIMISM, iteration).random(e),
+        learned=_learned(config, iteration),
     )
 
 
@@ -139,6 +153,17 @@ def _by_outcome_head(config: Config, iteration: int) -> Array:
     e, share = config.batch_size, Fraction(str(config.heads.commit_by_outcome_head))
     count = math.floor((iteration + 1) * e * share) - math.floor(iteration * e * share)
     return np.asarray(generator(config.seed, Role.COMMITTED, iteration).permutation(e) < count)
+
+
+def _learned(config: Config, iteration: int) -> Array:
+    """(E, K') int: one decision of each of K' stretches of nearly equal length that the K are cut
+    into, drawn anew for every episode; all of them where K' is K.
+    """
+    steps = config.interventions_per_episode
+    wanted = min(config.grpo.learned_decisions or steps, steps)
+    edges = np.arange(wanted + 1) * steps // wanted
+    uniform = generator(config.seed, Role.LEARNED, iteration).random((config.batch_size, wanted))
+    return edges[:-1] + np.floor(uniform * np.diff(edges)).astype(int)
 
 
 # ----------------------------------------------------------------------------------------- episodes
@@ -178,80 +203,96 @@ def rollout(
     """
     num_episodes, steps, group_size = len(systems.target), noise.intervention.shape[1], noise.gumbel.shape[2]
     task = observe(systems, noise.observation, observation_mask)
-    reading = Reading(task, config.policy.evidence, params["embed.weight"].dtype)
-    observations = reading.observations()
-    decoder = Decoder(params, config.policy, observations, observation_mask, task.valid, steps + 1)
+    reading = open_reading(task, config.policy, params["embed.weight"].dtype)
+    decoder = open_decoder(params, config.policy, task, reading, steps + 1)
     committed, each = np.where(noise.by_outcome_head, group_size, 0), np.arange(num_episodes)
-    later, played = [reading.start()], []
+    views, played = [reading.start()], []
     for k in range(steps):
-        h = decoder.append(later[-1])
-        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, later[-1][:, None])
+        h = decoder.append(views[-1].channels)
+        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, views[-1].evidence[:, None])
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
-        probes = _probes(params, config, outputs, task, noise.probe[:, k], noise.by_outcome_head)
+        probes = _probes(params, noise, outputs, task, noise.probe[:, k])
         judged_variable = np.concatenate([variable, probes[0]], axis=1)
         judged_value = np.clip(np.concatenate([value, probes[1]], axis=1), -HALF_WIDTH, HALF_WIDTH)
         draws = np.concatenate([noise.intervention[:, k, None], noise.scoring[:, k]], axis=1)
-        judged = judge(systems, task, reading, draws, judged_variable, judged_value)
+        judged = judge(systems, task, reading.units, draws, judged_variable, judged_value)
         gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
             gain = information_gain(params, config, decoder, reading, outputs, task, variable, judged.rows)
         is_parent = np.take_along_axis(systems.parents, variable, axis=1)
         rewards = reward(judged.outcome[:, :group_size], is_parent, gain, config.reward)
         row = judged.rows[each, committed]
-        later.append(reading.append(judged_variable[each, committed], row))
-        step = (variable, value, log_prob, rewards, judged_variable, judged_value, judged.outcome, judged.variance)
+        views.append(reading.append(judged_variable[each, committed], row))
+        weight = _weights(params, config, outputs, judged_variable, judged_value)
+        step = (
+            variable, value, log_prob, rewards, judged_variable, judged_value, judged.outcome, judged.variance, weight
+        )  # fmt: skip
         played.append((*step, judged.raw_value[each, committed], row[each, task.target]))
-    return _trajectories(systems, task, observations, later[:steps], played, committed, fixed_std)
+    return _trajectories(systems, task, reading, views[:steps], played, committed, noise.learned, fixed_std)
 
 
 # What a step gives, in the order of `rollout`; those of the first row are kept in the network's
-# dtype.
-_FLOATS = ("value", "log_prob", "rewards", "judged_value", "judged_outcome", "judged_variance")
-_PLAYED = (
+# dtype, those of the second for the learned decisions only.
+_FLOATS = ("value", "log_prob", "rewards", "judged_value", "judged_outcome", "judged_variance", "judged_weight")
+LEARNED = (
     "variable", "value", "log_prob", "rewards", "judged_variable", "judged_value", "judged_outcome", "judged_variance",
-    "applied", "outcome",
+    "judged_weight",
 )  # fmt: skip
+DONE = ("applied", "outcome")
 
 
 def _trajectories(
     systems: SCMBatch[Array],
     task: Task,
-    observations: Array,
-    later: Sequence[Array],
+    reading: Reading,
+    views: Sequence[View[Array]],
     played: Sequence[tuple[Array, ...]],
     committed: Array,
+    learned: Array,
     fixed_std: float,
 ) -> Trajectories[Array]:
-    """What was played, put together: K later rows, and K steps of _PLAYED."""
-    stacked = {n: np.stack(arrays, axis=1) for n, arrays in zip(_PLAYED, zip(*played, strict=True), strict=True)}
-    stacked |= {name: stacked[name].astype(observations.dtype) for name in _FLOATS}
-    channels = np.concatenate([observations, np.stack(later, axis=1)], axis=1)
-    row_mask = attention_mask(task.observation_mask, len(later))
+    """What was played, put together: K views, and K steps of LEARNED and DONE."""
+    names, each = (*LEARNED, *DONE), np.arange(len(learned))
+    stacked = {n: np.stack(arrays, axis=1) for n, arrays in zip(names, zip(*played, strict=True), strict=True)}
+    done, expected = (
+        np.take_along_axis(stacked[name], committed[:, None, None], axis=2)[:, :, 0]
+        for name in ("judged_variable", "judged_outcome")
+    )
+    stacked |= {name: stacked[name][each[:, None], learned] for name in LEARNED}
+    inputs = reading.inputs(views, learned)
+    stacked |= {name: stacked[name].astype(inputs.channels.dtype) for name in _FLOATS}
     return Trajectories(
-        inputs=PolicyInputs(channels, task.valid, task.manipulable, row_mask),
+        inputs=inputs,
         committed=committed,
         parents=systems.parents,
         parent_mask=task.valid & ~task.is_target,
+        done=done,
+        expected=expected,
+        learned=learned,
         fixed_std=fixed_std,
         **stacked,
     )
 
 
+def _weights(params: Params, config: Config, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+    """(E, N) weights of the labels of judged actions, from outputs of one decision."""
+    each = np.arange(len(variable))[:, None]
+    state = OutcomeState(*(array[:, 0][each, variable] for array in outputs.outcome))
+    predicted, _ = outcome_forward(params, state, value.astype(outputs.means.dtype))
+    return label_weights(predicted.log_error, config.heads.label_weight, np.exp)
+
+
 def _probes(
-    params: Params,
-    config: Config,
-    outputs: PolicyOutputs[Array],
-    task: Task,
-    uniform: Array,
-    by_outcome_head: Array,
+    params: Params, noise: EpisodeNoise[Array], outputs: PolicyOutputs[Array], task: Task, uniform: Array
 ) -> tuple[Array, Array]:
     """Uniform probes (variable, standard value), (E, P) each; where the outcome head decides, its
     decision is the first.
     """
     variable, value = probe_actions(uniform, task.manipulable)
+    by_outcome_head = noise.by_outcome_head
     if by_outcome_head.any():
         outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        decided = lowest_predicted(params, outcome, config.optimism, task.manipulable, ROLLOUT_GRID)
+        decided = lowest_predicted(params, outcome, noise.optimism, task.manipulable, ROLLOUT_GRID)
         variable[by_outcome_head, 0], value[by_outcome_head, 0] = (d[by_outcome_head] for d in decided)
     return variable, value
 
@@ -295,13 +336,13 @@ class Judged(NamedTuple):
 
 
 def judge(
-    systems: SCMBatch[Array], task: Task, reading: Reading, draws: Array, variable: Array, value: Array
+    systems: SCMBatch[Array], task: Task, units: Units[Array], draws: Array, variable: Array, value: Array
 ) -> Judged:
     """Play N actions on the same M noise draws (E, M, V); variable (E, N), value (E, N) standard,
     inside [-5, 5].
     """
     num_episodes, num_draws, num_actions = len(draws), draws.shape[1], variable.shape[1]
-    location, scale = reading.location, reading.scale
+    location, scale = units.location, units.scale
     raw = np.take_along_axis(location, variable, 1) + np.take_along_axis(scale, variable, 1) * value
     rows = simulate(
         systems,
@@ -337,7 +378,8 @@ def information_gain(
     before = parent_entropy(outputs.parent_logits[:, 0], parent_mask)
     after = []
     for g in range(variable.shape[1]):
-        row = reading.peek(variable[:, g], rows[:, g])
-        peeked, _ = heads_forward(params, config.policy, decoder.peek(row)[:, None], task.manipulable, row[:, None])
+        view = reading.peek(variable[:, g], rows[:, g])
+        h = decoder.peek(view.channels)
+        peeked, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, view.evidence[:, None])
         after.append(parent_entropy(peeked.parent_logits[:, 0], parent_mask))
     return np.asarray(before[:, None] - np.stack(after, axis=1))

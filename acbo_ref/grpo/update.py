@@ -64,6 +64,7 @@ def loss_batch(trajectories: Trajectories[A], advantage: A) -> LossBatch[A]:
         judged_value=t.judged_value,
         judged_outcome=t.judged_outcome,
         judged_variance=t.judged_variance,
+        judged_weight=t.judged_weight,
         parents=t.parents,
         parent_mask=t.parent_mask,
         fixed_std=t.fixed_std,

@@ -1,4 +1,5 @@
-"""The network one row at a time, with cached keys and values.
+"""The network one row at a time: with cached keys and values over rows; over pairs there is nothing
+to cache, since a table holds all rows.
 
 Contract: gives the numbers of `network.forward`; equality is a test and part of `acbo verify`.
 Letters: E episodes, O observational rows, V variables, C channels, D width.
@@ -10,6 +11,8 @@ import numpy as np
 
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import PolicyConfig
+from acbo_ref.policy import pair_trunk
+from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.layers import (
     attend_forward,
     layer_norm_forward,
@@ -18,10 +21,11 @@ from acbo_ref.policy.layers import (
     mlp_forward,
     project_qkv,
 )
-from acbo_ref.policy.network import block_forward, variable_mask
+from acbo_ref.policy.reading import Reading, RowReading
+from acbo_ref.policy.row_trunk import block_forward, variable_mask
 
 
-class Decoder:
+class RowDecoder:
     """The same network, fed row by row: a new row costs one row, not the whole history.
 
     Rows only ever attend to rows before them (inputs.attention_mask), so keys and values of past
@@ -92,3 +96,31 @@ class Decoder:
         h = self.peek(channels)
         self._length += 1
         return h
+
+
+class PairDecoder:
+    """The pairwise trunk on one table of each system; see RowDecoder."""
+
+    def __init__(self, params: Params, config: PolicyConfig, task: Task) -> None:
+        self._params, self._config, self._task = params, config, task
+
+    def peek(self, channels: Array) -> Array:
+        """h (E, V, 2D) of the tables (E, V, V, P)."""
+        task = self._task
+        return pair_trunk.trunk_forward(self._params, self._config, channels, task.valid, task.target)[0]
+
+    def append(self, channels: Array) -> Array:
+        """As `peek`: nothing is kept."""
+        return self.peek(channels)
+
+
+Decoder = RowDecoder | PairDecoder
+
+
+def open_decoder(params: Params, config: PolicyConfig, task: Task, reading: Reading, capacity: int) -> Decoder:
+    """The decoder of a network, after the observational rows; `capacity` later rows at most, the
+    start row among them.
+    """
+    if not isinstance(reading, RowReading):
+        return PairDecoder(params, config, task)
+    return RowDecoder(params, config, reading.observations(), task.observation_mask, task.valid, capacity)

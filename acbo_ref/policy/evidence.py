@@ -1,10 +1,4 @@
-"""Evidence: what least squares says of every variable so far, as further input channels of the
-later rows.
-
-A transformer can learn to regress in context, but it spends much of its training on it, and ends
-less exact than ten lines of least squares. These channels hand it the regressions, so that it
-learns what they cannot tell: when not to believe them, what to try next, and where effects are not
-monotone. `policy.evidence: none` leaves them out.
+"""Evidence: what least squares says of every variable's effect on the target, from the moments.
 
 With u = standard value / 5 (so a domain is [-1, 1]), y = standard target, and the rows seen so far,
 for each variable i:
@@ -41,14 +35,14 @@ Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridg
 & Kennard 1970.
 
 The policy and outcome heads are residuals on top of these (Silver et al. 2018, "Residual Policy
-Learning"): features of the evidence also go straight to their outputs. The policy head's weights
-start as "play the end that the largest path effect recommends"; the outcome head's slope b is the
-sum of the effects, each times the trust that the network puts in it, which starts as "the path
-effect is right", and its prediction starts as b (u - centre): a variable left where it is changes
-nothing. Both are trained like all else.
+Learning"): features of the evidence go straight to their outputs. The policy head's weights start
+as "play the end that the largest path effect recommends"; the outcome head's slope b is the sum of
+the effects, each times the trust that the network puts in it, which starts as "the path effect is
+right", and its prediction starts as b (u - centre): a variable left where it is changes nothing.
+Both are trained like all else.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
-Letters: E episodes, N rows, V variables, F channels.
+Letters: E episodes, V variables, F channels.
 """
 
 from __future__ import annotations
@@ -57,6 +51,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
+from acbo_ref.policy.moments import Moments, Sums, centred, spreads
 
 EVIDENCE_CHANNELS = 9
 # Which of them are effects: marginal, interventional, direct, path, ordered; and which one is the
@@ -76,7 +71,7 @@ DIRECTION_SLOPE = 6.0
 RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
 # Starting weights of (variable logit, value mean / 5): 4 asinh|path effect|, and -1.6 of its
 # direction, which lies beyond the end of the domain, also once it is bounded
-# (policy.VALUE_MEAN_BOUND), for effects above a quarter.
+# (heads.VALUE_MEAN_BOUND), for effects above a quarter.
 _PATH = EVIDENCE_CHANNELS + EFFECTS.index(PATH_EFFECT)
 RESIDUAL_START = {"logit": (_PATH, 4.0), "mean": (_PATH + len(EFFECTS), -1.6)}
 
@@ -105,88 +100,79 @@ def centre_feature(evidence: Array) -> Array:
     return np.asarray(np.sinh(evidence[..., CENTRE]))
 
 
-def evidence_channels(standard: Array, variable: Array, seen: Array, target: Array, valid: Array) -> Array:
-    """The channels after these rows, (E, V, F); zero for the target and for padding.
+def evidence_channels(moments: Moments[Array], centre: Array, ordered: Array, target: Array, valid: Array) -> Array:
+    """The channels after the rows of `moments`, (E, V, F); zero for the target and for padding.
 
     Args:
-        standard: (E, N, V) rows in standard units, finite.
-        variable: (E, N) int, the variable that was set in each row, -1 in observational rows.
-        seen: (E, N) bool, the rows that count.
+        centre: (E, V) observational mean of u: where deviations are measured from.
+        ordered: (E, V) see `ordered_effect`; only the observational rows have a say in it.
         target: (E,) int.
         valid: (E, V) bool.
     """
-    width = standard.shape[2]
-    u = standard / HALF_WIDTH
-    y = np.take_along_axis(standard, target[:, None, None], axis=2)  # (E, N, 1)
-    observed = (seen & (variable < 0))[:, :, None].astype(standard.dtype)
-    own = (seen[:, :, None] & (variable[:, :, None] == np.arange(width))).astype(standard.dtype)  # (E, N, V)
+    observed, own = moments.observed, moments.own
+    width = valid.shape[1]
+    each = np.arange(len(target))
+    used = valid & (np.arange(width) != target[:, None])
 
-    weight = observed + own
-    count = np.maximum(weight.sum(axis=1), 1.0)
-    du = u - ((weight * u).sum(axis=1) / count)[:, None]
-    dy = y - ((weight * y).sum(axis=1) / count)[:, None]
-    precision = (weight * du * du).sum(axis=1) + MARGINAL_PENALTY
-    marginal = (weight * du * dy).sum(axis=1) / precision
-    slopes = ((weight * du).swapaxes(1, 2) @ u) / precision[:, :, None]  # (E, V, V): of u_k on u_i
-    residual = (weight * (dy - marginal[:, None] * du) ** 2).sum(axis=1)
-    marginal_error = np.sqrt((residual + VARIANCE_ROWS) / (count + VARIANCE_ROWS) / precision)
+    def of_target(array: Array) -> Array:
+        """(E, V, V) -> (E, V), the column of the target."""
+        return np.asarray(array[each, :, target])
 
-    count = np.maximum(observed.sum(axis=1), 1.0)
-    du = u - ((observed * u).sum(axis=1) / count)[:, None]
-    dy = y - ((observed * y).sum(axis=1) / count)[:, None]
-    spread = HALF_WIDTH * np.sqrt((observed * du * du).sum(axis=1) / count)
-    centre = np.clip((observed * u).sum(axis=1) / count, -1.0, 1.0)
-    precision = (own * du * du).sum(axis=1) + INTERVENTIONAL_PENALTY
-    interventional = (own * du * dy).sum(axis=1) / precision
-    interventional_error = 1.0 / np.sqrt(precision)
+    # Observational rows and those in which i was set, about their own mean: (E, i, j)
+    count = np.maximum(observed.number[:, None] + own.number, 1.0)
+    total = observed.total[:, None] + own.total
+    of_i = np.diagonal(total, axis1=1, axis2=2)
+    cross = observed.cross + own.cross - of_i[:, :, None] * total / count[:, :, None]
+    square = np.diagonal(observed.cross, axis1=1, axis2=2)[:, None] + own.square - total**2 / count[:, :, None]
+    precision = np.diagonal(square, axis1=1, axis2=2) + MARGINAL_PENALTY
+    slopes = cross / precision[:, :, None]  # of u_k on u_i
+    marginal, yy = HALF_WIDTH * of_target(slopes), HALF_WIDTH**2 * of_target(square)
+    residual = yy - marginal * (2.0 * HALF_WIDTH * of_target(cross) - marginal * (precision - MARGINAL_PENALTY))
+    variance = (np.maximum(residual, 0.0) + VARIANCE_ROWS) / (count + VARIANCE_ROWS)
 
-    direct = _joint_regression(u, y, seen, target, valid)
-    path = (slopes @ direct[:, :, None])[:, :, 0]
-    counts = valid & (np.arange(width) != target[:, None])
-    ordered = _ordered_regression(observed * du, observed * dy, spread / HALF_WIDTH, counts)
-    known = [marginal, marginal_error, interventional, interventional_error, direct, path, ordered, spread, centre]
-    channels = np.arcsinh(np.stack(known, axis=-1))
-    return np.asarray(np.where(counts[:, :, None], channels, 0.0))
+    own_precision = np.diagonal(own.cross, axis1=1, axis2=2) + INTERVENTIONAL_PENALTY
+    interventional = HALF_WIDTH * of_target(own.cross) / own_precision
+
+    direct = HALF_WIDTH * _joint_regression(moments.whole, target, used)
+    path = (slopes @ np.where(used, direct, 0.0)[:, :, None])[:, :, 0]
+    known = [
+        marginal, np.sqrt(variance / precision), interventional, 1.0 / np.sqrt(own_precision), direct, path, ordered,
+        HALF_WIDTH * spreads(observed), np.clip(centre, -1.0, 1.0),
+    ]  # fmt: skip
+    return np.asarray(np.where(used[:, :, None], np.arcsinh(np.stack(known, axis=-1)), 0.0))
 
 
-def _joint_regression(u: Array, y: Array, seen: Array, target: Array, valid: Array) -> Array:
-    """(E, V) coefficients of the ridge regression of y on all columns of u but the target, each
-    scaled to unit variance.
+def _joint_regression(whole: Sums[Array], target: Array, used: Array) -> Array:
+    """(E, V) coefficients of the ridge regression of u_target on all used variables, each scaled to
+    unit variance.
     """
-    width = u.shape[2]
-    counts = valid & (np.arange(width) != target[:, None])
-    weight = seen[:, :, None].astype(u.dtype)
-    number = np.maximum(weight.sum(axis=1), 1.0)
-    du = weight * (u - ((weight * u).sum(axis=1) / number)[:, None])
-    dy = weight * (y - ((weight * y).sum(axis=1) / number)[:, None])
-    spread = np.sqrt((du * du).sum(axis=1) / number)
-    spread = np.where(counts & (spread > 1e-6), spread, np.inf)  # a column that does not vary gets coefficient 0
-    scaled = du / spread[:, None]
-    gram = scaled.swapaxes(1, 2) @ scaled + JOINT_PENALTY * np.eye(width)
-    coefficient = np.linalg.solve(gram, scaled.swapaxes(1, 2) @ dy)[..., 0]
-    return np.asarray(coefficient / spread)
+    spread = spreads(whole)
+    spread = np.where(used & (spread > 0), spread, np.inf)  # a column that does not vary gets coefficient 0
+    scatter = centred(whole)
+    scaled = scatter / spread[:, :, None] / spread[:, None, :]
+    right = scatter[np.arange(len(target)), :, target] / spread
+    normal = scaled + JOINT_PENALTY * np.eye(scatter.shape[1])
+    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0] / spread)
 
 
-def _ordered_regression(du: Array, dy: Array, spread: Array, counts: Array) -> Array:
-    """(E, V) coefficient of each variable in the ridge regression of y on it and those of smaller
-    spread.
+def ordered_effect(observed: Sums[Array], target: Array, valid: Array) -> Array:
+    """(E, V) coefficient of u_i in the ridge regression of y on it and those of smaller spread.
 
     V regressions a system, each on its own columns: the others are masked out of the normal
     equations. Equal spreads (saturated variables have them) do not count as smaller, so that no tie
     is broken by position or by rounding.
-
-    Args:
-        du: (E, N, V) centred columns, zero in rows that do not count; dy: (E, N, 1).
-        spread: (E, V) standard deviations of u; counts: (E, V) bool.
     """
-    identity = np.eye(du.shape[2], dtype=bool)
-    varies = counts & (spread > 1e-6)
+    width = valid.shape[1]
+    identity = np.eye(width, dtype=bool)
+    used = valid & (np.arange(width) != target[:, None])
+    spread, scatter = spreads(observed), centred(observed)
+    varies = used & (spread > 0)
     scale = np.where(varies, spread, np.inf)  # the others get coefficient 0
-    scaled = du / scale[:, None]
-    gram, right = scaled.swapaxes(1, 2) @ scaled, (scaled.swapaxes(1, 2) @ dy)[..., 0]
+    scaled = scatter / scale[:, :, None] / scale[:, None, :]
+    right = scatter[np.arange(len(target)), :, target] / scale
     smaller = spread[:, None, :] < spread[:, :, None] * (1.0 - EQUAL_SPREADS)  # (E, i, j)
-    used = identity | (smaller & varies[:, None])
-    normal = np.where(used[:, :, :, None] & used[:, :, None, :], gram[:, None], 0.0)
+    among = identity | (smaller & varies[:, None])
+    normal = np.where(among[:, :, :, None] & among[:, :, None, :], scaled[:, None], 0.0)
     normal = normal + JOINT_PENALTY * identity
-    coefficients = np.linalg.solve(normal, np.where(used, right[:, None], 0.0)[..., None])[..., 0]
-    return np.asarray(np.diagonal(coefficients, axis1=1, axis2=2) / scale)
+    coefficients = np.linalg.solve(normal, np.where(among, right[:, None], 0.0)[..., None])[..., 0]
+    return np.asarray(HALF_WIDTH * np.diagonal(coefficients, axis1=1, axis2=2) / scale)

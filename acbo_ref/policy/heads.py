@@ -7,7 +7,7 @@
                    spread of single outcomes around it (noise)
 
 Contract: functions of h, not of how it was made (network.py). No sampling and no loss here.
-Letters: E episodes, V variables, K decisions, D width, F features.
+Letters: E episodes, V variables, K decisions, H size of h, F evidence channels or features.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.evidence import centre_feature, residual_features, slope_features
-from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import (
     MASKED,
     GeluCache,
@@ -52,8 +52,8 @@ class OutcomeState(NamedTuple, Generic[A]):
     """What the outcome head knows of a variable before it is asked about a value.
 
     Args:
-        hidden: (..., D/2), the part of its hidden layer that does not depend on the value.
-        slope: (...), the slope that it takes from least squares.
+        hidden: (..., H/2), the part of its hidden layer that does not depend on the value.
+        slope: (...), the slope that it takes from the evidence.
         centre: (...), where this slope passes through zero. It is data; its gradient is 0.
     """
 
@@ -119,17 +119,16 @@ class OutcomeCache(NamedTuple):
 
 
 def heads_forward(
-    params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array
 ) -> tuple[PolicyOutputs[Array], HeadsCache]:
-    """Heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C); choosable
-    (E, V).
+    """Heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for none;
+    choosable (E, V).
     """
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
     hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
     slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
     features, slopes, trust_cache = None, None, None
-    if config.evidence == "regression":
-        evidence = channels[..., CHANNELS:]
+    if evidence.shape[-1]:
         features, slopes, centre = residual_features(evidence), slope_features(evidence), centre_feature(evidence)
         policy = policy + features @ params["policy_head.residual.weight"]
         trust, trust_cache = linear_forward(params, "outcome_head.trust", h)

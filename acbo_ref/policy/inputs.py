@@ -22,11 +22,12 @@ Letters: E episodes, O observational rows, K decisions, R rows, V variables, C =
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from acbo_ref.arrays import Array
+from acbo_ref.arrays import A, Array
 
 CHANNELS = 4
 # Half the width of a domain in standard units, and the number that standard values are divided by.
@@ -39,6 +40,9 @@ REACH_BOUND = 10.0
 # spread of two or three rows can be a hundred times too small, and a handful of such episodes would
 # outweigh all others.
 OUTCOME_BOUND = 15.0
+# Deviations from the mean are read as if they were at most this many half domains: the squares of
+# squares of what a typing error gives (1e99) must stay finite.
+DEVIATION_BOUND = 1e6
 # A location-scale map needs a positive scale: a column that does not vary gets scale 1. Its
 # computed standard deviation is then rounding, a few units in the last place of its largest entry.
 ROUNDING_UNITS = 16
@@ -74,8 +78,23 @@ class Task:
         return np.arange(width) == self.target[:, None]
 
 
-def standard_units(task: Task) -> tuple[Array, Array]:
-    """(location, scale), each (E, V): standard = (raw - location) / scale.
+class Units(NamedTuple, Generic[A]):
+    """What raw values are measured in, (E, V) each: standard = (raw - location) / scale.
+
+    Args:
+        location, scale: of the map to standard units.
+        mean: of the observational rows, raw units; the location where there are none.
+        resolution: raw values that differ from the mean by no more than this differ by rounding.
+    """
+
+    location: A
+    scale: A
+    mean: A
+    resolution: A
+
+
+def standard_units(task: Task) -> Units[Array]:
+    """The units of E systems, from their observational rows and domains.
 
     The spread of a variable that is not manipulable is its sample standard deviation (ddof 0) over
     the O rows; with fewer than two rows or a constant column it is 1, and with no rows the location
@@ -92,10 +111,28 @@ def standard_units(task: Task) -> tuple[Array, Array]:
     largest = np.abs(rows).max(axis=1, initial=0.0)
     rounding = np.maximum(ROUNDING_UNITS, count / 2) * np.finfo(std.dtype).eps  # a sum of n errs by n / 2 units
     std = np.where(std > rounding * largest, std, 1.0)
+    low, high = (np.where(task.manipulable, end, 0.0) for end in (task.low, task.high))
+    resolution = rounding * np.maximum(largest, np.maximum(np.abs(low), np.abs(high)))
     location = np.where(task.manipulable, (task.low + task.high) / 2, mean)
     scale = np.where(task.manipulable, (task.high - task.low) / RANGE, std)
     unit = np.maximum(1.0, _reach(task, deviation / std[:, None], mean, std) / REACH_BOUND)
-    return location, np.where(task.is_target, scale * unit[:, None], scale)
+    return Units(
+        location=location,
+        scale=np.where(task.is_target, scale * unit[:, None], scale),
+        mean=np.where(np.asarray(task.observation_mask.any(axis=1))[:, None], mean, location),
+        resolution=resolution,
+    )
+
+
+def deviations(units: Units[Array], valid: Array, rows: Array) -> Array:
+    """Raw rows (E, N, V) as deviations from the observational mean, in half domains (5 standard
+    units) and at most DEVIATION_BOUND; exactly 0 for padding and for what differs from the mean by
+    rounding alone.
+    """
+    difference = rows - units.mean[:, None]
+    differs = valid[:, None] & (np.abs(difference) > units.resolution[:, None])
+    du = np.where(differs, difference, 0.0) / (HALF_WIDTH * units.scale)[:, None]
+    return np.clip(du, -DEVIATION_BOUND, DEVIATION_BOUND)
 
 
 def _reach(task: Task, z: Array, mean: Array, std: Array) -> Array:
@@ -120,7 +157,7 @@ def _reach(task: Task, z: Array, mean: Array, std: Array) -> Array:
     return np.asarray((np.sqrt(np.maximum(adjusted, 0.0)) * furthest).max(axis=1))
 
 
-def to_domain(task: Task, location: Array, scale: Array, variable: Array, standard: Array) -> Array:
+def to_domain(task: Task, units: Units[Array], variable: Array, standard: Array) -> Array:
     """Raw values (E,) of standard ones in [-5, 5] of the manipulable variables named by `variable`
     (E,).
 
@@ -128,7 +165,7 @@ def to_domain(task: Task, location: Array, scale: Array, variable: Array, standa
     """
     each = np.arange(len(variable))
     low, high = task.low[each, variable], task.high[each, variable]
-    raw = np.clip(location[each, variable] + scale[each, variable] * standard, low, high)
+    raw = np.clip(units.location[each, variable] + units.scale[each, variable] * standard, low, high)
     return np.asarray(np.where(standard <= -HALF_WIDTH, low, np.where(standard >= HALF_WIDTH, high, raw)))
 
 
@@ -148,9 +185,9 @@ def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Arr
     )
 
 
-def observation_channels(task: Task, location: Array, scale: Array) -> Array:
+def observation_channels(task: Task, units: Units[Array]) -> Array:
     """(E, O, V, C) of the observational rows; padding is zeroed."""
-    standard = (task.observations - location[:, None]) / scale[:, None]
+    standard = (task.observations - units.location[:, None]) / units.scale[:, None]
     standard = np.where(task.valid[:, None] & task.observation_mask[:, :, None], standard, 0.0)
     return row_channels(standard, task.is_target, np.zeros(standard.shape, bool))
 

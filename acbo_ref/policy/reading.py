@@ -1,75 +1,144 @@
-"""Rows as the network reads them: raw rows in, input channels out, one row at a time.
+"""Rows as the network reads them: raw rows in, a view of what is known out, one row at a time.
 
-Contract: keeps the rows read so far, since the evidence channels (evidence.py) are a function of
-all of them. Arithmetic is float64; channels come out in the network's dtype.
-Letters: E episodes, O observational rows, V variables, C channels.
+`RowReading` gives the trunk over rows the newest row and nothing else; `PairReading` keeps moments
+and gives the pairwise trunk its table and the evidence.
+
+Contract: arithmetic is float64; views come out in the network's dtype.
+Letters: E episodes, O observational rows, K decisions, V variables, C and P channels, F evidence
+channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Generic, NamedTuple
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from acbo_ref.arrays import Array
-from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, evidence_channels
-from acbo_ref.policy.inputs import Task, observation_channels, row_channels, standard_units, start_channels
+from acbo_ref.arrays import A, Array
+from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.evidence import evidence_channels
+from acbo_ref.policy.inputs import (
+    HALF_WIDTH,
+    Task,
+    attention_mask,
+    deviations,
+    observation_channels,
+    row_channels,
+    standard_units,
+    start_channels,
+)
+from acbo_ref.policy.moments import Moments, add_rows, no_rows
+from acbo_ref.policy.network import PolicyInputs, reads_pairs
+from acbo_ref.policy.pairs import background, pair_channels
 
 
-class Reading:
-    """The rows of E systems so far.
+class View(NamedTuple, Generic[A]):
+    """What the network reads at one decision: channels of the newest row (E, V, C) or of all pairs
+    (E, V, V, P), and evidence (E, V, F).
+    """
+
+    channels: A
+    evidence: A
+
+
+class RowReading:
+    """The rows of E systems, each as it comes.
 
     Args:
         task: what is known before the first intervention.
-        evidence: `policy.evidence`.
-        dtype: of the channels.
+        dtype: of the views.
 
     Attributes:
-        location, scale: (E, V), see history.standard_units.
+        units: see inputs.standard_units.
     """
 
-    def __init__(self, task: Task, evidence: str, dtype: DTypeLike) -> None:
-        self._task, self._evidence, self._dtype = task, evidence, dtype
-        self.location, self.scale = standard_units(task)
-        counts = task.valid[:, None] & task.observation_mask[:, :, None]
-        self._standard = np.where(counts, (task.observations - self.location[:, None]) / self.scale[:, None], 0.0)
-        self._variable = np.full(task.observation_mask.shape, -1)
-        self._seen = task.observation_mask
+    def __init__(self, task: Task, dtype: DTypeLike) -> None:
+        self._task, self._dtype = task, dtype
+        self.units = standard_units(task)
 
     def observations(self) -> Array:
-        """(E, O, V, C) of the observational rows; they carry no evidence."""
-        channels = observation_channels(self._task, self.location, self.scale)
-        if self._evidence != "none":
-            channels = np.pad(channels, ((0, 0), (0, 0), (0, 0), (0, EVIDENCE_CHANNELS)))
-        return channels.astype(self._dtype)
+        """(E, O, V, C) of the observational rows."""
+        return observation_channels(self._task, self.units).astype(self._dtype)
 
-    def start(self) -> Array:
-        """(E, V, C) of the start row."""
-        return self._complete(start_channels(self._task.is_target), self._standard, self._variable, self._seen)
+    def start(self) -> View[Array]:
+        """The start row."""
+        return self._view(start_channels(self._task.is_target))
 
-    def peek(self, variable: Array, rows: Array) -> Array:
-        """(E, V, C) of raw rows (E, V) in which `variable` (E,) was set, as if they were the
-        next.
-        """
-        return self._next(variable, rows)[0]
-
-    def append(self, variable: Array, rows: Array) -> Array:
-        """As `peek`, and keeps the rows."""
-        channels, (self._standard, self._variable, self._seen) = self._next(variable, rows)
-        return channels
-
-    def _next(self, variable: Array, rows: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        standard = np.where(self._task.valid, (rows - self.location) / self.scale, 0.0)
+    def peek(self, variable: Array, rows: Array) -> View[Array]:
+        """After raw rows (E, V) in which `variable` (E,) was set, as if they were the next."""
+        standard = np.where(self._task.valid, (rows - self.units.location) / self.units.scale, 0.0)
         intervened = np.arange(rows.shape[1]) == variable[:, None]
-        channels = row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0]
-        past = (
-            np.concatenate([self._standard, standard[:, None]], axis=1),
-            np.concatenate([self._variable, variable[:, None]], axis=1),
-            np.concatenate([self._seen, np.ones((len(variable), 1), bool)], axis=1),
-        )
-        return self._complete(channels, *past), past
+        return self._view(row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0])
 
-    def _complete(self, channels: Array, standard: Array, variable: Array, seen: Array) -> Array:
-        if self._evidence == "none":
-            return channels.astype(self._dtype)
-        known = evidence_channels(standard, variable, seen, self._task.target, self._task.valid)
-        return np.concatenate([channels, known], axis=-1).astype(self._dtype)
+    def append(self, variable: Array, rows: Array) -> View[Array]:
+        """As `peek`: a row does not depend on those before."""
+        return self.peek(variable, rows)
+
+    def _view(self, channels: Array) -> View[Array]:
+        return View(channels.astype(self._dtype), np.zeros((*channels.shape[:2], 0), self._dtype))
+
+    def inputs(self, views: Sequence[View[Array]], learned: Array) -> PolicyInputs[Array]:
+        """What the network reads in one pass, of the views at all K decisions; all of them count,
+        learned (E, K) or not.
+        """
+        channels = np.concatenate([self.observations(), np.stack([view.channels for view in views], axis=1)], axis=1)
+        mask, evidence = (
+            attention_mask(self._task.observation_mask, len(views)),
+            np.stack([v.evidence for v in views], 1),
+        )
+        return PolicyInputs(channels, evidence, self._task.valid, self._task.manipulable, self._task.target, mask)
+
+
+class PairReading:
+    """The moments of the rows of E systems so far; see RowReading."""
+
+    def __init__(self, task: Task, dtype: DTypeLike) -> None:
+        self._task, self._dtype = task, dtype
+        self.units = standard_units(task)
+        self._centre = (self.units.mean - self.units.location) / (HALF_WIDTH * self.units.scale)
+        num_episodes, num_obs, width = task.observations.shape
+        du = deviations(self.units, task.valid, np.where(task.observation_mask[:, :, None], task.observations, 0.0))
+        nothing_set = np.zeros((num_episodes, num_obs, width), bool)
+        self._moments = add_rows(no_rows(num_episodes, width), du, nothing_set, task.observation_mask)
+        self._background = background(self._moments.observed, self._centre, task.target, task.manipulable, task.valid)
+
+    def start(self) -> View[Array]:
+        """After the observational rows."""
+        return self._view(self._moments)
+
+    def peek(self, variable: Array, rows: Array) -> View[Array]:
+        """After raw rows (E, V) in which `variable` (E,) was set, as if they were the next."""
+        return self._view(self._with(variable, rows))
+
+    def append(self, variable: Array, rows: Array) -> View[Array]:
+        """As `peek`, and keeps the rows."""
+        self._moments = self._with(variable, rows)
+        return self._view(self._moments)
+
+    def _with(self, variable: Array, rows: Array) -> Moments[Array]:
+        du = deviations(self.units, self._task.valid, rows[:, None])
+        was_set = np.arange(rows.shape[1]) == variable[:, None]
+        return add_rows(self._moments, du, was_set[:, None], np.ones((len(rows), 1), bool))
+
+    def _view(self, moments: Moments[Array]) -> View[Array]:
+        task, known = self._task, self._background
+        evidence = evidence_channels(moments, known.centre, known.ordered, task.target, task.valid)
+        channels = pair_channels(moments, known, evidence, task.target, task.valid)
+        return View(channels.astype(self._dtype), evidence.astype(self._dtype))
+
+    def inputs(self, views: Sequence[View[Array]], learned: Array) -> PolicyInputs[Array]:
+        """What the network reads at the decisions `learned` (E, K') of the views at all K."""
+        each = np.arange(len(learned))[:, None]
+        channels, evidence = (np.stack(arrays, axis=1)[each, learned] for arrays in zip(*views, strict=True))
+        no_mask = np.zeros((len(learned), 0, 0), bool)
+        return PolicyInputs(channels, evidence, self._task.valid, self._task.manipulable, self._task.target, no_mask)
+
+
+Reading = RowReading | PairReading
+
+
+def open_reading(task: Task, config: PolicyConfig, dtype: DTypeLike) -> Reading:
+    """The reading that a network's trunk needs."""
+    return PairReading(task, dtype) if reads_pairs(config) else RowReading(task, dtype)

@@ -16,11 +16,11 @@ import numpy as np
 
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
-from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy.decoder import open_decoder
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, outcome_forward
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
 from acbo_ref.policy.layers import log_softmax, sigmoid
-from acbo_ref.policy.reading import Reading
+from acbo_ref.policy.reading import open_reading
 
 # Standard values at which the outcome head is asked, ends of the domain included.
 DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
@@ -29,7 +29,7 @@ ROLLOUT_GRID = DECISION_GRID[::4]
 
 
 def lowest_predicted(
-    params: Params, state: OutcomeState[Array], optimism: float, allowed: Array, grid: Array
+    params: Params, state: OutcomeState[Array], optimism: Array | float, allowed: Array, grid: Array
 ) -> tuple[Array, Array]:
     """The action with the lowest mean - optimism * error that the outcome head predicts on a grid.
 
@@ -37,7 +37,7 @@ def lowest_predicted(
 
     Args:
         state: the outcome head's state in one decision, leading axes (E, V).
-        optimism: standard errors that are subtracted.
+        optimism: standard errors that are subtracted; a number, or (E,).
         allowed: (E, V) bool.
         grid: standard values.
     Returns:
@@ -52,7 +52,8 @@ def lowest_predicted(
         centre=np.broadcast_to(state.centre[:, :, None], shape),
     )
     predicted, _ = outcome_forward(params, asked, np.broadcast_to(grid, shape))
-    bound = np.where(allowed[:, :, None], predicted.mean - optimism * np.exp(predicted.log_error), np.inf)
+    errors = np.asarray(optimism, predicted.mean.dtype).reshape(-1, 1, 1)
+    bound = np.where(allowed[:, :, None], predicted.mean - errors * np.exp(predicted.log_error), np.inf)
     best = bound.reshape(num_episodes, -1).argmin(axis=1)
     return best // grid.size, grid[best % grid.size]
 
@@ -93,11 +94,10 @@ class Session:
     def __init__(self, params: Params, config: Config, task: Task, capacity: int) -> None:
         self._params, self._config, self._task = params, config, task
         self._capacity, self._observed = capacity, 0
-        self._reading = Reading(task, config.policy.evidence, params["embed.weight"].dtype)
-        observations = self._reading.observations()
-        self._decoder = Decoder(params, config.policy, observations, task.observation_mask, task.valid, capacity + 1)
-        self._row = self._reading.start()
-        self._h = self._decoder.append(self._row)
+        self._reading = open_reading(task, config.policy, params["embed.weight"].dtype)
+        self._decoder = open_decoder(params, config.policy, task, self._reading, capacity + 1)
+        self._view = self._reading.start()
+        self._h = self._decoder.append(self._view.channels)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,).
@@ -107,8 +107,8 @@ class Session:
         """
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._row = self._reading.append(variable, rows)
-        self._h = self._decoder.append(self._row)
+        self._view = self._reading.append(variable, rows)
+        self._h = self._decoder.append(self._view.channels)
         self._observed += 1
 
     def decide(
@@ -132,7 +132,9 @@ class Session:
         """
         task = self._task
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        outputs, _ = heads_forward(self._params, self._config.policy, self._h[:, None], allowed, self._row[:, None])
+        outputs, _ = heads_forward(
+            self._params, self._config.policy, self._h[:, None], allowed, self._view.evidence[:, None]
+        )
         outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
         if (decision or self._config.decision) == "outcome_head":
             optimism = self._config.optimism if optimism is None else optimism
@@ -144,15 +146,15 @@ class Session:
         predicted, _ = outcome_forward(
             self._params, OutcomeState(*(array[each, variable] for array in outcome)), standard
         )
-        location, scale = self._reading.location, self._reading.scale
-        unit = scale[each, task.target]
+        units = self._reading.units
+        unit = units.scale[each, task.target]
         error, noise = np.exp(predicted.log_error), np.exp(predicted.log_noise)
         return Decision(
             variable=variable,
-            value=to_domain(task, location, scale, variable, standard),
+            value=to_domain(task, units, variable, standard),
             probability=np.exp(log_softmax(outputs.logits[:, 0])),
             parent_probability=sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
-            outcome_mean=location[each, task.target] + unit * predicted.mean,
+            outcome_mean=units.location[each, task.target] + unit * predicted.mean,
             outcome_error=unit * error,
             outcome_std=unit * np.hypot(error, noise),
         )

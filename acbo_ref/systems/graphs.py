@@ -1,4 +1,4 @@
-"""Seven families of random directed acyclic graphs.
+"""Eight families of random directed acyclic graphs.
 
 A graph is (V, V) bool, edges[i, j] means X_i -> X_j with i < j. `config.GRAPH_FAMILIES` names the
 families.
@@ -79,6 +79,17 @@ def scale_free(n: int, rng: np.random.Generator, edge_probability: float) -> Arr
     return edges
 
 
+def sparse(n: int, rng: np.random.Generator, edge_probability: float) -> Array:
+    """Bounded in-degree, whatever the size: a quarter of the variables are roots, the others take 1
+    to 3 parents, uniformly among the earlier ones. Real networks look like that.
+    """
+    edges = np.zeros((n, n), bool)
+    for j in range(1, n):
+        if rng.random() >= 0.25:
+            edges[rng.choice(j, size=min(int(rng.integers(1, 4)), j), replace=False), j] = True
+    return edges
+
+
 GRAPHS: dict[str, Callable[[int, np.random.Generator, float], Array]] = {
     "chain": chain,
     "fork": fork,
@@ -87,6 +98,7 @@ GRAPHS: dict[str, Callable[[int, np.random.Generator, float], Array]] = {
     "layered": layered,
     "erdos_renyi": erdos_renyi,
     "scale_free": scale_free,
+    "sparse": sparse,
 }
 
 

@@ -46,6 +46,17 @@ class CurriculumState:
     recent: list[list[float]] = field(default_factory=list)
 
 
+def bucket(sizes: tuple[int, int], part: int, parts: int) -> tuple[int, int]:
+    """(smallest, largest) size in one of the parts that a range is cut into, whose largest sizes
+    grow by equal factors: work on a system grows with the square of its size, so an iteration takes
+    systems of similar size.
+    """
+    low, high = sizes
+    edges = [low - 1, *(round(low * (high / low) ** ((p + 1) / parts)) for p in range(parts))]
+    largest = min(max(edges[part + 1], low), high)
+    return min(max(edges[part] + 1, low), largest), largest
+
+
 class Curriculum:
     """Stages and pools of a config.
 
@@ -76,6 +87,7 @@ class Curriculum:
         config = self._config
         self._check_pools()
         rng = generator(config.seed, Role.SYSTEMS, iteration)
+        part, parts = self._part(rng)
         scms = []
         rehearsed = np.zeros(config.batch_size, bool)
         for e in range(config.batch_size):
@@ -88,26 +100,39 @@ class Curriculum:
                 pool = self.scm_pool[family]
                 scms.append(pool[(iteration * config.batch_size + e) % len(pool)].minimised())
             else:
-                size = int(rng.integers(stage.variables[0], stage.variables[1] + 1))
+                low, high = bucket(stage.variables, part, parts)
+                size = int(rng.integers(low, high + 1))
                 scms.append(sample_scm(config.scm, family, size, rng))
         low, high = config.observations_per_episode
-        counts = rng.integers(low, high + 1, size=config.batch_size)
-        width, sines = self._padding()
+        if config.observations_spacing == "logarithmic":
+            drawn = rng.uniform(np.log(low + 0.5), np.log(high + 1.5), size=config.batch_size)
+            counts = np.minimum(np.floor(np.exp(drawn) - 0.5).astype(int), high)
+        else:
+            counts = rng.integers(low, high + 1, size=config.batch_size)
+        width, sines = self._padding(part, parts)
         return Sample(stack(scms, width, sines), np.arange(high) < counts[:, None], rehearsed)
 
     def _families(self, stage: StageConfig) -> list[str]:
         named = {graph for s in self.stages for graph in s.graphs}
         return [*stage.graphs, *(name for name in self.scm_pool if name not in named)]
 
-    def _padding(self) -> tuple[int, int]:
-        """(V, M) that holds every model this stage and rehearsal can give: one shape a stage, so
-        one compilation.
+    def _part(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Which part of the stages' ranges of sizes this iteration draws from, and of how many."""
+        parts = self._config.curriculum.size_buckets
+        if parts == 1:
+            return 0, 1
+        largest = np.array([bucket(self.stage.variables, part, parts)[1] for part in range(parts)], float)
+        return int(rng.choice(parts, p=largest**-1.5 / (largest**-1.5).sum())), parts
+
+    def _padding(self, part: int, parts: int) -> tuple[int, int]:
+        """(V, M) that holds every model this stage and rehearsal can give: one shape a stage and
+        part, so one compilation.
         """
         reachable = self.stages[: self.state.stage + 1]
         families = {family for stage in reachable for family in self._families(stage)}
         models = [scm for name, pool in self.scm_pool.items() if name in families for scm in pool]
         width = max(
-            [s.variables[1] for s in reachable if any(g in GRAPH_FAMILIES for g in s.graphs)]
+            [bucket(s.variables, part, parts)[1] for s in reachable if any(g in GRAPH_FAMILIES for g in s.graphs)]
             + [len(s.names) for s in models]
         )
         sines = max([sum(t.variable == n for t in s.sines) for s in models for n in s.names], default=0)

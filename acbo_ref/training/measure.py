@@ -54,11 +54,11 @@ def episode_statistics(trajectories: Trajectories[Any], normal: Array | None) ->
     def carried_out(judged: ArrayLike) -> Array:
         return np.take_along_axis(np.asarray(judged), committed, axis=2)[:, :, 0]
 
-    variable, value = carried_out(t.judged_variable), carried_out(t.judged_value).astype(float)
+    variable, value = np.asarray(t.done), carried_out(t.judged_value).astype(float)
     if normal is not None:
-        mean = mean - float(t.fixed_std) * normal
+        mean = mean - float(t.fixed_std) * np.take_along_axis(normal, np.asarray(t.learned), axis=1)
     mean = np.clip(mean, -HALF_WIDTH, HALF_WIDTH)
-    target = carried_out(t.judged_outcome).astype(float)
+    target = np.asarray(t.expected, float)
     parents = np.take_along_axis(np.asarray(t.parents), variable, axis=1)
     return Episodes(variable, np.asarray(t.applied, float)), {
         "reward_mean": float(rewards.mean()),

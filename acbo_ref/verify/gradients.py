@@ -32,14 +32,17 @@ from acbo_ref.grpo.loss import (
     outcome_loss_forward,
     parent_loss_forward,
 )
+from acbo_ref.grpo.rollout import observe
 from acbo_ref.grpo.update import loss_and_gradient, minibatch
-from acbo_ref.policy import layers
-from acbo_ref.policy.decoder import Decoder
+from acbo_ref.policy import layers, pair_trunk
+from acbo_ref.policy.decoder import open_decoder
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
 from acbo_ref.policy.network import forward
+from acbo_ref.policy.reading import open_reading
 from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.checks import Check, output_errors, relative_error
-from acbo_ref.verify.data import iteration_data, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, off_policy, perturbed_state, small_config
 
 GRADIENT_TOLERANCE = 1e-6
 STEP = 1e-3
@@ -136,6 +139,25 @@ def layer_checks() -> Iterator[Check]:
         yield from check_gradients(f"layer {name}", loss, arrays, gradients, rng)
 
 
+def pair_layer_checks() -> Iterator[Check]:
+    """The parts of a pairwise block that layers.py does not have, on two tables of which one is
+    padded.
+    """
+    rng = generator(0, Role.VERIFY, 6)
+    valid = np.array([[True] * 5, [True] * 3 + [False] * 2])
+    factors, x = rng.standard_normal((2, 5, 5, 12)), rng.standard_normal((2, 5, 5, 3))
+    d_through, d_known = rng.standard_normal((2, 5, 5, 6)), rng.standard_normal((2, 5, 9))
+    _, cache = pair_trunk.triangle_forward(factors, valid)
+    yield from check_gradients(
+        "layer triangle", lambda: float((pair_trunk.triangle_forward(factors, valid)[0] * d_through).sum()),
+        {"factors": factors}, {"factors": pair_trunk.triangle_backward(d_through, cache, valid)}, rng,
+    )  # fmt: skip
+    yield from check_gradients(
+        "layer variable", lambda: float((pair_trunk.variable_forward(x, valid) * d_known).sum()),
+        {"x": x}, {"x": pair_trunk.variable_backward(d_known, valid)}, rng,
+    )  # fmt: skip
+
+
 def policy_checks(config: Config, label: str) -> Iterator[Check]:
     """Every named parameter's gradient of the whole loss."""
     reference = ReferenceBackend(config)
@@ -181,12 +203,12 @@ def term_checks() -> Iterator[Check]:
         "term parents", lambda: float((parent_loss_forward(logits, parents, mask)[0] * d_state).sum()),
         {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
     )  # fmt: skip
-    variance = rng.random(logits.shape)
+    variance, weight = rng.random(logits.shape), rng.random(logits.shape)
     predicted = OutcomePrediction(means, log_stds, rng.standard_normal(logits.shape))
-    _, nll_cache = outcome_loss_forward(predicted, logits, variance)
+    _, nll_cache = outcome_loss_forward(predicted, logits, variance, weight)
     d_nll = rng.standard_normal((2, 3, 5))
     yield from check_gradients(
-        "term outcome", lambda: float((outcome_loss_forward(predicted, logits, variance)[0] * d_nll).sum()),
+        "term outcome", lambda: float((outcome_loss_forward(predicted, logits, variance, weight)[0] * d_nll).sum()),
         predicted._asdict(), outcome_loss_backward(d_nll, nll_cache)._asdict(), rng,
     )  # fmt: skip
     # Ratios below, inside and above the clip range, with advantages of both signs.
@@ -203,7 +225,7 @@ def term_checks() -> Iterator[Check]:
 # ----------------------------------------------------------------------------------- the invariants
 
 
-def invariant_checks(config: Config) -> Iterator[Check]:
+def invariant_checks(config: Config, label: str) -> Iterator[Check]:
     """Decoding row by row equals the one-pass forward, and at unchanged parameters the importance
     ratio is 1.
     """
@@ -211,25 +233,36 @@ def invariant_checks(config: Config) -> Iterator[Check]:
     state = perturbed_state(reference)
     systems, observation_mask, noise = iteration_data(config)
     t = reference.rollout(state, systems, observation_mask, noise, config.policy.fixed_std)
-    steps = t.variable.shape[1]
-    outputs, _ = forward(state.params, config.policy, t.inputs, steps)
+    outputs, _ = forward(state.params, config.policy, t.inputs, t.variable.shape[1])
     log_prob, _ = log_prob_forward(outputs, t.variable, t.value, t.fixed_std)
     error = float(np.abs(np.exp(log_prob - t.log_prob) - 1).max())
-    yield Check("decoding", "ratio at unchanged parameters - 1", error, 1e-10)
-    num_obs, channels = observation_mask.shape[1], t.inputs.channels
-    decoder = Decoder(state.params, config.policy, channels[:, :num_obs], observation_mask, t.inputs.valid, steps)
-    h = np.stack([decoder.append(channels[:, num_obs + k]) for k in range(steps)], axis=1)
-    stepwise, _ = heads_forward(state.params, config.policy, h, t.inputs.choosable, channels[:, num_obs:])
+    yield Check(f"decoding, {label}", "ratio at unchanged parameters - 1", error, 1e-10)
+    task = observe(systems, noise.observation, observation_mask)
+    steps, each = noise.intervention.shape[1], np.arange(len(t.done))[:, None]
+    reading = open_reading(task, config.policy, float)
+    decoder = open_decoder(state.params, config.policy, task, reading, steps)
+    views = [reading.start()]
+    h = [decoder.append(views[0].channels)]
+    for k in range(steps - 1):
+        rows = simulate(systems, noise.intervention[:, k : k + 1], t.done[:, k : k + 1], t.applied[:, k : k + 1])
+        views.append(reading.append(t.done[:, k], rows[:, 0]))
+        h.append(decoder.append(views[-1].channels))
+    at = each, t.learned
+    evidence = np.stack([view.evidence for view in views], axis=1)[at]
+    stepwise, _ = heads_forward(state.params, config.policy, np.stack(h, axis=1)[at], t.inputs.choosable, evidence)
     for name, error in output_errors(stepwise, outputs):
-        yield Check("decoding", f"{name}, step by step = one pass", error, 1e-12)
+        yield Check(f"decoding, {label}", f"{name}, step by step = one pass", error, 1e-12)
 
 
 def verify_reference() -> list[Check]:
     """All checks of the reference alone."""
-    checks = [*layer_checks(), *term_checks()]
-    checks += policy_checks(small_config(), "policy, fixed std")
-    checks += policy_checks(
-        small_config(policy={"use_fixed_std": False}, grpo={"scale_rewards": "batch"}), "policy, learned std"
-    )
-    checks += invariant_checks(small_config())
+    checks = [*layer_checks(), *pair_layer_checks(), *term_checks()]
+    variants = {
+        "fixed std": small_config(),
+        "learned std": small_config(policy={"use_fixed_std": False}, grpo={"scale_rewards": "batch"}),
+        "rows": small_config(policy=ROWS, grpo={"learned_decisions": None}),
+    }
+    for label, config in variants.items():
+        checks += policy_checks(config, f"policy, {label}")
+        checks += invariant_checks(config, label)
     return checks

@@ -39,7 +39,7 @@ from acbo_ref.randomness import Role, generator
 from acbo_ref.training.run_folder import Record
 from acbo_ref.training.trainer import Trainer
 from acbo_ref.verify.checks import Check, output_errors, relative_error, scalar_error
-from acbo_ref.verify.data import iteration_data, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, off_policy, perturbed_state, small_config
 
 # piece(backend, *arguments), by the name of what it computes
 Pieces = Mapping[str, Callable[..., Any]]
@@ -65,8 +65,12 @@ def verify_backend(make: Callable[[Config], AnyBackend], pieces: Pieces) -> list
             grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3},
             heads={"commit_by_outcome_head": 0.5},
         ),
-        "odd depth, no evidence": small_config(
-            dtype="float64", policy={"num_layers": 3, "evidence": "none"}, observations_per_episode=[0, 2]
+        "rows": small_config(dtype="float64", policy=ROWS, grpo={"learned_decisions": None}),
+        "rows, odd depth": small_config(
+            dtype="float64",
+            policy={**ROWS, "num_layers": 3},
+            grpo={"learned_decisions": None},
+            observations_per_episode=[0, 2],
         ),
     }
     for label, config in variants.items():
@@ -123,13 +127,13 @@ def _term_cases() -> Iterator[_Case]:
     outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
     parents, parent_mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]], bool)
     ratio = np.exp(0.5 * rng.standard_normal((2, 3, 7)))
-    variance = rng.random((2, 3, 5))
-    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise), outcome, variance)[0]
+    variance, weight = rng.random((2, 3, 5)), rng.random((2, 3, 5))
+    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise), outcome, variance, weight)[0]
     yield "log_prob", (outputs, variable, value, 1.5), log_prob_forward(outputs, variable, value, 1.5)[0]
     yield "entropy", (logits,), entropy_forward(logits)[0]
     yield "parent_loss", (means, parents, parent_mask), parent_loss_forward(means, parents, parent_mask)[0]
     yield "parent_entropy", (means, parent_mask[:, None]), parent_entropy(means, parent_mask[:, None])
-    yield "outcome_loss", (means, log_stds, noise, outcome, variance), nll
+    yield "outcome_loss", (means, log_stds, noise, outcome, variance, weight), nll
     clipped = clipped_objective_forward(ratio, rewards, 0.2, 0.3)[0]
     yield "clipped_objective", (ratio, rewards, 0.2, 0.3), clipped
     for scale in ("group", "batch", "none"):
@@ -173,7 +177,7 @@ def network_checks(
 # What a rollout gives, number by number.
 _PLAYED = (
     "variable", "value", "log_prob", "rewards", "judged_variable", "judged_value", "judged_outcome", "judged_variance",
-    "applied", "outcome",
+    "judged_weight", "done", "applied", "outcome", "expected",
 )  # fmt: skip
 
 
@@ -192,8 +196,9 @@ def rollout_checks(
     for name in _PLAYED:
         yield Check(group, name, relative_error(getattr(found, name), getattr(expected, name)), tolerance)
     yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), tolerance)
+    yield Check(group, "evidence", relative_error(found.inputs.evidence, expected.inputs.evidence), tolerance)
     inputs = PolicyInputs(*(np.asarray(array) for array in found.inputs))
-    outputs = pieces["forward"](backend, state.params, inputs, noise.intervention.shape[1])
+    outputs = pieces["forward"](backend, state.params, inputs, expected.variable.shape[1])
     log_prob, _ = log_prob_forward(outputs, np.asarray(found.variable), np.asarray(found.value), 1.5)
     yield Check(group, "one pass = step by step", relative_error(log_prob, found.log_prob), tolerance)
 

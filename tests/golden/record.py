@@ -6,7 +6,8 @@
 `config.yaml` is a small configuration with everything switched on. `golden.json` holds five
 iterations of it and the decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/`
 are files as users have them; they must stay readable, and runs and campaigns must go on from them.
-They were written by the code of 2026-11-25, before the modules moved.
+They were written when the pairwise network came. `gone/` holds a run and a campaign whose policy
+reads rows with evidence: the run is refused, and the campaign goes on once it is upgraded.
 """
 
 from __future__ import annotations

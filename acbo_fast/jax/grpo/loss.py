@@ -57,10 +57,10 @@ def parent_loss(parent_logits: Array, parents: Array, parent_mask: Array) -> Arr
     return jnp.where(parent_mask[:, None], losses, 0).sum(-1) / parent_mask.sum(-1)[:, None]
 
 
-def outcome_loss(predicted: OutcomePrediction[Array], outcome: Array, variance: Array) -> Array:
+def outcome_loss(predicted: OutcomePrediction[Array], outcome: Array, variance: Array, weight: Array) -> Array:
     """Two Gaussian negative log-likelihoods; see acbo_ref.grpo.loss.outcome_loss_forward."""
     z = (outcome - predicted.mean) / jnp.exp(predicted.log_error)
-    of_mean = 0.5 * jnp.square(z) + predicted.log_error + 0.5 * math.log(2 * math.pi)
+    of_mean = weight * (0.5 * jnp.square(z) + predicted.log_error + 0.5 * math.log(2 * math.pi))
     return of_mean + 0.5 * variance / jnp.square(jnp.exp(predicted.log_noise)) + predicted.log_noise
 
 
@@ -88,7 +88,9 @@ def loss(
         "clipped_objective": clipped_objective(ratio, batch.advantage, low, high).mean(),
         "entropy": entropy(outputs.logits).mean(),
         "parent_loss": parent_loss(outputs.parent_logits, batch.parents, batch.parent_mask).mean(),
-        "outcome_loss": outcome_loss(predicted, batch.judged_outcome, batch.judged_variance).mean(),
+        "outcome_loss": outcome_loss(
+            predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight
+        ).mean(),
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_ratio_low": ((ratio < 1 - low) & (batch.advantage < 0)).mean(dtype=ratio.dtype),
         "clip_ratio_high": ((ratio > 1 + high) & (batch.advantage > 0)).mean(dtype=ratio.dtype),

@@ -14,17 +14,18 @@ from jax import Array
 
 from acbo_fast.jax.grpo import loss
 from acbo_fast.jax.policy import decoder, heads, reading
-from acbo_fast.jax.policy.evidence import Columns, Past, open_columns
 from acbo_fast.jax.policy.inputs import attention_mask, standard_units
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_fast.jax.policy.session import lowest_predicted
 from acbo_fast.jax.systems.batch import simulate
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import reward
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
+from acbo_ref.grpo.loss import label_weights, reward
+from acbo_ref.grpo.rollout import LEARNED, EpisodeNoise, Trajectories
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
-from acbo_ref.policy.network import PolicyInputs
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Units
+from acbo_ref.policy.moments import Moments
+from acbo_ref.policy.network import PolicyInputs, reads_pairs
+from acbo_ref.policy.reading import View
 from acbo_ref.policy.session import ROLLOUT_GRID
 from acbo_ref.systems.batch import SCMBatch
 
@@ -63,13 +64,12 @@ def draw_candidates(
     return variable, value, loss.log_prob(outputs, variable[:, None], value[:, None], fixed_std)[:, 0]
 
 
-def judge(
-    systems: SCMBatch[Array], location: Array, scale: Array, draws: Array, variable: Array, value: Array
-) -> Judged:
+def judge(systems: SCMBatch[Array], units: Units[Array], draws: Array, variable: Array, value: Array) -> Judged:
     """Play N actions on the same M noise draws (E, M, V); variable (E, N), value (E, N) standard,
     inside [-5, 5].
     """
     (num_episodes, num_draws), num_actions = draws.shape[:2], variable.shape[1]
+    location, scale = units.location, units.scale
     raw = at_variable(location, variable) + at_variable(scale, variable) * value
     rows = simulate(
         systems, jnp.repeat(draws, num_actions, 1), jnp.tile(variable, (1, num_draws)), jnp.tile(raw, (1, num_draws))
@@ -79,6 +79,16 @@ def judge(
     standard = (outcome - at_variable(location, target)) / at_variable(scale, target)
     bounded = jnp.clip(standard, -OUTCOME_BOUND, OUTCOME_BOUND).reshape(num_episodes, num_draws, num_actions)
     return Judged(raw, rows[:, :num_actions], outcome[:, :num_actions], bounded.mean(1), bounded.var(1))
+
+
+class State(NamedTuple):
+    """Where episodes stand: caches of the trunk over rows, moments of that over pairs, and the view
+    at the next decision.
+    """
+
+    cache: decoder.Cache
+    moments: Moments[Array] | None
+    view: View[Array]
 
 
 class _Episodes:
@@ -95,42 +105,43 @@ class _Episodes:
     ) -> None:
         self.params, self.config, self.systems, self.fixed_std = params, config, systems, fixed_std
         self.by_outcome_head, self.observation_mask = noise.by_outcome_head, observation_mask
+        self.optimism = noise.optimism
         num_models, self.num_obs, width = noise.observation.shape
         self.steps, self.group = noise.intervention.shape[1], noise.gumbel.shape[2]
         self.dtype = noise.observation.dtype
         is_target = jnp.arange(width) == systems.target[:, None]
         self.parent_mask = systems.valid & ~is_target
         nothing = jnp.full((num_models, self.num_obs), -1)
-        observed = simulate(systems, noise.observation, nothing, jnp.zeros((num_models, self.num_obs), self.dtype))
-        self.location, self.scale = standard_units(
-            observed, observation_mask, is_target, systems.manipulable, systems.low, systems.high
+        self.observed = simulate(systems, noise.observation, nothing, jnp.zeros((num_models, self.num_obs), self.dtype))
+        self.units = standard_units(
+            self.observed, observation_mask, is_target, systems.manipulable, systems.low, systems.high
         )
-        self.committed = jnp.where(noise.by_outcome_head, self.group, 0)
-        self.standard = jnp.where(observation_mask[:, :, None], self.in_standard_units(observed), 0)
-        self.columns: Columns = open_columns(config.policy, self.standard, observation_mask, is_target, systems.valid)
-        self.observations = reading.observation_row_channels(config.policy, self.standard, self.columns)
-
-    def in_standard_units(self, rows: Array) -> Array:
-        """Raw rows (E, N, V) in standard units, padding 0."""
-        return jnp.where(self.systems.valid[:, None], (rows - self.location[:, None]) / self.scale[:, None], 0)
-
-    def start(self) -> tuple[decoder.Cache, Past, Array]:
-        """Cache and past after the observational rows, and the channels of the start row."""
-        network = self.config.policy
-        cache = decoder.read_observations(
-            self.params, network, self.observations, self.observation_mask, self.systems.valid, self.steps + 1
+        self.committed, self.learned = jnp.where(noise.by_outcome_head, self.group, 0), noise.learned
+        known = reading.Known(systems.target, systems.valid, systems.manipulable, self.units, None)
+        self.known, self.moments, self.first_view = reading.open_reading(
+            config.policy, known, self.observed, observation_mask
         )
-        past = reading.open_past(self.standard, self.observation_mask, self.steps)
-        return cache, past, reading.start_row_channels(network, past, self.columns)
 
-    def read(self, cache: decoder.Cache, step: Any, channels: Array) -> tuple[PolicyOutputs[Array], decoder.Cache]:
-        """Heads after a new later row number `step`."""
+    def start(self) -> State:
+        """Before the first decision."""
+        network, cache = self.config.policy, {}
+        if not reads_pairs(network):
+            cache = decoder.read_observations(
+                self.params, network, self.observations(), self.observation_mask, self.systems.valid, self.steps + 1
+            )
+        return State(cache, self.moments, self.first_view)
+
+    def observations(self) -> Array:
+        """(E, O, V, C) of the observational rows."""
+        return reading.observation_row_channels(self.known, self.observed, self.observation_mask)
+
+    def read(self, cache: decoder.Cache, step: Any, view: View[Array]) -> tuple[PolicyOutputs[Array], decoder.Cache]:
+        """Heads at decision number `step`."""
         network, systems = self.config.policy, self.systems
-        row, position = jnp.arange(self.num_obs + self.steps + 1), self.num_obs + step
-        seen = jnp.pad(self.observation_mask, ((0, 0), (0, self.steps + 1)))
-        readable = seen | ((row >= self.num_obs) & (row <= position))
-        h, cache = decoder.read_row(self.params, network, cache, position, readable, systems.valid, channels)
-        return heads.heads(self.params, network, h[:, None], systems.manipulable, channels[:, None]), cache
+        h, cache = decoder.read_view(
+            self.params, network, cache, step, view.channels, self.observation_mask, systems.valid, systems.target
+        )
+        return heads.heads(self.params, network, h[:, None], systems.manipulable, view.evidence[:, None]), cache
 
     def probes(self, outputs: PolicyOutputs[Array], uniform: Array) -> tuple[Array, Array]:
         """Uniform probes (E, P); where the outcome head decides, its decision takes the place of
@@ -140,47 +151,53 @@ class _Episodes:
         if self.config.heads.commit_by_outcome_head == 0:
             return variable, value
         state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        grid, optimism = jnp.asarray(ROLLOUT_GRID, self.dtype), jnp.asarray(self.config.optimism, self.dtype)
-        decided = lowest_predicted(self.params, state, optimism, self.systems.manipulable, grid)
+        grid = jnp.asarray(ROLLOUT_GRID, self.dtype)
+        decided = lowest_predicted(self.params, state, self.optimism, self.systems.manipulable, grid)
         first = [
             probe.at[:, 0].set(jnp.where(self.by_outcome_head, best, probe[:, 0]))
             for probe, best in zip((variable, value), decided, strict=True)
         ]
         return first[0], first[1]
 
+    def weights(self, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+        """(E, N) weights of the labels of judged actions."""
+        each = jnp.arange(len(variable))[:, None]
+        state = OutcomeState(*(array[:, 0][each, variable] for array in outputs.outcome))
+        log_error = heads.outcome(self.params, state, value).log_error
+        return label_weights(log_error, self.config.heads.label_weight, jnp.exp)
+
     def information_gain(
-        self, cache: decoder.Cache, past: Past, step: Any, outputs: PolicyOutputs[Array], variable: Array, rows: Array
+        self, state: State, step: Any, outputs: PolicyOutputs[Array], variable: Array, rows: Array
     ) -> Array:
         """(E, G), see acbo_ref.grpo.rollout.information_gain; rows (E, G, V) raw."""
         before = loss.parent_entropy(outputs.parent_logits[:, 0], self.parent_mask)
-        network, position = self.config.policy, self.num_obs + step
 
         def after(candidate: tuple[Array, Array]) -> Array:
-            extended = reading.append(past, position, *candidate)
-            row = reading.newest_row_channels(network, extended, position, self.columns)
-            peeked, _ = self.read(cache, step + 1, row)
+            _, view = reading.append(self.known, state.moments, *candidate)
+            peeked, _ = self.read(state.cache, step + 1, view)
             return loss.parent_entropy(peeked.parent_logits[:, 0], self.parent_mask)
 
-        candidates = self.in_standard_units(rows).swapaxes(0, 1)
-        return before[:, None] - jax.lax.map(after, (variable.T, candidates)).T
+        return before[:, None] - jax.lax.map(after, (variable.T, rows.swapaxes(0, 1))).T
 
-    def play(self, carry: tuple[decoder.Cache, Past, Array], x: tuple[Any, ...]) -> tuple[Any, Any]:
-        """One step of every episode: (cache, past, channels of the newest row) -> the same, and
-        what was played.
-        """
-        cache, past, channels = carry
+    def play(self, state: State, x: tuple[Any, ...]) -> tuple[State, tuple[View[Array], dict[str, Array]]]:
+        """One step of every episode, the view it was decided on, and what was played."""
         step, e, scoring, gumbel, normal, uniform = x
-        outputs, cache = self.read(cache, step, channels)
+        outputs, cache = self.read(state.cache, step, state.view)
+        state = state._replace(cache=cache)
         variable, value, log_prob = draw_candidates(outputs, gumbel, normal, self.fixed_std)
         probe_variable, probe_value = self.probes(outputs, uniform)
         judged_variable = jnp.concatenate([variable, probe_variable], 1)
         judged_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
         draws = jnp.concatenate([e[:, None], scoring], 1)
-        judged = judge(self.systems, self.location, self.scale, draws, judged_variable, judged_value)
+        judged = judge(self.systems, self.units, draws, judged_variable, judged_value)
         gain = jnp.zeros_like(value)
         if self.config.reward.info_gain > 0:
-            gain = self.information_gain(cache, past, step, outputs, variable, judged.rows[:, : self.group])
+            gain = self.information_gain(state, step, outputs, variable, judged.rows[:, : self.group])
         is_parent = at_variable(self.systems.parents, variable)
+        chosen, raw_value, raw_outcome, expected = (
+            at_variable(array, self.committed[:, None])[:, 0]
+            for array in (judged_variable, judged.raw_value, judged.raw_outcome, judged.outcome)
+        )
         played = {
             "variable": variable,
             "value": value,
@@ -190,14 +207,30 @@ class _Episodes:
             "judged_value": judged_value,
             "judged_outcome": judged.outcome,
             "judged_variance": judged.variance,
-            "applied": at_variable(judged.raw_value, self.committed[:, None])[:, 0],
-            "outcome": at_variable(judged.raw_outcome, self.committed[:, None])[:, 0],
+            "judged_weight": self.weights(outputs, judged_variable, judged_value),
+            "done": chosen,
+            "applied": raw_value,
+            "outcome": raw_outcome,
+            "expected": expected,
         }
-        row = jnp.take_along_axis(judged.rows, self.committed[:, None, None], axis=1)
-        chosen, position = at_variable(judged_variable, self.committed[:, None])[:, 0], self.num_obs + step
-        past = reading.append(past, position, chosen, self.in_standard_units(row)[:, 0])
-        following = reading.newest_row_channels(self.config.policy, past, position, self.columns)
-        return (cache, past, following), (channels, played)
+        row = jnp.take_along_axis(judged.rows, self.committed[:, None, None], axis=1)[:, 0]
+        moments, following = reading.append(self.known, state.moments, chosen, row)
+        return State(cache, moments, following), (state.view, played)
+
+    def inputs(self, views: View[Array]) -> PolicyInputs[Array]:
+        """What the network reads in one pass; see acbo_ref.policy.reading."""
+        systems, channels, evidence = self.systems, *views
+        if reads_pairs(self.config.policy):
+            channels, evidence = (self.at_learned(array) for array in (channels, evidence))
+            mask = jnp.zeros((len(systems.target), 0, 0), bool)
+        else:
+            channels = jnp.concatenate([self.observations(), channels], axis=1)
+            mask = attention_mask(self.observation_mask, self.steps)
+        return PolicyInputs(channels, evidence, systems.valid, systems.manipulable, systems.target, mask)
+
+    def at_learned(self, array: Array) -> Array:
+        """(E, K, ...) -> (E, K', ...)"""
+        return jax.vmap(lambda a, index: a[index])(array, self.learned)
 
 
 def rollout(
@@ -214,17 +247,14 @@ def rollout(
         jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe)
     )
     _, records = jax.lax.scan(episodes.play, episodes.start(), (jnp.arange(episodes.steps), *by_step))
-    later, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
+    views, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
+    played |= {name: episodes.at_learned(played[name]) for name in LEARNED}
     return Trajectories(
-        inputs=PolicyInputs(
-            jnp.concatenate([episodes.observations, later], axis=1),
-            systems.valid,
-            systems.manipulable,
-            attention_mask(observation_mask, episodes.steps),
-        ),
+        inputs=episodes.inputs(views),
         committed=episodes.committed,
         parents=systems.parents,
         parent_mask=episodes.parent_mask,
+        learned=noise.learned,
         fixed_std=fixed_std,
         **played,
     )

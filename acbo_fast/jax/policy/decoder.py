@@ -1,5 +1,5 @@
 """Twin of acbo_ref/policy/decoder.py: keys and values live in arrays of fixed capacity, so nothing
-is recompiled as rows arrive.
+is recompiled as rows arrive. The trunk over pairs has no cache: an empty dict.
 
 Letters: E episodes, V variables, D width, H heads, d = D / H.
 """
@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from acbo_fast.jax.policy import pair_trunk
 from acbo_fast.jax.policy.layers import Params, _heads, _merge, attend, layer_norm, linear
-from acbo_fast.jax.policy.network import _finish, variable_block
+from acbo_fast.jax.policy.row_trunk import _finish, variable_block
 from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.network import reads_pairs
 
 # Keys and values of every block over rows: (E, V, capacity, H, d) each.
 Cache = dict[str, Array]
@@ -72,3 +74,25 @@ def read_row(
         attended = _merge(attend(q, cache[f"{i}.k"], cache[f"{i}.v"], readable[:, None, None, :])).swapaxes(1, 2)
         x = _finish(params, name, x, attended)
     return layer_norm(params, "final_norm", x)[:, 0], cache
+
+
+def read_view(
+    params: Params,
+    config: PolicyConfig,
+    cache: Cache,
+    step: Any,
+    channels: Array,
+    observation_mask: Array,
+    valid: Array,
+    target: Array,
+) -> tuple[Array, Cache]:
+    """h (E, V, H) at decision number `step` (traced, from 0), from the channels of its view, and
+    the caches with them.
+    """
+    if reads_pairs(config):
+        return pair_trunk.trunk(params, config, channels, valid, target), cache
+    num_obs, rows = observation_mask.shape[1], cache["1.k"].shape[2]
+    row_index, position = jnp.arange(rows), num_obs + step
+    seen = jnp.pad(observation_mask, ((0, 0), (0, rows - num_obs)))
+    readable = seen | ((row_index >= num_obs) & (row_index <= position))
+    return read_row(params, config, cache, position, readable, valid, channels)

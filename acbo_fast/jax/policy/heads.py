@@ -1,6 +1,6 @@
 """Twin of acbo_ref/policy/heads.py as traced functions.
 
-Letters: E episodes, V variables, K decisions, D width.
+Letters: E episodes, V variables, K decisions, H size of h, F evidence channels.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slo
 from acbo_fast.jax.policy.layers import Params, gelu, linear, mlp, soft_bound
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_MEAN_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
 
 
-def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, channels: Array) -> PolicyOutputs[Array]:
-    """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
+def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array) -> PolicyOutputs[Array]:
+    """The heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for
+    none.
+    """
     policy = mlp(params, "policy_head.hidden", "policy_head.out", h)
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
     hidden = linear(params, "outcome_head.hidden", h)
     slope, centre = jnp.zeros_like(hidden[..., 0]), jnp.zeros_like(hidden[..., 0])
-    if config.evidence == "regression":
-        evidence = channels[..., CHANNELS:]
+    if evidence.shape[-1]:
         policy = policy + residual_features(evidence) @ params["policy_head.residual.weight"]
         trust = linear(params, "outcome_head.trust", h)
         slope, centre = (trust * slope_features(evidence)).sum(-1), centre_feature(evidence)

@@ -7,13 +7,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH, RANGE, REACH_BOUND, ROUNDING_UNITS
+from acbo_ref.policy.inputs import CHANNELS, DEVIATION_BOUND, HALF_WIDTH, RANGE, REACH_BOUND, ROUNDING_UNITS, Units
 
 
 def standard_units(
     observations: Array, observation_mask: Array, is_target: Array, manipulable: Array, low: Array, high: Array
-) -> tuple[Array, Array]:
-    """(location, scale), each (E, V); see acbo_ref.policy.inputs.standard_units."""
+) -> Units[Array]:
+    """See acbo_ref.policy.inputs.standard_units."""
     present = observation_mask[:, :, None]
     count = jnp.maximum(present.sum(1), 1)
     mean = jnp.where(present, observations, 0).sum(1) / count
@@ -22,16 +22,29 @@ def standard_units(
     largest = jnp.where(present, abs(observations), 0).max(1, initial=0)
     rounding = jnp.maximum(ROUNDING_UNITS, count / 2) * jnp.finfo(std.dtype).eps
     std = jnp.where(std > rounding * largest, std, 1)
+    furthest_end = jnp.where(manipulable, jnp.maximum(abs(low), abs(high)), 0)
+    resolution = rounding * jnp.maximum(largest, furthest_end)
     z = deviation / std[:, None]
     r = (z * jnp.where(is_target[:, None], z, 0).sum(2, keepdims=True)).sum(1) / count
     adjusted = jnp.where(count > 2, 1 - (1 - jnp.square(r)) * (count - 1) / jnp.maximum(count - 2, 1), 0)
     furthest = jnp.where(manipulable, jnp.maximum(abs(low - mean), abs(high - mean)) / std, 0)
     reach = (jnp.sqrt(jnp.maximum(adjusted, 0)) * furthest).max(1, keepdims=True)
     unit = jnp.where(is_target, jnp.maximum(1, reach / REACH_BOUND), 1)
-    return (
-        jnp.where(manipulable, (low + high) / 2, mean),
-        jnp.where(manipulable, (high - low) / RANGE, std) * unit,
+    location = jnp.where(manipulable, (low + high) / 2, mean)
+    return Units(
+        location=location,
+        scale=jnp.where(manipulable, (high - low) / RANGE, std) * unit,
+        mean=jnp.where(observation_mask.any(1)[:, None], mean, location),
+        resolution=resolution,
     )
+
+
+def deviations(units: Units[Array], valid: Array, rows: Array) -> Array:
+    """Raw rows (E, N, V) in half domains from the mean; see acbo_ref.policy.inputs.deviations."""
+    difference = rows - units.mean[:, None]
+    differs = valid[:, None] & (abs(difference) > units.resolution[:, None])
+    du = jnp.where(differs, difference, 0) / (HALF_WIDTH * units.scale)[:, None]
+    return jnp.clip(du, -DEVIATION_BOUND, DEVIATION_BOUND)
 
 
 def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Array:

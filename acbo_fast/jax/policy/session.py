@@ -1,8 +1,8 @@
 """Twin of acbo_ref/policy/session.py: deciding step by step, each step one compiled function.
 
-Rows are padded to fixed sizes, so nothing is recompiled as they arrive. Raw numbers meet float32
-only after the reference's own `standard_units` has mapped them to standard units, in float64 on the
-host: the user's units may be far from 1.
+Rows are padded to fixed sizes, so nothing is recompiled as they arrive. Rows are read by the
+reference's own Reading, in float64 on the host, and float32 meets only its views: the user's units
+may be far from 1, and there may be 50,000 rows.
 
 Letters: E systems, V variables, D width.
 """
@@ -20,14 +20,13 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from acbo_fast.jax.policy import reading
-from acbo_fast.jax.policy.decoder import Cache, read_observations, read_row
-from acbo_fast.jax.policy.evidence import Columns, Past, open_columns
+from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
 from acbo_fast.jax.policy.heads import heads, outcome
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.policy.heads import OutcomeState
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units, to_domain
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
+from acbo_ref.policy.reading import RowReading, open_reading
 from acbo_ref.policy.session import DECISION_GRID, Decision
 
 # Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a
@@ -42,7 +41,9 @@ def lowest_predicted(
     num_episodes, width, _ = state.hidden.shape
     values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
     predicted = outcome(params, OutcomeState(*(array[:, :, None] for array in state)), values)
-    bound = jnp.where(allowed[:, :, None], predicted.mean - optimism * jnp.exp(predicted.log_error), jnp.inf)
+    bound = jnp.where(
+        allowed[:, :, None], predicted.mean - optimism.reshape(-1, 1, 1) * jnp.exp(predicted.log_error), jnp.inf
+    )
     best = bound.reshape(num_episodes, -1).argmin(1)
     return best // grid.size, grid[best % grid.size]
 
@@ -51,19 +52,8 @@ class DeviceTask(NamedTuple):
     """A task on the device: what deciding needs besides the caches."""
 
     observation_mask: Array
-    is_target: Array
+    target: Array
     valid: Array
-
-
-class SessionState(NamedTuple):
-    """Where a session stands: what is known of the variables, caches, the rows read, and of the
-    newest its channels (E, V, C) and h (E, V, D)."""
-
-    columns: Columns
-    cache: Cache
-    past: Past
-    row: Array
-    h: Array
 
 
 class StandardDecision(NamedTuple):
@@ -81,48 +71,24 @@ class StandardDecision(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("network", "capacity"))
-def open_session(
-    params: Params, network: PolicyConfig, observations: Array, task: DeviceTask, capacity: int
-) -> SessionState:
-    """State after the observational rows (standard units, padded to a fixed number) and the start
-    row.
+def open_cache(params: Params, network: PolicyConfig, observations: Array, task: DeviceTask, capacity: int) -> Cache:
+    """Caches after the channels (E, O, V, C) of the observational rows, padded to a fixed
+    number.
     """
-    columns = open_columns(network, observations, task.observation_mask, task.is_target, task.valid)
-    channels = reading.observation_row_channels(network, observations, columns)
-    cache = read_observations(params, network, channels, task.observation_mask, task.valid, capacity + 1)
-    past = reading.open_past(observations, task.observation_mask, capacity)
-    start = reading.start_row_channels(network, past, columns)
-    h, cache = _append(params, network, task, cache, 0, start)
-    return SessionState(columns, cache, past, start, h)
+    return read_observations(params, network, observations, task.observation_mask, task.valid, capacity + 1)
 
 
-def _append(
-    params: Params, network: PolicyConfig, task: DeviceTask, cache: Cache, step: Any, channels: Array
+@partial(jax.jit, static_argnames=("network",), donate_argnames=("cache",))
+def read(
+    params: Params, network: PolicyConfig, task: DeviceTask, cache: Cache, step: Array, channels: Array
 ) -> tuple[Array, Cache]:
-    num_obs = task.observation_mask.shape[1]
-    rows = cache["1.k"].shape[2]
-    row_index = jnp.arange(rows)
-    seen = jnp.pad(task.observation_mask, ((0, 0), (0, rows - num_obs)))
-    readable = seen | ((row_index >= num_obs) & (row_index <= num_obs + step))
-    return read_row(params, network, cache, num_obs + step, readable, task.valid, channels)
+    """h (E, V, H) at decision number `step`, from 0, and the caches."""
+    return read_view(params, network, cache, step, channels, task.observation_mask, task.valid, task.target)
 
 
-@partial(jax.jit, static_argnames=("network",), donate_argnames=("state",))
-def observe(
-    params: Params,
-    network: PolicyConfig,
-    task: DeviceTask,
-    state: SessionState,
-    step: Array,
-    variable: Array,
-    rows: Array,
-) -> SessionState:
-    """State after the rows (E, V), standard units, of intervention number `step` (from 1)."""
-    position = task.observation_mask.shape[1] + step - 1
-    past = reading.append(state.past, position, variable, rows)
-    channels = reading.newest_row_channels(network, past, position, state.columns)
-    h, cache = _append(params, network, task, state.cache, step, channels)
-    return SessionState(state.columns, cache, past, channels, h)
+def _others(task: DeviceTask) -> Array:
+    """(E, V) bool: neither the target nor padding."""
+    return task.valid & (jnp.arange(task.valid.shape[1]) != task.target[:, None])
 
 
 @partial(jax.jit, static_argnames=("network", "by_outcome_head"))
@@ -130,7 +96,7 @@ def decide(
     params: Params,
     network: PolicyConfig,
     task: DeviceTask,
-    row: Array,
+    evidence: Array,
     h: Array,
     gumbel: Array,
     normal: Array,
@@ -140,7 +106,7 @@ def decide(
     by_outcome_head: bool,
 ) -> StandardDecision:
     """The next action of each system; zero gumbel and normal make it deterministic."""
-    outputs = heads(params, network, h[:, None], allowed, row[:, None])
+    outputs = heads(params, network, h[:, None], allowed, evidence[:, None])
     logits, state = outputs.logits[:, 0], OutcomeState(*(array[:, 0] for array in outputs.outcome))
     if by_outcome_head:
         variable, standard = lowest_predicted(params, state, optimism, allowed, grid)
@@ -158,7 +124,7 @@ def decide(
         variable=variable,
         value=standard,
         probability=jax.nn.softmax(logits),
-        parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
+        parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * _others(task),
         outcome_mean=predicted.mean,
         outcome_error=error,
         outcome_std=jnp.hypot(error, noise),
@@ -183,36 +149,41 @@ class Session:
     ) -> None:
         self._params, self._config, self._dtype, self._precision = params, config, dtype, precision
         self._task, self._capacity, self._step = task, capacity, 0
-        self._location, self._scale = standard_units(task)
+        self._reading = open_reading(task, config.policy, dtype)
         count, num_obs, width = task.observations.shape
         extra = -num_obs % ROW_BUCKET or (ROW_BUCKET if num_obs == 0 else 0)
         mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
-        standard = (task.observations - self._location[:, None]) / self._scale[:, None]
-        standard = np.where(task.valid[:, None] & task.observation_mask[:, :, None], standard, 0.0)
-        standard = np.pad(standard, ((0, 0), (0, extra), (0, 0)))
         rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
+        self._view = self._reading.start()
         with precision():
-            self._device_task = DeviceTask(*map(jnp.asarray, (mask, task.is_target, task.valid)))
+            self._device_task = DeviceTask(*map(jnp.asarray, (mask, np.asarray(task.target, np.int32), task.valid)))
             self._grid = jnp.asarray(DECISION_GRID, dtype)
             self._no_gumbel, self._no_normal = jnp.zeros((count, width), dtype), jnp.zeros(count, dtype)
-            self._state = open_session(params, config.policy, standard.astype(dtype), self._device_task, rounded)
+            self._cache: Cache = {}
+            if isinstance(self._reading, RowReading):
+                observations = np.pad(self._reading.observations(), ((0, 0), (0, extra), (0, 0), (0, 0)))
+                self._cache = open_cache(params, config.policy, observations, self._device_task, rounded)
+            self._read()
+
+    def _read(self) -> None:
+        """h of the newest view."""
+        with self._precision():
+            self._h, self._cache = read(
+                self._params,
+                self._config.policy,
+                self._device_task,
+                self._cache,
+                np.int32(self._step),
+                self._view.channels,
+            )
 
     def observe(self, variable: NDArray[Any], rows: NDArray[Any]) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
         if self._step == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        standard = np.where(self._task.valid, (rows - self._location) / self._scale, 0.0)
-        with self._precision():
-            self._state = observe(
-                self._params,
-                self._config.policy,
-                self._device_task,
-                self._state,
-                np.int32(self._step + 1),
-                np.asarray(variable, np.int32),
-                standard.astype(self._dtype),
-            )
+        self._view = self._reading.append(variable, rows)
         self._step += 1
+        self._read()
 
     def decide(
         self,
@@ -229,8 +200,8 @@ class Session:
                 self._params,
                 config.policy,
                 self._device_task,
-                self._state.row,
-                self._state.h,
+                self._view.evidence,
+                self._h,
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,
@@ -239,11 +210,11 @@ class Session:
                 (decision or config.decision) == "outcome_head",
             )
             d = StandardDecision(*jax.device_get(tuple(decided)))
-        each, task = np.arange(len(d.variable)), self._task
-        location, scale = self._location[each, task.target], self._scale[each, task.target]
+        each, task, units = np.arange(len(d.variable)), self._task, self._reading.units
+        location, scale = units.location[each, task.target], units.scale[each, task.target]
         return Decision(
             variable=np.asarray(d.variable),
-            value=to_domain(task, self._location, self._scale, np.asarray(d.variable), np.asarray(d.value, float)),
+            value=to_domain(task, units, np.asarray(d.variable), np.asarray(d.value, float)),
             probability=np.asarray(d.probability),
             parent_probability=np.asarray(d.parent_probability),
             outcome_mean=location + scale * np.asarray(d.outcome_mean),

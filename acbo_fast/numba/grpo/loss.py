@@ -74,15 +74,15 @@ def clipped_objective(ratio: Any, advantage: Any, clip_low: Any, clip_high: Any)
 
 
 @scalar
-def outcome_loss(mean: Any, log_error: Any, log_noise: Any, outcome: Any, variance: Any) -> Any:
+def outcome_loss(mean: Any, log_error: Any, log_noise: Any, outcome: Any, variance: Any, weight: Any) -> Any:
     """(loss, d_mean, d_log_error, d_log_noise): see acbo_ref.grpo.loss.outcome_loss_forward."""
     kind = type(mean)
     one, half = kind(1), kind(0.5)
     inverse = exp(-log_error)
     z = (outcome - mean) * inverse
     spread = variance * exp(-(log_noise + log_noise))
-    loss = half * (z * z + spread) + log_error + log_noise + kind(_HALF_LOG_TWO_PI)
-    return loss, -z * inverse, one - z * z, one - spread
+    loss = weight * (half * z * z + log_error + kind(_HALF_LOG_TWO_PI)) + half * spread + log_noise
+    return loss, -weight * z * inverse, weight * (one - z * z), one - spread
 
 
 @kernel
@@ -215,8 +215,9 @@ def _judged(
             head.value, head.out, head.bias, before, after,
         )  # fmt: skip
         loss, d_mean, d_error, d_noise = outcome_loss(
-            mean, log_error, log_noise, batch.judged_outcome[e, k, n], batch.judged_variance[e, k, n]
-        )
+            mean, log_error, log_noise, batch.judged_outcome[e, k, n], batch.judged_variance[e, k, n],
+            batch.judged_weight[e, k, n],
+        )  # fmt: skip
         terms[3] += loss
         d_mean *= share
         d.outcome.slope[e, k, i] += d_mean * (features[0] - centre)

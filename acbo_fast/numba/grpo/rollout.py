@@ -8,27 +8,29 @@ draws, V variables.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from acbo_fast.numba.grpo.loss import normal_log_density, parent_entropies
 from acbo_fast.numba.kernels import exp, kernel
-from acbo_fast.numba.policy.decoder import Decoder
+from acbo_fast.numba.policy.decoder import PairDecoder, RowDecoder, open_decoder
 from acbo_fast.numba.policy.inputs import attention_mask
 from acbo_fast.numba.policy.layers import log_softmax
 from acbo_fast.numba.policy.network import Network
-from acbo_fast.numba.policy.reading import Reading
+from acbo_fast.numba.policy.reading import PairReading, open_reading
 from acbo_fast.numba.policy.session import OutcomeDecider
 from acbo_fast.numba.systems.batch import contiguous, simulate_observations, simulate_row
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import reward
+from acbo_ref.grpo.loss import label_weights, reward
 from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
 from acbo_ref.policy.heads import PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task
-from acbo_ref.policy.network import PolicyInputs, num_channels
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units
+from acbo_ref.policy.network import PolicyInputs, evidence_size, num_channels, reads_pairs
+from acbo_ref.policy.reading import RowReading, View
 from acbo_ref.policy.session import ROLLOUT_GRID
 from acbo_ref.systems.batch import SCMBatch
 
@@ -130,16 +132,21 @@ def empty_trajectories(
 ) -> Trajectories[Array]:
     """Arrays for the episodes of a batch, not yet played."""
     (num_episodes, num_obs, width), (steps, group) = noise.observation.shape, noise.gumbel.shape[1:3]
-    shape, judged = (num_episodes, steps), group + noise.probe.shape[2]
+    shape, judged, done = noise.learned.shape, group + noise.probe.shape[2], (num_episodes, steps)
+    table, mask = (num_episodes, num_obs + steps, width), attention_mask(observation_mask, steps)
+    if reads_pairs(config.policy):
+        table, mask = (*shape, width, width), np.zeros((num_episodes, 0, 0), bool)
 
     def array(size: int) -> Array:
         return np.empty((*shape, size), dtype)
 
     inputs = PolicyInputs(
-        channels=np.empty((num_episodes, num_obs + steps, width, num_channels(config.policy)), dtype),
+        channels=np.empty((*table, num_channels(config.policy)), dtype),
+        evidence=np.empty((*shape, width, evidence_size(config.policy)), dtype),
         valid=systems.valid,
         choosable=systems.manipulable,
-        row_mask=attention_mask(observation_mask, steps),
+        target=systems.target,
+        row_mask=mask,
     )
     return Trajectories(
         inputs=inputs,
@@ -151,11 +158,15 @@ def empty_trajectories(
         judged_value=array(judged),
         judged_outcome=array(judged),
         judged_variance=array(judged),
+        judged_weight=array(judged),
         committed=np.where(noise.by_outcome_head, group, 0),
         parents=systems.parents,
         parent_mask=systems.valid & (np.arange(width) != systems.target[:, None]),
-        applied=np.empty(shape),
-        outcome=np.empty(shape),
+        done=np.empty(done, np.int64),
+        applied=np.empty(done),
+        outcome=np.empty(done),
+        expected=np.empty(done),
+        learned=noise.learned,
         fixed_std=fixed_std,
     )
 
@@ -166,10 +177,10 @@ class _Judge:
     """
 
     def __init__(
-        self, space: Workspace, systems: SCMBatch[Array], noise: EpisodeNoise[Array], reading: Reading, actions: int
+        self, space: Workspace, systems: SCMBatch[Array], noise: EpisodeNoise[Array], units: Units[Array], actions: int
     ) -> None:
         num_episodes, _, width = noise.observation.shape
-        self._systems, self._noise, self._reading = systems, noise, reading
+        self._systems, self._noise, self._units = systems, noise, units
         self._scratch = space("judge.scratch", 1 + noise.scoring.shape[2] + width, dtype=float)
         self.raw, self.mean, self.variance = (
             space("judge." + name, num_episodes, actions, dtype=float) for name in ("raw", "mean", "variance")
@@ -180,15 +191,15 @@ class _Judge:
         """Play and judge actions (E, N) of step k."""
         judge(
             self._systems, self._noise.intervention[:, k], self._noise.scoring[:, k], variable, value,
-            self._reading.location, self._reading.scale, self._scratch, self.raw, self.rows, self.mean, self.variance,
+            self._units.location, self._units.scale, self._scratch, self.raw, self.rows, self.mean, self.variance,
         )  # fmt: skip
 
 
 def information_gain(
     params: Params,
     network: Network,
-    decoder: Decoder,
-    reading: Reading,
+    decoder: RowDecoder | PairDecoder,
+    reading: PairReading | RowReading,
     outputs: PolicyOutputs[Array],
     task: Task,
     parent_mask: Array,
@@ -201,12 +212,11 @@ def information_gain(
     """
     space, num_episodes = network.workspace, len(variable)
     before, after = (space(name, num_episodes) for name in ("entropy.before", "entropy.after"))
-    row = space("peeked.row", *decoder.row_shape)
     parent_entropies(outputs.parent_logits[:, 0], parent_mask, before)
     for g in range(variable.shape[1]):
-        reading.append(variable[:, g], rows[:, g], row, keep=False)
-        h = decoder.append(row, keep=False)
-        peeked = network.heads.forward(params, h, task.manipulable, row[:, None])
+        view = reading.peek(variable[:, g], rows[:, g])
+        h = decoder.peek(view.channels)
+        peeked = network.heads.forward(params, h[:, None], task.manipulable, view.evidence[:, None])
         parent_entropies(peeked.parent_logits[:, 0], parent_mask, after)
         np.subtract(before, after, out=gain[:, g])
 
@@ -226,6 +236,59 @@ def observe(systems: SCMBatch[Array], noise: Array, observation_mask: Array, spa
     )
 
 
+class Step(NamedTuple):
+    """What is played and judged in one step of E episodes; see Trajectories."""
+
+    variable: Array
+    value: Array
+    log_prob: Array
+    rewards: Array
+    judged_variable: Array
+    judged_value: Array
+    judged_outcome: Array
+    judged_variance: Array
+    judged_weight: Array
+
+
+def empty_step(noise: EpisodeNoise[Array], width: int, group: int, actions: int, dtype: DTypeLike) -> Step:
+    """Arrays for one step."""
+    num_episodes = len(noise.observation)
+
+    def array(size: int, kind: DTypeLike = dtype) -> Array:
+        return np.empty((num_episodes, size), kind)
+
+    return Step(
+        array(group, np.int64), array(group), array(group), array(group),
+        array(actions, np.int64), array(actions), array(actions), array(actions), array(actions),
+    )  # fmt: skip
+
+
+def _probes(noise: EpisodeNoise[Array], choosable: Array) -> tuple[Array, Array]:
+    """Uniform probes (variable, standard value), (E, K, P) each."""
+    shape = noise.probe.shape[:3]
+    variable, value = np.empty(shape, np.int64), np.empty(shape)
+    probe_actions(noise.probe, choosable, variable, value)
+    return variable, value
+
+
+def _keep_view(t: Trajectories[Array], view: View[Array], k: int, num_obs: int) -> None:
+    """The view of step k among the network's inputs: of every episode over rows, else of those that
+    learn from this step.
+    """
+    if t.inputs.row_mask.shape[1]:
+        t.inputs.channels[:, num_obs + k] = view.channels
+        return
+    episode, slot = np.nonzero(t.learned == k)
+    t.inputs.channels[episode, slot], t.inputs.evidence[episode, slot] = view.channels[episode], view.evidence[episode]
+
+
+def _keep_step(t: Trajectories[Array], step: Step, k: int) -> None:
+    """What was played in step k, of the episodes that learn from it."""
+    episode, slot = np.nonzero(t.learned == k)
+    for name, array in step._asdict().items():
+        getattr(t, name)[episode, slot] = array[episode]
+
+
 def rollout(
     params: Params,
     config: Config,
@@ -242,44 +305,46 @@ def rollout(
     space, systems = network.workspace, contiguous(systems)
     num_episodes, num_obs, width = noise.observation.shape
     steps, group, actions = noise.gumbel.shape[1], noise.gumbel.shape[2], t.judged_variable.shape[2]
-    channels, each = t.inputs.channels, np.arange(num_episodes)
+    each = np.arange(num_episodes)
     task = observe(systems, noise.observation, observation_mask, space)
-    reading = Reading(space, config.policy, task, steps + 1)
-    reading.observations(channels[:, :num_obs])
-    observed = space("observed", num_episodes, num_obs, width, channels.shape[3])
-    np.copyto(observed, channels[:, :num_obs])
-    decoder = Decoder(network, params, observed, observation_mask, systems.valid, steps + 1)
-    probe_value = space("probe", *noise.probe.shape[:3], dtype=float)
-    probe_actions(noise.probe, systems.manipulable, t.judged_variable[..., group:], probe_value)
-    t.judged_value[..., group:] = probe_value
-    by_outcome_head, decider = noise.by_outcome_head, None
-    if by_outcome_head.any():
-        decider = OutcomeDecider(network, params, num_episodes, width, ROLLOUT_GRID)
-    row, log_p = space("row", num_episodes, width, channels.shape[3]), space("log_p", width)
-    gain, judged = space.zeros("gain", num_episodes, group), _Judge(space, systems, noise, reading, actions)
-    reading.start(row)
+    reading = open_reading(task, config.policy, t.inputs.channels.dtype)
+    decoder = open_decoder(network, params, task, reading, steps + 1)
+    if isinstance(reading, RowReading):
+        t.inputs.channels[:, :num_obs] = reading.observations()
+    step = empty_step(noise, width, group, actions, t.value.dtype)
+    probes = _probes(noise, systems.manipulable)
+    decider = OutcomeDecider(network, params, num_episodes, width, ROLLOUT_GRID)
+    log_p, judged = space("log_p", width), _Judge(space, systems, noise, reading.units, actions)
+    gain, view = space.zeros("gain", num_episodes, group), reading.start()
     for k in range(steps):
-        channels[:, num_obs + k] = row
-        outputs = network.heads.forward(params, decoder.append(row), systems.manipulable, row[:, None])
-        variable, value = t.variable[:, k], t.value[:, k]
+        outputs = network.heads.forward(
+            params, decoder.append(view.channels)[:, None], systems.manipulable, view.evidence[:, None]
+        )
         draw_candidates(
-            outputs, noise.gumbel[:, k], noise.normal[:, k], not config.policy.use_fixed_std, fixed_std, log_p, variable,
-            value, t.log_prob[:, k],
+            outputs, noise.gumbel[:, k], noise.normal[:, k], not config.policy.use_fixed_std, fixed_std, log_p,
+            step.variable, step.value, step.log_prob,
         )  # fmt: skip
-        t.judged_variable[:, k, :group] = variable
-        np.clip(value, -HALF_WIDTH, HALF_WIDTH, out=t.judged_value[:, k, :group])
-        if decider is not None:
-            chosen, standard = decider(outputs, systems.manipulable, config.optimism)
-            t.judged_variable[by_outcome_head, k, group] = chosen[by_outcome_head]
-            t.judged_value[by_outcome_head, k, group] = standard[by_outcome_head]
-        judged(k, t.judged_variable[:, k], t.judged_value[:, k])
-        t.judged_outcome[:, k], t.judged_variance[:, k] = judged.mean, judged.variance
+        step.judged_variable[:, :group] = step.variable
+        np.clip(step.value, -HALF_WIDTH, HALF_WIDTH, out=step.judged_value[:, :group])
+        step.judged_variable[:, group:], step.judged_value[:, group:] = (probe[:, k] for probe in probes)
+        if noise.by_outcome_head.any():
+            chosen, standard = decider(outputs, systems.manipulable, noise.optimism)
+            by_outcome_head = noise.by_outcome_head
+            step.judged_variable[by_outcome_head, group] = chosen[by_outcome_head]
+            step.judged_value[by_outcome_head, group] = standard[by_outcome_head]
+        judged(k, step.judged_variable, step.judged_value)
+        log_error = decider.predict(outputs, step.judged_variable, step.judged_value)[..., 1]
+        step.judged_weight[:] = label_weights(log_error, config.heads.label_weight, np.exp)
+        step.judged_outcome[:], step.judged_variance[:] = judged.mean, judged.variance
+        _keep_view(t, view, k, num_obs)  # before a peek writes to it
         if config.reward.info_gain > 0:
             information_gain(
-                params, network, decoder, reading, outputs, task, t.parent_mask, variable, judged.rows, gain
+                params, network, decoder, reading, outputs, task, t.parent_mask, step.variable, judged.rows, gain
             )
-        is_parent = systems.parents[each[:, None], variable]
-        t.rewards[:, k] = reward(judged.mean[:, :group], is_parent, gain, config.reward)
-        row_done = judged.rows[each, t.committed]
-        t.applied[:, k], t.outcome[:, k] = judged.raw[each, t.committed], row_done[each, systems.target]
-        reading.append(t.judged_variable[each, k, t.committed], row_done, row)
+        is_parent = systems.parents[each[:, None], step.variable]
+        step.rewards[:] = reward(judged.mean[:, :group], is_parent, gain, config.reward)
+        row = judged.rows[each, t.committed]
+        t.done[:, k], t.applied[:, k] = step.judged_variable[each, t.committed], judged.raw[each, t.committed]
+        t.outcome[:, k], t.expected[:, k] = row[each, systems.target], judged.mean[each, t.committed]
+        _keep_step(t, step, k)
+        view = reading.append(t.done[:, k], row)

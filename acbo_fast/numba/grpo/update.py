@@ -6,6 +6,8 @@ Letters: E episodes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from acbo_fast.numba import threads
@@ -72,8 +74,7 @@ def loss_and_gradient(
     """Loss and its terms over the episodes `index`; the gradient of every parameter is then in
     `parts[0].grads`.
     """
-    rows, width = inputs.channels.shape[1:3]
-    slices = threads.parts(len(index), rows * width)
+    slices = threads.parts(len(index), math.prod(inputs.channels.shape[1:-1]))
     used = [parts[i] for i in range(len(slices))]
     learned_std = not config.policy.use_fixed_std
 

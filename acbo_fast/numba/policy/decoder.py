@@ -1,18 +1,22 @@
-"""Twin of acbo_ref/policy/decoder.py: the network one row at a time, with cached keys and
-values.
+"""Twin of acbo_ref/policy/decoder.py: the network one row at a time, with cached keys and values
+over rows; over pairs there is nothing to cache.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from acbo_fast.numba.policy.network import Network, variable_mask
+from acbo_fast.numba.policy.network import Network
+from acbo_fast.numba.policy.reading import PairReading
+from acbo_fast.numba.policy.row_trunk import variable_mask
 from acbo_ref.arrays import Array, Params
+from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.reading import RowReading
 
 
-class Decoder:
-    """Twin of acbo_ref.policy.decoder.Decoder: rows one by one, with cached keys and values, room
-    for `capacity` later rows.
+class RowDecoder:
+    """Twin of acbo_ref.policy.decoder.RowDecoder: rows one by one, with cached keys and values,
+    room for `capacity` later rows.
     """
 
     def __init__(
@@ -27,7 +31,6 @@ class Decoder:
         config = network.config
         num_episodes, num_obs, width, _ = observations.shape
         self._network, self._params = network, params
-        self.row_shape = (num_episodes, width, observations.shape[3])  # of one row
         self._variable_mask = variable_mask(valid)
         rows, dtype = num_obs + capacity, observations.dtype
         self._caches = {
@@ -43,19 +46,48 @@ class Decoder:
             self._run(observations, mask, 0)
 
     def _run(self, channels: Array, row_mask: Array, start: int) -> tuple[Array, Array, str]:
-        trunk, params = self._network._trunk, self._params
+        trunk, params = self._network.rows, self._params
         x, branch, bias = trunk.embed(params, channels)
         for i in range(self._network.config.num_layers):
             mask = row_mask if i % 2 else self._variable_mask
             x, branch, bias = trunk.block(params, i, x, branch, bias, mask, x.shape[1], self._caches.get(i), start)
         return x, branch, bias
 
-    def append(self, channels: Array, keep: bool = True) -> Array:
-        """h (E, 1, V, D) after reading this row (E, V, C); without `keep` the next row replaces
-        it.
-        """
+    def peek(self, channels: Array) -> Array:
+        """h (E, V, D) as if this row (E, V, C) were the next, without keeping it."""
         x, branch, bias = self._run(channels[:, None], self._readable, self._length)
-        self._length += keep
         network = self._network
         h = network.workspace("h", *x.shape)
-        return network._trunk.norm(self._params, "final_norm", x, branch, bias, h)
+        return network.rows.norm(self._params, "final_norm", x, branch, bias, h)[:, 0]
+
+    def append(self, channels: Array) -> Array:
+        """As `peek`, and keeps the row."""
+        h = self.peek(channels)
+        self._length += 1
+        return h
+
+
+class PairDecoder:
+    """See acbo_ref.policy.decoder.PairDecoder."""
+
+    def __init__(self, network: Network, params: Params, task: Task) -> None:
+        self._network, self._params, self._task = network, params, task
+
+    def peek(self, channels: Array) -> Array:
+        """h (E, V, 2D) of the tables (E, V, V, P)."""
+        return self._network.pairs.forward(self._params, channels, self._task.valid, self._task.target)
+
+    def append(self, channels: Array) -> Array:
+        """As `peek`: nothing is kept."""
+        return self.peek(channels)
+
+
+def open_decoder(
+    network: Network, params: Params, task: Task, reading: PairReading | RowReading, capacity: int
+) -> RowDecoder | PairDecoder:
+    """The decoder of a network, after the observational rows; `capacity` later rows at most, the
+    start row among them.
+    """
+    if not isinstance(reading, RowReading):
+        return PairDecoder(network, params, task)
+    return RowDecoder(network, params, reading.observations(), task.observation_mask, task.valid, capacity)

@@ -1,8 +1,7 @@
-"""Twin of acbo_ref/policy/evidence.py: the regressions of the rows read so far.
+"""Twin of acbo_ref/policy/evidence.py: the regressions of the rows read so far, from their moments.
 
-The spreads, the ordered effects and the centres are those of the observational rows, so they are
-computed once, when an episode opens. Arithmetic is float64, whatever the network's dtype. Letters:
-E episodes, N rows, V variables, F channels.
+Arithmetic is float64, whatever the network's dtype.
+Letters: E episodes, V variables, F channels.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from acbo_ref.policy.evidence import (
     CENTRE,
     DIRECTION_SLOPE,
     EFFECTS,
-    EQUAL_SPREADS,
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
     MARGINAL_PENALTY,
     VARIANCE_ROWS,
 )
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, ROUNDING_UNITS
+from acbo_ref.policy.moments import Moments, Sums
 
 _EFFECTS = np.array(EFFECTS)
-# A column whose standard deviation is below this does not vary.
-_NO_SPREAD = 1e-6
+_ROUNDING = ROUNDING_UNITS * float(np.finfo(np.float64).eps)
 
 
 @scalar
@@ -61,236 +59,127 @@ def solve_in_place(matrix: Any, right: Any, size: int) -> None:
 
 
 @scalar
-def moments(standard: Any, seen: Any, num_rows: int, means: Any, gram: Any) -> int:
-    """How many of the first rows of standard (N, V) count; means (V,) of u over them and, in the
-    lower half of gram (V, V), the sums of products of deviations from these."""
-    width, count = standard.shape[1], 0
-    for i in range(width):
-        means[i] = 0.0
-        for j in range(width):
-            gram[i, j] = 0.0
-    for n in range(num_rows):
-        if seen[n]:
-            count += 1
-            for i in range(width):
-                means[i] += standard[n, i] / HALF_WIDTH
-    for i in range(width):
-        means[i] /= max(count, 1)
-    for n in range(num_rows):
-        if seen[n]:
-            for i in range(width):
-                di = standard[n, i] / HALF_WIDTH - means[i]
-                for j in range(i + 1):
-                    gram[i, j] += di * (standard[n, j] / HALF_WIDTH - means[j])
-    return count
+def spread_of(sums: Any, e: int, i: int) -> float:
+    """Standard deviation of u_i in system e; see acbo_ref.policy.moments.spreads."""
+    count, square = max(sums.number[e], 1.0), sums.cross[e, i, i]
+    scatter = square - sums.total[e, i] ** 2 / count
+    return np.sqrt(scatter / count) if scatter > _ROUNDING * square else 0.0
 
 
-@kernel
-def open_evidence(
-    standard: Array,
-    seen: Array,
-    target: Array,
-    valid: Array,
-    spread: Array,
-    ordered: Array,
-    centre: Array,
-    gram: Array,
-    matrix: Array,
-    right: Array,
-    used: Array,
-) -> None:
-    """`spread` (in half domains), `ordered` effects and `centre`, (E, V) each, from observational
-    rows.
-
-    Args:
-        standard: (E, O, V) standard units; seen: (E, O) bool, the rows that count.
-        gram, matrix: (V, V) scratch; right: (V,) scratch; used: (V,) int scratch.
-    """
-    width = standard.shape[2]
-    for e in range(standard.shape[0]):
-        y = target[e]
-        rows = max(moments(standard[e], seen[e], standard.shape[1], centre[e], gram), 1)
-        for i in range(width):
-            for j in range(i):
-                gram[j, i] = gram[i, j]
-            spread[e, i] = np.sqrt(gram[i, i] / rows)
-        for i in range(width):
-            ordered[e, i] = 0.0
-            if i == y or not valid[e, i] or spread[e, i] <= _NO_SPREAD:
-                continue
-            size = 0
-            for j in range(width):
-                counts = j != y and valid[e, j] and spread[e, j] > _NO_SPREAD
-                if counts and j != i and spread[e, j] < spread[e, i] * (1.0 - EQUAL_SPREADS):
-                    used[size] = j
-                    size += 1
-            used[size] = i  # last, so that its coefficient is the first to be solved for
-            size += 1
-            for p in range(size):
-                j = used[p]
-                right[p] = HALF_WIDTH * gram[j, y] / spread[e, j]
-                for q in range(p + 1):
-                    k = used[q]
-                    matrix[p, q] = gram[j, k] / (spread[e, j] * spread[e, k])
-                matrix[p, p] += JOINT_PENALTY
-            solve_in_place(matrix, right, size)
-            ordered[e, i] = right[size - 1] / spread[e, i]
+@scalar
+def centred(sums: Any, e: int, i: int, j: int) -> float:
+    """Scatter of u_i and u_j about their means in system e."""
+    return sums.cross[e, i, j] - sums.total[e, i] * sums.total[e, j] / max(sums.number[e], 1.0)
 
 
 @kernel
 def _direct_effects(
-    standard: Array,
-    seen: Array,
-    num_rows: int,
-    y: int,
-    valid: Array,
-    means: Array,
-    scales: Array,
-    gram: Array,
-    direct: Array,
+    whole: Sums[Array], e: int, y: int, valid: Array, scales: Array, used: Array, gram: Array, direct: Array
 ) -> None:
-    """direct (V,), written: the joint ridge regression over all rows (N, V), each column scaled to
-    unit variance.
+    """direct (V,), written: the joint ridge regression over all rows of system e, each column
+    scaled to unit variance.
+
+    Args:
+        valid: (V,) bool; scales (V,), used (V,) int, gram (V, V) scratch.
     """
-    width = standard.shape[1]
-    rows = max(moments(standard, seen, num_rows, means, gram), 1)
-    for i in range(width):
-        scales[i] = np.sqrt(gram[i, i] / rows)
     size = 0
-    for i in range(width):
-        if i != y and valid[i] and scales[i] > _NO_SPREAD:
-            direct[size] = HALF_WIDTH * (gram[i, y] if i > y else gram[y, i]) / scales[i]
-            other = 0
-            for j in range(i):
-                if j != y and valid[j] and scales[j] > _NO_SPREAD:
-                    gram[size, other] = gram[i, j] / (scales[i] * scales[j])
-                    other += 1
-            gram[size, size] = gram[i, i] / (scales[i] * scales[i]) + JOINT_PENALTY
+    for i in range(valid.size):
+        scales[i] = spread_of(whole, e, i)
+        if i != y and valid[i] and scales[i] > 0:
+            used[size] = i
             size += 1
+    for p in range(size):
+        i = used[p]
+        direct[p] = HALF_WIDTH * centred(whole, e, i, y) / scales[i]
+        for q in range(p + 1):
+            gram[p, q] = centred(whole, e, i, used[q]) / (scales[i] * scales[used[q]])
+        gram[p, p] += JOINT_PENALTY
     solve_in_place(gram, direct, size)
-    for i in range(width - 1, -1, -1):  # back to the places of the variables, from the last
-        if i != y and valid[i] and scales[i] > _NO_SPREAD:
-            size -= 1
-            direct[i] = direct[size] / scales[i]
-        else:
-            direct[i] = 0.0
+    for p in range(size):
+        scales[used[p]] = direct[p] / scales[used[p]]
+    for i in range(valid.size):
+        direct[i] = 0.0
+    for p in range(size):
+        direct[used[p]] = scales[used[p]]
 
 
 @kernel
-def _own_effects(
-    standard: Array,
-    variable: Array,
-    seen: Array,
-    num_rows: int,
-    y: int,
-    i: int,
-    direct: Array,
-    slopes: Array,
-    out: Array,
-) -> None:
-    """Of variable i, written to out (F,): marginal and interventional effect with their errors, and
-    the path effect.
+def _own_effects(moments: Moments[Array], e: int, i: int, y: int, direct: Array, out: Array) -> None:
+    """Of variable i in system e, written to out (F,): marginal and interventional effect with their
+    errors, and the path effect.
     """
-    # means over the observational rows and those in which i was set, and over the observational
-    # rows alone
-    number, mean_u, mean_y, num_obs, obs_u, obs_y = 0, 0.0, 0.0, 0, 0.0, 0.0
-    for n in range(num_rows):
-        if seen[n] and (variable[n] < 0 or variable[n] == i):
-            number += 1
-            mean_u += standard[n, i] / HALF_WIDTH
-            mean_y += standard[n, y]
-            if variable[n] < 0:
-                num_obs += 1
-                obs_u += standard[n, i] / HALF_WIDTH
-                obs_y += standard[n, y]
-    mean_u, mean_y = mean_u / max(number, 1), mean_y / max(number, 1)
-    obs_u, obs_y = obs_u / max(num_obs, 1), obs_y / max(num_obs, 1)
-    precision, marginal, own, interventional = MARGINAL_PENALTY, 0.0, INTERVENTIONAL_PENALTY, 0.0
-    for k in range(slopes.size):
-        slopes[k] = 0.0
-    for n in range(num_rows):
-        if seen[n] and (variable[n] < 0 or variable[n] == i):
-            du = standard[n, i] / HALF_WIDTH - mean_u
-            precision += du * du
-            marginal += du * (standard[n, y] - mean_y)
-            for k in range(slopes.size):
-                slopes[k] += du * (standard[n, k] / HALF_WIDTH)
-            if variable[n] == i:
-                du = standard[n, i] / HALF_WIDTH - obs_u
-                own += du * du
-                interventional += du * (standard[n, y] - obs_y)
-    marginal /= precision
-    residual, path = 0.0, 0.0
-    for n in range(num_rows):
-        if seen[n] and (variable[n] < 0 or variable[n] == i):
-            left = standard[n, y] - mean_y - marginal * (standard[n, i] / HALF_WIDTH - mean_u)
-            residual += left * left
-    variance = (residual + VARIANCE_ROWS) / (max(number, 1) + VARIANCE_ROWS)
-    for k in range(slopes.size):
-        path += slopes[k] / precision * direct[k]
+    observed, own = moments.observed, moments.own
+    number = max(observed.number[e] + own.number[e, i], 1.0)
+    total_i = observed.total[e, i] + own.total[e, i, i]
+    precision = observed.cross[e, i, i] + own.square[e, i, i] - total_i**2 / number + MARGINAL_PENALTY
+    path, cross = 0.0, 0.0
+    for k in range(direct.size):
+        total = observed.total[e, k] + own.total[e, i, k]
+        joint = observed.cross[e, i, k] + own.cross[e, i, k] - total_i * total / number
+        path += joint / precision * direct[k]
+        if k == y:
+            cross = joint
+    marginal = HALF_WIDTH * cross / precision
+    total = observed.total[e, y] + own.total[e, i, y]
+    squares = HALF_WIDTH**2 * (observed.cross[e, y, y] + own.square[e, i, y] - total**2 / number)
+    residual = squares - marginal * (2.0 * HALF_WIDTH * cross - marginal * (precision - MARGINAL_PENALTY))
+    variance = (max(residual, 0.0) + VARIANCE_ROWS) / (number + VARIANCE_ROWS)
+    own_precision = own.cross[e, i, i] + INTERVENTIONAL_PENALTY
     out[0] = np.arcsinh(marginal)
     out[1] = np.arcsinh(np.sqrt(variance / precision))
-    out[2] = np.arcsinh(interventional / own)
-    out[3] = np.arcsinh(1.0 / np.sqrt(own))
+    out[2] = np.arcsinh(HALF_WIDTH * own.cross[e, i, y] / own_precision)
+    out[3] = np.arcsinh(1.0 / np.sqrt(own_precision))
     out[5] = np.arcsinh(path)
 
 
 @kernel
 def evidence_channels(
-    standard: Array,
-    variable: Array,
-    seen: Array,
-    num_rows: int,
+    moments: Moments[Array],
+    centre: Array,
+    ordered: Array,
     target: Array,
     valid: Array,
-    spread: Array,
-    ordered: Array,
-    centre: Array,
-    gram: Array,
-    direct: Array,
     scratch: Array,
+    used: Array,
+    gram: Array,
     out: Array,
 ) -> None:
-    """The channels after these rows, out (E, V, F); zero for the target and for padding.
+    """The channels after the rows of `moments`, out (E, V, F); zero for the target and for padding.
 
     Args:
-        standard: (E, N, V) standard units, of which `num_rows` exist; variable: (E, N) what was set
-            in each, -1 for nothing; seen: (E, N) bool, the rows that count.
-        spread, ordered, centre: of `open_evidence`; gram (V, V), direct (V,) and scratch (3, V) are
-            scratch.
+        scratch: (2, V); used: (V,) int; gram: (V, V).
     """
-    width = standard.shape[2]
-    means, scales, slopes = scratch[0], scratch[1], scratch[2]
-    for e in range(standard.shape[0]):
-        _direct_effects(standard[e], seen[e], num_rows, target[e], valid[e], means, scales, gram, direct)
-        for i in range(width):
+    scales, direct = scratch[0], scratch[1]
+    for e in range(valid.shape[0]):
+        y = target[e]
+        _direct_effects(moments.whole, e, y, valid[e], scales, used, gram, direct)
+        for i in range(valid.shape[1]):
             for f in range(out.shape[2]):
                 out[e, i, f] = 0
-            if i == target[e] or not valid[e, i]:
+            if i == y or not valid[e, i]:
                 continue
-            _own_effects(standard[e], variable[e], seen[e], num_rows, target[e], i, direct, slopes, out[e, i])
+            _own_effects(moments, e, i, y, direct, out[e, i])
             out[e, i, 4] = np.arcsinh(direct[i])
             out[e, i, 6] = np.arcsinh(ordered[e, i])
-            out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread[e, i])
+            out[e, i, 7] = np.arcsinh(HALF_WIDTH * spread_of(moments.observed, e, i))
             out[e, i, 8] = np.arcsinh(min(max(centre[e, i], -1.0), 1.0))
 
 
 @kernel
-def head_features(channels: Array, first: int, residual: Array, slopes: Array, centre: Array) -> None:
+def head_features(evidence: Array, residual: Array, slopes: Array, centre: Array) -> None:
     """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T,
     5) features, centre (T,).
 
-    channels (T, C); the evidence begins at channel `first`. See
-    acbo_ref.policy.evidence.residual_features and those after it.
+    evidence (T, F). See acbo_ref.policy.evidence.residual_features and those after it.
     """
-    number = channels.shape[1] - first
-    bound, steepness = channels.dtype.type(OUTCOME_BOUND), channels.dtype.type(DIRECTION_SLOPE)
-    for t in range(channels.shape[0]):
+    number = evidence.shape[1]
+    bound, steepness = evidence.dtype.type(OUTCOME_BOUND), evidence.dtype.type(DIRECTION_SLOPE)
+    for t in range(evidence.shape[0]):
         for f in range(number):
-            residual[t, f] = channels[t, first + f]
-        centre[t] = np.sinh(channels[t, first + CENTRE])
+            residual[t, f] = evidence[t, f]
+        centre[t] = np.sinh(evidence[t, CENTRE])
         for k in range(_EFFECTS.size):
-            effect = channels[t, first + _EFFECTS[k]]
+            effect = evidence[t, _EFFECTS[k]]
             residual[t, number + k] = abs(effect)
             residual[t, number + _EFFECTS.size + k] = np.tanh(steepness * effect)
             slopes[t, k] = bound * np.tanh(np.sinh(effect) / bound)

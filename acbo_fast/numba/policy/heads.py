@@ -1,7 +1,7 @@
 """Twin of acbo_ref/policy/heads.py: the three heads on preallocated arrays, forward and backward by
 hand.
 
-Letters: E episodes, V variables, K decisions, D width, T tokens.
+Letters: E episodes, V variables, K decisions, H size of h, F evidence channels, T tokens.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from acbo_ref.arrays import Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.evidence import EFFECTS, RESIDUAL_FEATURES
 from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, VALUE_MEAN_BOUND, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import CHANNELS, HALF_WIDTH
+from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
+from acbo_ref.policy.network import evidence_size
 
 
 @kernel
@@ -101,7 +102,7 @@ class Heads:
 
     def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
         self._space, self._config = workspace, config
-        self._knows, self._log_fixed_std = config.evidence == "regression", math.log(config.fixed_std)
+        self._knows, self._log_fixed_std = evidence_size(config) > 0, math.log(config.fixed_std)
         self._columns = 2 if config.use_fixed_std else 3
 
     def _array(self, name: str, *shape: int) -> Array:
@@ -110,8 +111,10 @@ class Heads:
     def _kept(self, name: str, *shape: int) -> Array:
         return self._space.kept("heads." + name, *shape)
 
-    def forward(self, params: Params, h: Array, choosable: Array, channels: Array) -> PolicyOutputs[Array]:
-        """The heads on h (E, K, V, D) of the decision rows, whose own channels are (E, K, V, C)."""
+    def forward(self, params: Params, h: Array, choosable: Array, evidence: Array) -> PolicyOutputs[Array]:
+        """The heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for
+        none.
+        """
         shape, width = h.shape[:3], h.shape[3]
         tokens, half = math.prod(shape), width // 2
         hidden = self._array("outcome", *shape, half)
@@ -130,7 +133,7 @@ class Heads:
             features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
             trust_bias = params["outcome_head.trust.bias"]
-            head_features(layers.tokens(channels), CHANNELS, features, slopes, centre.reshape(-1))
+            head_features(layers.tokens(evidence), features, slopes, centre.reshape(-1))
             product(features, params["policy_head.residual.weight"], residual)
             product(h, params["outcome_head.trust.weight"], trust)
         else:
@@ -221,7 +224,7 @@ def outcome_head(
     """(mean, log_error, log_noise) of the target under one action, and its hidden layer before and
     after GELU.
 
-    hidden, before, after (D/2,); features (6,); value_weight (6, D/2); out_weight (3, D/2),
+    hidden, before, after (H/2,); features (6,); value_weight (6, H/2); out_weight (3, H/2),
     transposed; out_bias (3,).
     """
     kind = type(slope)
@@ -258,7 +261,7 @@ def outcomes(
 ) -> None:
     """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems.
 
-    state, leading axes (E, V); variable (E, N); values (E, N) standard; scratch (2 D/2 + 6,).
+    state, leading axes (E, V); variable (E, N); values (E, N) standard; scratch (2 H/2 + 6,).
     """
     hidden, slope, centre = state
     half = hidden.shape[2]

@@ -115,6 +115,49 @@ def residual_norm_backward(
             d_branch_bias[c] += total
 
 
+@kernel
+def layer_norm_forward(x: Array, scale: Array, bias: Array, x_hat: Array, inverse_std: Array, out: Array) -> None:
+    """out = x_hat * scale + bias; x_hat and 1 / std are kept; (T, D)."""
+    one, size, zero = x.dtype.type(1), x.dtype.type(x.shape[1]), x.dtype.type(0)
+    epsilon = x.dtype.type(LAYER_NORM_EPSILON)
+    for t in range(x.shape[0]):
+        total, squares = zero, zero
+        for c in range(x.shape[1]):
+            total += x[t, c]
+        mean = total / size
+        for c in range(x.shape[1]):
+            squares += (x[t, c] - mean) * (x[t, c] - mean)
+        inverse = one / np.sqrt(squares / size + epsilon)
+        inverse_std[t] = inverse
+        for c in range(x.shape[1]):
+            normalised = (x[t, c] - mean) * inverse
+            x_hat[t, c] = normalised
+            out[t, c] = normalised * scale[c] + bias[c]
+
+
+@kernel
+def layer_norm_backward(
+    d_out: Array, x_hat: Array, inverse_std: Array, scale: Array, d_x: Array, d_scale: Array, d_bias: Array
+) -> None:
+    """d_x, d_scale and d_bias, written, of `layer_norm_forward`."""
+    size, zero = d_x.dtype.type(d_x.shape[1]), d_x.dtype.type(0)
+    d_scale[:] = zero
+    d_bias[:] = zero
+    for t in range(d_x.shape[0]):
+        mean_g, mean_gx = zero, zero
+        for c in range(d_x.shape[1]):
+            g = d_out[t, c] * scale[c]
+            mean_g += g
+            mean_gx += g * x_hat[t, c]
+        mean_g /= size
+        mean_gx /= size
+        for c in range(d_x.shape[1]):
+            d, normalised = d_out[t, c], x_hat[t, c]
+            d_x[t, c] = (d * scale[c] - mean_g - normalised * mean_gx) * inverse_std[t]
+            d_scale[c] += d * normalised
+            d_bias[c] += d
+
+
 @scalar
 def gelu(x: Any, one: Any, a: Any, c: Any) -> Any:
     """x sigmoid(c (x + a x^3)); one, a, c in x's dtype: see GELU."""

@@ -8,30 +8,29 @@ from __future__ import annotations
 import numpy as np
 
 from acbo_fast.numba.kernels import exp, kernel
-from acbo_fast.numba.policy.decoder import Decoder
+from acbo_fast.numba.policy.decoder import open_decoder
 from acbo_fast.numba.policy.heads import outcomes
 from acbo_fast.numba.policy.network import Network
-from acbo_fast.numba.policy.reading import Reading
+from acbo_fast.numba.policy.reading import open_reading
 from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
-from acbo_ref.policy.network import num_channels
 from acbo_ref.policy.session import DECISION_GRID, Decision
 
 
 @kernel
-def lowest_bound(predicted: Array, allowed: Array, optimism: float, grid: Array, variable: Array, value: Array) -> None:
+def lowest_bound(predicted: Array, allowed: Array, optimism: Array, grid: Array, variable: Array, value: Array) -> None:
     """The action of lowest mean - optimism * error, from predictions (E, V * grid, 3) at every grid
-    value of every variable.
+    value of every variable; optimism (E,).
     """
     size = grid.size
     for e in range(variable.shape[0]):
         best, lowest = -1, np.inf
         for n in range(predicted.shape[1]):
             if allowed[e, n // size]:
-                bound = predicted[e, n, 0] - predicted.dtype.type(optimism) * exp(predicted[e, n, 1])
+                bound = predicted[e, n, 0] - predicted.dtype.type(optimism[e]) * exp(predicted[e, n, 1])
                 if bound < lowest or best < 0:
                     best, lowest = n, bound
         variable[e], value[e] = best // size, grid[best % size]
@@ -59,11 +58,12 @@ class OutcomeDecider:
         )  # fmt: skip
         return out
 
-    def __call__(self, outputs: PolicyOutputs[Array], allowed: Array, optimism: float) -> tuple[Array, Array]:
+    def __call__(self, outputs: PolicyOutputs[Array], allowed: Array, optimism: Array | float) -> tuple[Array, Array]:
         """(variable, standard value), (E,) each."""
         predicted = self.predict(outputs, self._variable, self._value)
         variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
-        lowest_bound(predicted, allowed, float(optimism), self._grid, variable, standard)
+        errors = np.ascontiguousarray(np.broadcast_to(np.asarray(optimism, float), len(allowed)))
+        lowest_bound(predicted, allowed, errors, self._grid, variable, standard)
         return variable, standard
 
 
@@ -76,25 +76,21 @@ class Session:
         self._network, self._params, self._config, self._task = network, params, config, task
         self._capacity, self._observed = capacity, 0
         dtype = params["embed.weight"].dtype
-        num_episodes, num_obs, width = task.observations.shape
-        self._reading = Reading(network.workspace, config.policy, task, capacity + 1)
-        channels = num_channels(config.policy)
-        observations = np.empty((num_episodes, num_obs, width, channels), dtype)
-        self._reading.observations(observations)
-        self._row = np.empty((num_episodes, width, channels), dtype)
-        self._reading.start(self._row)
+        num_episodes, _, width = task.observations.shape
+        self._reading = open_reading(task, config.policy, dtype)
+        self._view = self._reading.start()
         with one_blas_thread:
-            self._decoder = Decoder(network, params, observations, task.observation_mask, task.valid, capacity + 1)
-            self._h = self._decoder.append(self._row).copy()
+            self._decoder = open_decoder(network, params, task, self._reading, capacity + 1)
+            self._h = self._decoder.append(self._view.channels).copy()
         self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float), self._row)
+        self._view = self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float))
         with one_blas_thread:
-            np.copyto(self._h, self._decoder.append(self._row))
+            np.copyto(self._h, self._decoder.append(self._view.channels))
         self._observed += 1
 
     def decide(
@@ -109,7 +105,7 @@ class Session:
         task, config = self._task, self._config
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
         with one_blas_thread:
-            outputs = self._network.heads.forward(self._params, self._h, allowed, self._row[:, None])
+            outputs = self._network.heads.forward(self._params, self._h[:, None], allowed, self._view.evidence[:, None])
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "outcome_head":
@@ -127,11 +123,12 @@ class Session:
         predicted = self._decider.predict(outputs, variable[:, None], standard[:, None].astype(logits.dtype))
         mean, log_error, log_noise = predicted[:, 0].T
         error, noise = np.exp(log_error), np.exp(log_noise)
-        location, scale = self._reading.location[each, task.target], self._reading.scale[each, task.target]
+        units = self._reading.units
+        location, scale = units.location[each, task.target], units.scale[each, task.target]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Decision(
             variable=variable,
-            value=to_domain(task, self._reading.location, self._reading.scale, variable, standard),
+            value=to_domain(task, units, variable, standard),
             probability=shifted / shifted.sum(axis=1, keepdims=True),
             parent_probability=0.5 * (1 + np.tanh(0.5 * outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
             outcome_mean=location + scale * mean,

@@ -1,0 +1,125 @@
+"""Moments: what the pairwise network knows of the rows so far, as sums that a row is added to.
+
+For linear models with Gaussian noise the first and second moments of each regime are sufficient.
+They are sums, so their order cannot matter, adding a row costs V^2, and neither memory nor time
+grows with the number of rows. With du the deviation of a row from the observational mean, in half
+domains (inputs.deviations), the regimes are
+
+    observed    rows in which nothing was set
+    own[i]      rows in which i was set, and nothing else: what a change of i does
+    free[i]     rows in which i was not set: there, i follows its own equation
+    whole       all rows; nobody sets the target, so its own equation holds in all of them
+
+A row may have any set of variables that were set: a mask, not one index.
+
+Contract: pure functions of arrays in float64; adding rows one at a time, all at once, or in another
+order gives the same sums but for rounding.
+Letters: E episodes, N rows, V variables.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from acbo_ref.arrays import A, Array
+from acbo_ref.policy.inputs import ROUNDING_UNITS
+
+
+class Sums(NamedTuple, Generic[A]):
+    """Of a set of rows: number (E,), total (E, V) = sum du_j, cross (E, V, V) = sum du_i du_j."""
+
+    number: A
+    total: A
+    cross: A
+
+
+class RegimeSums(NamedTuple, Generic[A]):
+    """Of V sets of rows, one for each variable i: number (E, V), and (E, V, V) each: total[i, j] =
+    sum du_j, cross[i, j] = sum du_i du_j, square[i, j] = sum du_j^2."""
+
+    number: A
+    total: A
+    cross: A
+    square: A
+
+
+class Moments(NamedTuple, Generic[A]):
+    """The sums of each regime; see above."""
+
+    observed: Sums[A]
+    own: RegimeSums[A]
+    free: RegimeSums[A]
+    whole: Sums[A]
+
+
+def no_rows(num_episodes: int, width: int) -> Moments[Array]:
+    """The moments before any row."""
+    count, total, cross = (
+        np.zeros(num_episodes),
+        np.zeros((num_episodes, width)),
+        np.zeros((num_episodes, width, width)),
+    )
+    sums, regimes = Sums(count, total, cross), RegimeSums(total, cross, cross, cross)
+    return Moments(observed=sums, own=regimes, free=regimes, whole=sums)
+
+
+def add_rows(moments: Moments[Array], du: Array, was_set: Array, counts: Array) -> Moments[Array]:
+    """The moments with N more rows in each system.
+
+    Args:
+        du: (E, N, V) deviations from the observational mean, in half domains.
+        was_set: (E, N, V) bool, which variables were set in a row: none, one, or any number.
+        counts: (E, N) bool, the rows that count.
+    """
+    weight = counts[:, :, None].astype(float)
+    number = was_set.sum(axis=2, keepdims=True)
+    observed = (weight * (number == 0))[..., 0]
+    own = weight * (was_set & (number == 1))
+    return Moments(
+        observed=_add(moments.observed, du, observed),
+        own=_add_regimes(moments.own, du, own),
+        free=_add_regimes(moments.free, du, weight * ~was_set),
+        whole=_add(moments.whole, du, weight[..., 0]),
+    )
+
+
+def _add(sums: Sums[Array], du: Array, weight: Array) -> Sums[Array]:
+    """With rows of weight (E, N), 0 or 1."""
+    weighted = weight[:, :, None] * du
+    return Sums(
+        number=sums.number + weight.sum(axis=1),
+        total=sums.total + weighted.sum(axis=1),
+        cross=sums.cross + weighted.swapaxes(1, 2) @ du,
+    )
+
+
+def _add_regimes(sums: RegimeSums[Array], du: Array, weight: Array) -> RegimeSums[Array]:
+    """With rows of weight (E, N, V), 0 or 1: does row n belong to the set of variable i?"""
+    transposed = weight.swapaxes(1, 2)
+    return RegimeSums(
+        number=sums.number + weight.sum(axis=1),
+        total=sums.total + transposed @ du,
+        cross=sums.cross + (weight * du).swapaxes(1, 2) @ du,
+        square=sums.square + transposed @ (du * du),
+    )
+
+
+def centred(sums: Sums[Array]) -> Array:
+    """(E, V, V) scatter about the rows' own mean."""
+    count = np.maximum(sums.number, 1.0)[:, None, None]
+    return np.asarray(sums.cross - sums.total[:, :, None] * sums.total[:, None, :] / count)
+
+
+def spreads(sums: Sums[Array]) -> Array:
+    """(E, V) standard deviations (ddof 0), half domains.
+
+    What is left of sum du^2 after the mean is taken off counts as 0 where it is rounding of that
+    sum: a variable that stands elsewhere than its observational mean, but still, does not vary.
+    """
+    count = np.maximum(sums.number, 1.0)[:, None]
+    squares = np.diagonal(sums.cross, axis1=1, axis2=2)
+    scatter = squares - sums.total**2 / count
+    rounding = ROUNDING_UNITS * np.finfo(scatter.dtype).eps * squares
+    return np.asarray(np.sqrt(np.where(scatter > rounding, scatter, 0.0) / count))
