@@ -21,8 +21,8 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 9
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:
-    """The benchmark's shapes: 20 observations, 30 interventions of which 5 are learned from, groups of
-    10, one pass over two minibatches; at another size.
+    """The benchmark's shapes: 20 observations, 30 interventions of which 5 are learned from, groups
+    of 10, one pass over two minibatches; at another size.
     """
     stage = {"name": "bench", "variables": num_variables, "graphs": ["erdos_renyi"]}
     document: dict[str, Any] = {

@@ -52,7 +52,8 @@ def gathered_bytes(config: Config, num_variables: int) -> float:
     if reads_pairs(config.policy):
         table, mask = learned * v * v, 0
     channels = 4 * (table * num_channels(config.policy) + learned * v * evidence_size(config.policy))
-    # variable, value, log-prob, reward; variable, value, mean, variance, weight; which were learned from
+    # variable, value, log-prob, reward; variable, value, mean, variance, weight; which were learned
+    # from
     draws = 4 * learned * (4 * g + 5 * n + 1)
     done = 4 * 4 * k  # variable, applied value, outcome, its expectation
     # rows; valid, choosable, parents, their mask; target; which draw was carried out

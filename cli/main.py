@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import Any
 
 import click
+from acbo_cli.blas import choose_kernels
+
+choose_kernels()
 
 _COMMANDS = {
     "train": "Train a policy on random causal models.",

@@ -276,3 +276,36 @@ def test_no_module_opens_a_socket(tmp_path):
         "assert run(['info']) == 0\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, env=os.environ)
+
+
+CPU = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: fpu sse2 avx2 {}\n\nprocessor\t: 1\n"
+AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl"
+
+
+def test_blas_kernels_are_chosen_by_the_processors_flags_and_by_nothing_else():
+    from acbo_cli.blas import core_type
+
+    assert core_type(CPU.format("AuthenticAMD", AVX512)) == "SkylakeX"
+    assert core_type(CPU.format("AuthenticAMD", "")) is None
+    assert core_type(CPU.format("AuthenticAMD", "avx512f avx512cd")) is None
+    assert core_type(CPU.format("GenuineIntel", AVX512)) is None  # OpenBLAS knows those
+    assert core_type("") is None and core_type("Features : fp asimd\n") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "SkylakeX"), ("os.environ['OPENBLAS_CORETYPE'] = 'Haswell'", "Haswell"), ("import numpy", "")],
+)
+def test_blas_kernels_are_chosen_before_numpy_and_never_against_the_user(tmp_path, before, after):
+    (tmp_path / "cpuinfo").write_text(CPU.format("AuthenticAMD", AVX512))
+    code = f"""
+import os
+{before}
+from pathlib import Path
+from acbo_cli.blas import choose_kernels
+choose_kernels(Path({str(tmp_path / "cpuinfo")!r}))
+print(os.environ.get("OPENBLAS_CORETYPE", ""))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == after, done.stderr

@@ -315,8 +315,8 @@ def outcome_loss_backward(d_nll: Array, cache: OutcomeLossCache) -> OutcomePredi
 
 
 def label_weights(log_error: A, power: float, exp: Callable[[Any], A]) -> A:
-    """error^(2 power) of predictions at the time; `exp` is the one of the arrays' kind. With power 1
-    the gradient of the mean is that of a squared error, with 1/2 that in units of the error.
+    """error^(2 power) of predictions at the time; `exp` is the one of the arrays' kind. With power
+    1 the gradient of the mean is that of a squared error, with 1/2 that in units of the error.
     """
     return exp(2.0 * power * log_error)  # type: ignore[operator]
 
