@@ -19,24 +19,11 @@ from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, rollout
 from acbo_ref.grpo.update import ScheduledCoefficients, update
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params
-from acbo_ref.policy.session import Decision, Session
+from acbo_ref.policy.screening import AnySession
+from acbo_ref.policy.session import Session
 from acbo_ref.systems.batch import SCMBatch
 
 State = TypeVar("State")
-
-
-class AnySession(Protocol):
-    """See policy.session.Session."""
-
-    def observe(self, variable: Array, rows: Array) -> None: ...
-    def decide(
-        self,
-        gumbel: Array | None = None,
-        normal: Array | None = None,
-        decision: str | None = None,
-        optimism: float | None = None,
-        allowed: Array | None = None,
-    ) -> Decision: ...
 
 
 class Backend(Protocol[State, A]):

@@ -26,6 +26,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
+from acbo_ref.policy.screening import open_session
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.systems.scm import System
@@ -136,7 +137,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
     systems, count = episodes.systems, len(episodes.systems)
     task = batch_task(systems, episodes.observations)
     width = task.valid.shape[1]
-    session = backend.session(state, task, steps)
+    session = open_session(backend.config.policy, task, lambda t: backend.session(state, t, steps))
     played = _nothing_played(count, steps)
     sampled = method == "policy_head_sampled"
     rngs = [generator(episodes.seed, Role.BASELINE, stream) for stream in episodes.streams]
@@ -207,7 +208,8 @@ def _timed(
 
         return ask_baseline
     assert backend is not None
-    session = backend.session(state, batch_task([episodes.systems[s]], [episodes.observations[s]]), steps)
+    task, opened = batch_task([episodes.systems[s]], [episodes.observations[s]]), backend
+    session = open_session(opened.config.policy, task, lambda t: opened.session(state, t, steps))
 
     def ask_policy(action: tuple[int, float], rows: Array) -> None:
         session.observe(np.array([action[0]]), rows)

@@ -27,9 +27,11 @@ from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
+from acbo_ref.policy import screening
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
-from acbo_ref.policy.session import Decision, Session
+from acbo_ref.policy.screening import MOST_VARIABLES, AnySession
+from acbo_ref.policy.session import Decision
 
 # A policy that reads rows, and not moments, gets this many at most, evenly spaced observations and
 # the latest experiments: memory grows with their square.
@@ -79,7 +81,7 @@ class CampaignSession:
     policy says.
     """
 
-    def __init__(self, session: Session, location: float, scale: float) -> None:
+    def __init__(self, session: AnySession, location: float, scale: float) -> None:
         self._session, self._location, self._scale = session, location, scale
 
     def decide(
@@ -142,7 +144,12 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
         low=low[None],
         high=high[None],
     )
-    session: Session = backend.session(state, task, len(done))
+    was_set = np.isin(np.arange(len(manipulable)), [variable for variable, _ in done])
+    if not over_rows and len(manipulable) > MOST_VARIABLES:
+        warn(f"the policy reads the {MOST_VARIABLES} most promising of the {len(manipulable)} variables")
+    session = screening.open_session(
+        backend.config.policy, task, lambda t: backend.session(state, t, len(done)), was_set[None]
+    )
     for variable, row in done:
         session.observe(np.array([variable]), units(np.array([row])))
     target = facts.target_index

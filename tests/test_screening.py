@@ -1,0 +1,80 @@
+"""Very wide systems: the most promising variables, and a session on them that speaks of all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acbo_fast import available, backend_maker
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.policy import screening
+from acbo_ref.policy.inputs import Task
+from acbo_ref.verify.data import ROWS, perturbed_state, small_config
+
+CONFIG = small_config(dtype="float64")
+STATE = perturbed_state(ReferenceBackend(CONFIG))
+
+
+def task(width=9, rows=40, seed=0):
+    """Two systems: the target is X2, caused by X5 and X7; the second has two variables less."""
+    rng = np.random.default_rng(seed)
+    observations = rng.standard_normal((2, rows, width))
+    observations[:, :, 2] = observations[:, :, 5] + observations[:, :, 7] + 0.1 * rng.standard_normal((2, rows))
+    valid = np.ones((2, width), bool)
+    valid[1, -1:] = False
+    return Task(
+        observations=observations * 1e6 ** np.arange(width),  # the unit says nothing
+        observation_mask=np.ones((2, rows), bool),
+        target=np.array([2, 2]),
+        valid=valid,
+        manipulable=valid & (np.arange(width) != 2),
+        low=np.full((2, width), -2.0) * 1e6 ** np.arange(width),
+        high=np.full((2, width), 2.0) * 1e6 ** np.arange(width),
+    )
+
+
+def test_the_target_and_what_goes_with_it_are_kept():
+    known = task()
+    assert screening.promising(known, 3).tolist() == [[2, 5, 7]] * 2
+    keep = np.zeros((2, 9), bool)
+    keep[0, 0] = True  # was set already
+    assert screening.promising(known, 4, keep)[0].tolist() == [0, 2, 5, 7]
+    assert 8 not in screening.promising(known, 8)[1]  # padding comes last
+
+
+@pytest.mark.parametrize("backend", available())
+def test_a_screened_session_decides_as_one_on_those_variables_alone(monkeypatch, backend):
+    monkeypatch.setattr(screening, "MOST_VARIABLES", 4)
+    made, known, rng = backend_maker(backend)(CONFIG), task(), np.random.default_rng(1)
+    index = screening.promising(known, 4)
+    names = ("valid", "manipulable", "low", "high")
+    few = Task(
+        observations=np.take_along_axis(known.observations, index[:, None], axis=2),
+        observation_mask=known.observation_mask,
+        target=np.array([row.tolist().index(2) for row in index]),
+        **{name: np.take_along_axis(getattr(known, name), index, axis=1) for name in names},
+    )
+    wide = screening.open_session(CONFIG.policy, known, lambda t: made.session(made.from_host(STATE), t, 3))
+    narrow = made.session(made.from_host(STATE), few, 3)
+    for _ in range(3):
+        a, b = wide.decide(decision="outcome_head"), narrow.decide(decision="outcome_head")
+        assert (a.variable == index[np.arange(2), b.variable]).all()
+        np.testing.assert_array_equal(a.value, b.value)
+        np.testing.assert_array_equal(np.take_along_axis(a.probability, index, axis=1), b.probability)
+        assert np.asarray(a.probability).sum(axis=1) == pytest.approx([1, 1])
+        rows = rng.standard_normal((2, 9)) * 1e6 ** np.arange(9)
+        wide.observe(a.variable, rows)
+        narrow.observe(b.variable, np.take_along_axis(rows, index, axis=1))
+    restricted = np.arange(9) == index[:, -1:]
+    assert (wide.decide(allowed=restricted).variable == index[:, -1]).all()
+    with pytest.raises(ValueError, match="does not read"):
+        wide.observe(np.setdiff1d(np.arange(9), index[0])[:1].repeat(2), rows)
+
+
+def test_narrow_systems_and_the_trunk_over_rows_are_left_alone(monkeypatch):
+    opened = []
+    screening.open_session(CONFIG.policy, task(), lambda t: opened.append(t))
+    monkeypatch.setattr(screening, "MOST_VARIABLES", 4)
+    rows = small_config(policy=ROWS, grpo={"learned_decisions": None})
+    screening.open_session(rows.policy, task(), lambda t: opened.append(t))
+    assert [t.valid.shape[1] for t in opened] == [9, 9]
