@@ -168,8 +168,8 @@ def test_external_experiments(campaign):
     assert status["interventions"] == 1 and status["observations"] == 6
     assert campaign.ask() == before  # the pending one stays
     for do, words in (
-        ({"a": 1.0, "b": 0.5}, "one variable"),
         ({"a": 11.0}, "outside its domain"),
+        ({"a": 1.0, "b": 99.0}, "outside its domain"),
         ({"c": 1.0}, "cannot be set"),
         ({"q": 1.0}, "no variable named 'q'"),
         ({"a": "x"}, "not a number"),
@@ -178,6 +178,26 @@ def test_external_experiments(campaign):
         with pytest.raises(AcboError, match=words):
             campaign.tell_external(do, {"y": 1.0})
         assert journal_bytes(campaign) == kept
+
+
+def test_experiments_that_set_several_variables_are_evidence(campaign, tmp_path):
+    """By Python and by a file; they change what is believed, and are told from single ones."""
+    before = campaign.recommend()
+    campaign.tell_external({"a": 7.0, "b": 0.4}, {"y": -4.0, "c": 0.0})
+    file = tmp_path / "more.csv"
+    file.write_text("y,intervention,a,b,c\n-4.1,a+b,7.5,0.3,0.1\n-3.9, a + b ,6.5,0.5,-0.1\n")
+    assert campaign.import_csv(file) == 2
+    both = campaign.recommend()
+    assert campaign.status()["interventions"] == 3 and both != before
+    assert load_campaign(campaign.path).recommend() == both
+    one = create(tmp_path / "one", campaign.path / policy_file(campaign).name)
+    one.tell_external({"a": 7.0}, {"y": -4.0, "b": 0.4, "c": 0.0})
+    one.tell_external({"a": 7.5}, {"y": -4.1, "b": 0.3, "c": 0.1})
+    one.tell_external({"a": 6.5}, {"y": -3.9, "b": 0.5, "c": -0.1})
+    assert one.recommend() != both
+    file.write_text("y,intervention,a,b,c\n-4.1,a+q,7.5,0.3,0.1\n")
+    with pytest.raises(AcboError, match="no variable named 'q'"):
+        campaign.import_csv(file)
 
 
 def test_importing_is_all_or_nothing(campaign, tmp_path):

@@ -182,28 +182,26 @@ class Campaign:
         self._journal.update(decide)
 
     def tell_external(self, do: Mapping[str, float], row: Any) -> None:
-        """Record an experiment nobody asked for: do={"x": 1.2}; an empty `do` is an observation. It
-        costs no budget.
+        """Record an experiment nobody asked for: do={"x": 1.2}, or several variables at once; an
+        empty `do` is an observation. It costs no budget.
 
         Raises:
-            AcboError: not exactly one variable, one that cannot be set, a value outside its domain,
-                or an impossible row.
+            AcboError: a variable that cannot be set, a value outside its domain, or an impossible
+                row.
         """
 
         def decide(entries: list[Entry]) -> Entry:
             facts = self._facts(entries)
-            if len(do) > 1:
-                raise AcboError("an experiment sets one variable", "experiments that set several cannot be used")
             values = row_values(row, facts.variables)
-            variable, value = next(iter(do.items())) if do else (None, None)
-            return {"kind": "rows", "rows": [external_row(facts, variable, value, values, "row")]}
+            return {"kind": "rows", "rows": [external_row(facts, do, values, "row")]}
 
         self._journal.update(decide)
 
     def import_csv(self, path: str | Path) -> int:
         """Record the rows of a CSV file, all or none; a column `intervention` names the variable
-        that was set, empty for an observation. Without that column all rows are observations.
-        Returns the number of rows."""
+        that was set, or several as a+b, empty for an observation. Without that column all rows are
+        observations. Returns the number of rows.
+        """
         table = read_csv(path)
         count = [0]
 
@@ -217,9 +215,10 @@ class Campaign:
             column = table.names.index("intervention") if "intervention" in table.names else None
             rows = []
             for n, cells, row in zip(table.lines, table.rows, values, strict=True):
-                variable = str(cells[column]).strip() or None if column is not None else None
-                value = row[facts.variables.index(variable)] if variable in facts.variables else None
-                rows.append(external_row(facts, variable, value, row, f"{path}, line {n}"))
+                named = str(cells[column]).split("+") if column is not None else []
+                names = [name.strip() for name in named if name.strip()]
+                do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
+                rows.append(external_row(facts, do, row, f"{path}, line {n}"))
             count[0] = len(rows)
             return {"kind": "rows", "rows": rows} if rows else None
 

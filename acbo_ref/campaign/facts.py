@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
@@ -75,7 +75,7 @@ class Facts:
     outcome_factor: float
     expectation_factor: float
     observations: Array  # (O, V)
-    interventions: list[tuple[int, list[float]]]  # variable, row
+    interventions: list[tuple[tuple[int, ...], list[float]]]  # the variables that were set, row
     proposals: dict[str, Proposal]  # in order
     told: dict[str, list[float]]
 
@@ -123,7 +123,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             )
         variables = tuple(first["variables"])
         observations: list[list[float]] = []
-        interventions: list[tuple[int, list[float]]] = []
+        interventions: list[tuple[tuple[int, ...], list[float]]] = []
         proposals: dict[str, Proposal] = {}
         told: dict[str, list[float]] = {}
         policy = first
@@ -135,13 +135,14 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                     if item["variable"] is None:
                         observations.append(row)
                     else:
-                        interventions.append((variables.index(item["variable"]), row))
+                        names = [item["variable"]] if isinstance(item["variable"], str) else item["variable"]
+                        interventions.append((tuple(variables.index(name) for name in names), row))
             elif kind == "asked":
                 proposal = Proposal(**entry["proposal"])
                 proposals[proposal.id] = proposal
             elif kind == "told":
                 row = told[entry["id"]] = numbers(entry["row"])
-                interventions.append((variables.index(proposals[entry["id"]].variable), row))
+                interventions.append(((variables.index(proposals[entry["id"]].variable),), row))
             elif kind == "upgraded":
                 policy = entry
             else:
@@ -248,26 +249,29 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     return row
 
 
-def external_row(facts: Facts, variable: str | None, value: object, row: list[float], where: str) -> Document:
-    """A journal row of an experiment nobody asked for, or of an observation."""
+def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where: str) -> Document:
+    """A journal row of an experiment nobody asked for, `do` what was set to what; or of an
+    observation.
+    """
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"{where}: the target {facts.target!r} is missing", "leave the row out")
-    if variable is None:
-        return {"variable": None, "row": plain(row)}
-    if variable not in facts.variables:
-        raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
-    domain = facts.domains[facts.variables.index(variable)]
-    if domain is None:
-        raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "leave the experiment out")
-    value = number(value, f"{where}, value of {variable!r}")
-    if math.isnan(value):
-        raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
-    if not domain[0] <= value <= domain[1]:
-        raise AcboError(
-            f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
-            "domains are fixed; a new campaign can have a wider one",
-        )
-    return {"variable": variable, "row": plain(checked_row(facts, row, variable, value))}
+    for variable, given in do.items():
+        if variable not in facts.variables:
+            raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
+        domain = facts.domains[facts.variables.index(variable)]
+        if domain is None:
+            raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "leave the experiment out")
+        value = number(given, f"{where}, value of {variable!r}")
+        if math.isnan(value):
+            raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
+        if not domain[0] <= value <= domain[1]:
+            raise AcboError(
+                f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
+                "domains are fixed; a new campaign can have a wider one",
+            )
+        row = checked_row(facts, row, variable, value)
+    names = list(do)
+    return {"variable": None if not names else names[0] if len(names) == 1 else names, "row": plain(row)}
 
 
 def column_means(observations: Array) -> Array:

@@ -144,14 +144,15 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
         low=low[None],
         high=high[None],
     )
-    was_set = np.isin(np.arange(len(manipulable)), [variable for variable, _ in done])
+    masks = [np.isin(np.arange(len(manipulable)), were_set) for were_set, _ in done]
+    was_set = np.asarray(np.array(masks).reshape(-1, len(manipulable)).any(axis=0))
     if not over_rows and len(manipulable) > MOST_VARIABLES:
         warn(f"the policy reads the {MOST_VARIABLES} most promising of the {len(manipulable)} variables")
     session = screening.open_session(
         backend.config.policy, task, lambda t: backend.session(state, t, len(done)), was_set[None]
     )
-    for variable, row in done:
-        session.observe(np.array([variable]), units(np.array([row])))
+    for mask, (_, row) in zip(masks, done, strict=True):
+        session.observe(mask[None], units(np.array([row])))
     target = facts.target_index
     return CampaignSession(session, facts.cost * float(location[target]), abs(float(scale[target])))
 

@@ -169,6 +169,13 @@ def to_domain(task: Task, units: Units[Array], variable: Array, standard: Array)
     return np.asarray(np.where(standard <= -HALF_WIDTH, low, np.where(standard >= HALF_WIDTH, high, raw)))
 
 
+def set_mask(variable: Array, width: int) -> Array:
+    """(E, V) bool, which variables were set: from one index a row (E,), -1 for none, or from such a
+    mask.
+    """
+    return variable if variable.ndim == 2 else np.arange(width) == variable[:, None]
+
+
 def row_channels(standard: Array, is_target: Array, is_intervened: Array) -> Array:
     """Channels of measured rows: (E, N, V) standard values and (E, N, V) bool flags -> (E, N, V,
     C).

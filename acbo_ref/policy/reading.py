@@ -26,6 +26,7 @@ from acbo_ref.policy.inputs import (
     deviations,
     observation_channels,
     row_channels,
+    set_mask,
     standard_units,
     start_channels,
 )
@@ -67,9 +68,13 @@ class RowReading:
         return self._view(start_channels(self._task.is_target))
 
     def peek(self, variable: Array, rows: Array) -> View[Array]:
-        """After raw rows (E, V) in which `variable` (E,) was set, as if they were the next."""
+        """After raw rows (E, V), as if they were the next.
+
+        Args:
+            variable: (E,) which variable was set, -1 for none; or (E, V) bool, any number of them.
+        """
         standard = np.where(self._task.valid, (rows - self.units.location) / self.units.scale, 0.0)
-        intervened = np.arange(rows.shape[1]) == variable[:, None]
+        intervened = set_mask(variable, rows.shape[1])
         return self._view(row_channels(standard[:, None], self._task.is_target, intervened[:, None])[:, 0])
 
     def append(self, variable: Array, rows: Array) -> View[Array]:
@@ -109,7 +114,7 @@ class PairReading:
         return self._view(self._moments)
 
     def peek(self, variable: Array, rows: Array) -> View[Array]:
-        """After raw rows (E, V) in which `variable` (E,) was set, as if they were the next."""
+        """After raw rows (E, V), as if they were the next; variable as of RowReading."""
         return self._view(self._with(variable, rows))
 
     def append(self, variable: Array, rows: Array) -> View[Array]:
@@ -119,7 +124,7 @@ class PairReading:
 
     def _with(self, variable: Array, rows: Array) -> Moments[Array]:
         du = deviations(self.units, self._task.valid, rows[:, None])
-        was_set = np.arange(rows.shape[1]) == variable[:, None]
+        was_set = set_mask(variable, rows.shape[1])
         return add_rows(self._moments, du, was_set[:, None], np.ones((len(rows), 1), bool))
 
     def _view(self, moments: Moments[Array]) -> View[Array]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy.inputs import Task, standard_units
+from acbo_ref.policy.inputs import Task, set_mask, standard_units
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.session import Decision
 
@@ -93,11 +93,12 @@ class ScreenedSession:
         return out
 
     def observe(self, variable: Array, rows: Array) -> None:
-        """As Session.observe; the variable must be one of those kept."""
-        found = self._index == np.asarray(variable)[:, None]
-        if not found.any(axis=1).all():
+        """As Session.observe; what was set must be among those kept."""
+        was_set = set_mask(np.asarray(variable), self._width)
+        kept = self._of(was_set)
+        if (kept.sum(axis=1) != was_set.sum(axis=1)).any():
             raise ValueError("a variable was set that the session does not read")
-        self._session.observe(found.argmax(axis=1), self._of(np.asarray(rows, float)))
+        self._session.observe(kept, self._of(np.asarray(rows, float)))
 
     def decide(
         self,

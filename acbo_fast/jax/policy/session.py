@@ -178,7 +178,7 @@ class Session:
             )
 
     def observe(self, variable: NDArray[Any], rows: NDArray[Any]) -> None:
-        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        """Read the measured rows (E, V), raw units, in which `variable` was set."""
         if self._step == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(variable, rows)

@@ -15,7 +15,7 @@ from acbo_fast.numba.policy.pairs import pair_channels
 from acbo_ref.arrays import Array
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, deviations, standard_units
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, deviations, set_mask, standard_units
 from acbo_ref.policy.moments import Moments
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.pairs import PAIR_CHANNELS, background
@@ -53,7 +53,7 @@ class PairReading:
         return self._viewed(self._moments)
 
     def peek(self, variable: Array, rows: Array) -> View[Array]:
-        """After raw rows (E, V) in which `variable` (E,) was set, as if they were the next."""
+        """After raw rows (E, V), as if they were the next; variable as of RowReading."""
         copy(self._moments, self._peeked)
         self._add(self._peeked, variable, rows)
         return self._viewed(self._peeked)
@@ -65,7 +65,7 @@ class PairReading:
 
     def _add(self, moments: Moments[Array], variable: Array, rows: Array) -> None:
         du = deviations(self.units, self._task.valid, rows[:, None])
-        was_set = (np.arange(rows.shape[1]) == variable[:, None])[:, None]
+        was_set = np.ascontiguousarray(set_mask(variable, rows.shape[1]))[:, None]
         add_rows(moments, du, was_set, self._one_row)
 
     def _viewed(self, moments: Moments[Array]) -> View[Array]:

@@ -85,10 +85,10 @@ class Session:
         self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
-        """Read the measured rows (E, V), raw units, of interventions on `variable` (E,)."""
+        """Read the measured rows (E, V), raw units, in which `variable` was set."""
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
-        self._view = self._reading.append(np.asarray(variable, np.int64), np.asarray(rows, float))
+        self._view = self._reading.append(np.asarray(variable), np.asarray(rows, float))
         with one_blas_thread:
             np.copyto(self._h, self._decoder.append(self._view.channels))
         self._observed += 1
