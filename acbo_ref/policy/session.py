@@ -100,8 +100,8 @@ class Session:
         self._h = self._decoder.append(self._view.channels)
 
     def observe(self, variable: Array, rows: Array) -> None:
-        """Read the measured rows (E, V), raw units, in which `variable` was set: one index a row (E,),
-        or a mask (E, V) of any number of them.
+        """Read the measured rows (E, V), raw units, in which `variable` was set: one index a row
+        (E,), or a mask (E, V) of any number of them.
 
         Raises:
             ValueError: more rows than the session's capacity.
