@@ -3,7 +3,8 @@
 acbo evaluate --output evaluations/42 --methods
 policy,random,endpoints,regress,paths,thompson,gp,optuna,oracle acbo evaluate --output
 evaluations/42-cbo --suite cbo --interventions 30 --methods policy,regress,paths,gp python
-benchmarks/card.py evaluations/42 [evaluations/43 ...] [--cbo evaluations/42-cbo]
+benchmarks/card.py evaluations/42 [evaluations/43 ...] [--beside evaluations/untrained] [--cbo
+evaluations/42-cbo]
 """
 
 from __future__ import annotations
@@ -32,6 +33,31 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         print("| " + " | ".join(row) + " |")
     print()
+
+
+def steps(folder: Folder, others: list[Folder]) -> None:
+    """All steps / first step / last three of the policy, of least squares, and of the policies of
+    other folders.
+    """
+    columns = [("policy", folder, "policy"), ("`regress`", folder, "regress"), ("`paths`", folder, "paths")]
+    columns += [(f"policy of {other.name}", other, "policy") for other in others]
+    rows = []
+    for suite in folder.report["suites"]:
+        name, cells = suite["name"], []
+        for _, where, method in columns:
+            found = next((s["methods"] for s in where.report["suites"] if s["name"] == name), {}).get(method)
+            keys = ("score", "score_first", "score_last3")
+            cells.append("-" if found is None else " / ".join(f"{found[key]['mean']:.3f}" for key in keys))
+        rows.append([f"`{name}`", *cells])
+    table(["all / first / last three", *(title for title, _, _ in columns)], rows)
+    for other in others:
+        rows = []
+        for suite in folder.report["suites"]:
+            name = suite["name"]
+            if (name, "policy") in other.results:
+                pair = folder.results[name, "policy"], other.results[name, "policy"]
+                rows.append([f"`{name}`", *(interval(score_difference(*pair, part)) for part in STEPS.values())])
+        table([f"policy minus that of {other.name}", *STEPS], rows)
 
 
 def scores(folder: Folder) -> None:
@@ -76,9 +102,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--cbo", type=Path)
+    parser.add_argument("--beside", nargs="*", type=Path, default=[], help="evaluations of other policies")
     arguments = parser.parse_args()
+    others = [load_folder(path) for path in arguments.beside]
     for path in arguments.folders:
         print(f"### {path.name}\n")
         scores(load_folder(path))
+        steps(load_folder(path), others)
     if arguments.cbo:
         regrets(load_folder(arguments.cbo))

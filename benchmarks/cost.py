@@ -1,7 +1,8 @@
 """What a decision costs: python benchmarks/cost.py
 
 From a measured row to the next decision of the shipped network (width 32, 4 blocks), against the
-number of variables, and against the number of past rows. Medians of 15; writes docs/images/cost.svg.
+number of variables, and against the number of past rows. Medians of 15; writes
+docs/images/cost.svg.
 """
 
 from __future__ import annotations
