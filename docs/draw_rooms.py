@@ -59,7 +59,7 @@ def draw() -> str:
         '<text class="small" x="34" y="218">three rooms that a backend supplies again, at the same paths: '
         "acbo_ref (NumPy), acbo_fast/jax, acbo_fast/numba</text>",
         room(40, 240, 200, "systems", "what is unknown:", "models, simulation,", "the best intervention", twin=True),
-        room(350, 240, 200, "policy", "reads rows, thinks, decides:", "inputs, network, heads,", "session", twin=True),
+        room(350, 240, 200, "policy", "reads, thinks, decides:", "moments, pairs, network,", "heads, session", twin=True),
         room(660, 240, 200, "grpo", "one iteration of learning:", "rollout, loss, its gradient,", "Adam", twin=True),
         arrow("M240 268 H342", "rows", 293, 260),
         arrow("M550 268 H652", "decisions", 601, 260),

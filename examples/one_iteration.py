@@ -15,7 +15,7 @@ them.
     7  see that better candidates are likelier now
 
 Letters: E episodes, O observational rows, K decisions, G candidates, N judged actions, V variables,
-R = O + K rows, C channels.
+P = 32 channels of a pair.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONFIG = config_from_dict(
         "batch_size": 16,  # E
         "observations_per_episode": 10,  # O
         "interventions_per_episode": 5,  # K
-        "policy": {"hidden_dim": 32, "num_heads": 4, "fixed_std": 1.5},
+        "policy": {"hidden_dim": 32, "fixed_std": 1.5},
         "grpo": {"group_size": 7, "minibatches": 1, "learning_rate": 1e-3},  # G
         "heads": {"probes": 4},  # N = G + 4
     }
@@ -93,7 +93,7 @@ def main() -> None:
         log_prob=played.log_prob,
         judged_outcome=played.judged_outcome,
         rewards=played.rewards,
-        channels=played.inputs.channels,
+        pairs=played.inputs.channels,
     )
 
     # 4  Group-relative advantages: A = (r - mean_g r) / (std_g r + 1e-4). No value network is
