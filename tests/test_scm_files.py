@@ -8,7 +8,7 @@ import pytest
 from test_scm import diamond
 
 from acbo_ref import AcboError, Sine, load_scm, save_scm
-from acbo_ref.systems.files import scm_to_dict
+from acbo_ref.systems.files import scm_from_dict, scm_to_dict
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
@@ -105,3 +105,157 @@ def test_yaml_runs_no_code(tmp_path):
     with pytest.raises(AcboError, match="not valid YAML"):
         load_scm(path)
     assert not (tmp_path / "touched").exists()
+
+
+# Where a document is changed, to what (GONE: the key is left out), and the exact error and hint.
+GONE = object()
+MESSAGES = [
+    (("format",), "other/1", "format is 'other/1'", "this program reads 'acbo-scm/1'"),
+    (("format",), GONE, "the file has no 'format'", "required: format, target, variables, edges"),
+    (("edge",), 1, "the file has unknown key 'edge'", "did you mean 'edges'?"),
+    (("target",), "", "target is ''", "give a non-empty text"),
+    (("name",), "", "name is ''", "give a non-empty text"),
+    (("direction",), "", "direction is ''", "give a non-empty text"),
+    (("target",), 3, "target is 3", "give a non-empty text"),
+    (("variables",), {}, "variables is not a list", ""),
+    (("edges",), {}, "edges is not a list", ""),
+    (("sines",), {}, "sines is not a list", ""),
+    (("saturate",), 1, "saturate is 1", "write true or false"),
+    (
+        ("variables", 0),
+        5,
+        "variable 1 is not a mapping of keys to values",
+        "expected keys: name, intercept, noise_std, low, high, manipulable",
+    ),
+    (("variables", 0, "name"), GONE, "variable 1 has no 'name'", "required: name, low, high"),
+    (("variables", 0, "name"), "", "name of variable 1 is ''", "give a non-empty text"),
+    (("variables", 0, "nois"), 1, "variable 1 has unknown key 'nois'", "did you mean 'noise_std'?"),
+    (("variables", 0, "low"), "a", "low of variable 'x' is 'a'", "give a number"),
+    (("variables", 0, "high"), "a", "high of variable 'x' is 'a'", "give a number"),
+    (("variables", 0, "intercept"), "a", "intercept of variable 'x' is 'a'", "give a number"),
+    (("variables", 0, "noise_std"), "a", "noise_std of variable 'x' is 'a'", "give a number"),
+    (("variables", 0, "low"), True, "low of variable 'x' is True", "give a number"),
+    (("variables", 0, "low"), 10**400, "low of variable 'x' is too large for a float", ""),
+    (("variables", 0, "manipulable"), "yes", "manipulable of variable 'x' is 'yes'", "write true or false"),
+    (
+        ("variables", 1, "manipulable"),
+        True,
+        "the target 'y' is marked manipulable",
+        "set its manipulable to false, or choose another target",
+    ),
+    (("edges", 0), "x", "edge 1 is not a mapping of keys to values", "expected keys: from, to, weight"),
+    (("edges", 0, "from"), 0, "'from' of edge 1 is 0", "give a non-empty text"),
+    (("edges", 0, "to"), GONE, "edge 1 has no 'to'", "required: from, to, weight"),
+    (("edges", 0, "to"), "", "'to' of edge 1 is ''", "give a non-empty text"),
+    (("edges", 0, "weight"), None, "weight of edge 'x' -> 'y' is None", "give a number"),
+    (("edges", 0, "wieght"), 1, "edge 1 has unknown key 'wieght'", "did you mean 'weight'?"),
+    (
+        ("edges",),
+        [{"from": "x", "to": "y", "weight": 1.0}, {"from": "x", "to": "y", "weight": 1.0}],
+        "edge 'x' -> 'y' is given twice",
+        "give each edge once",
+    ),
+    (
+        ("sines", 0),
+        [],
+        "sine term 1 is not a mapping of keys to values",
+        "expected keys: variable, amplitude, phase, frequencies",
+    ),
+    (("sines", 0, "frequencies"), [], "frequencies of sine term 1 is not a mapping", "write {parent: frequency, ...}"),
+    (("sines", 0, "frequencies"), {"x": "a"}, "frequency 'x' of sine term 1 is 'a'", "give a number"),
+    (("sines", 0, "frequencies"), {"": 1.0}, "parent in sine term 1 is ''", "give a non-empty text"),
+    (("sines", 0, "variable"), "", "variable of sine term 1 is ''", "give a non-empty text"),
+    (("sines", 0, "amplitude"), "a", "amplitude of sine term 1 is 'a'", "give a number"),
+    (("sines", 0, "phase"), "a", "phase of sine term 1 is 'a'", "give a number"),
+    (("sines", 0, "phase"), GONE, "sine term 1 has no 'phase'", "required: variable, amplitude, phase, frequencies"),
+]
+
+
+def whole_document():
+    """Every key there is."""
+    first = {"name": "x", "intercept": 0.0, "noise_std": 1.0, "low": -1.0, "high": 1.0, "manipulable": True}
+    return {
+        "format": "acbo-scm/1",
+        "name": "n",
+        "target": "y",
+        "direction": "minimize",
+        "variables": [first, {"name": "y", "low": -1.0, "high": 1.0}],
+        "edges": [{"from": "x", "to": "y", "weight": 1.0}],
+        "sines": [{"variable": "y", "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0}}],
+        "saturate": False,
+    }
+
+
+@pytest.mark.parametrize(("path", "value", "message", "hint"), MESSAGES)
+def test_every_message_word_for_word(path, value, message, hint):
+    document = whole_document()
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is GONE:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    with pytest.raises(AcboError) as caught:
+        scm_from_dict(document)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_what_may_be_left_out_has_its_default():
+    document = whole_document()
+    for key in ("name", "direction", "sines", "saturate"):
+        del document[key]
+    scm = scm_from_dict(document)
+    assert (scm.name, scm.direction, scm.sines, scm.saturate) == ("unnamed", "minimize", (), False)
+
+
+def test_the_largest_model_and_one_variable_more(monkeypatch):
+    monkeypatch.setattr("acbo_ref.systems.files.MAX_VARIABLES", 2)
+    document = whole_document()
+    assert len(scm_from_dict(document).names) == 2
+    document["variables"].append({"name": "z", "low": 0.0, "high": 1.0})
+    with pytest.raises(AcboError) as caught:
+        scm_from_dict(document)
+    assert caught.value.message == "3 variables, at most 2 are read"
+    assert caught.value.hint == "leave out what is no lever or target"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "limit", "hint"),
+    [
+        (".json", "MAX_FILE_BYTES", "is this really an SCM file?"),
+        (".yaml", "MAX_YAML_BYTES", "larger models are read from JSON"),
+    ],
+)
+def test_files_of_exactly_the_largest_size_are_read(tmp_path, monkeypatch, suffix, limit, hint):
+    path = tmp_path / f"model{suffix}"
+    save_scm(scm_from_dict(whole_document()), path)
+    size = path.stat().st_size
+    monkeypatch.setattr(f"acbo_ref.systems.files.{limit}", size)
+    assert load_scm(path).name == "n"
+    monkeypatch.setattr(f"acbo_ref.systems.files.{limit}", size - 1)
+    with pytest.raises(AcboError) as caught:
+        load_scm(path)
+    assert (caught.value.message, caught.value.hint) == (f"{path}: {size} bytes are too many", hint)
+
+
+def test_files_are_utf8_and_keep_the_order_of_keys(tmp_path):
+    document = whole_document()
+    document["name"] = "Größe"
+    for suffix in (".json", ".yaml", ".yml"):
+        path = tmp_path / f"model{suffix}"
+        save_scm(scm_from_dict(document), path)
+        text = path.read_bytes().decode("utf-8")
+        assert "Größe" in text and text.endswith("\n") and text.index("format") < text.index("name")
+        assert load_scm(path).name == "Größe"
+    assert (tmp_path / "model.json").read_text(encoding="utf-8").startswith('{\n "format"')
+    missing = tmp_path / "none.json"
+    with pytest.raises(AcboError) as caught:
+        load_scm(missing)
+    assert (
+        caught.value.message.startswith(f"cannot read SCM file {missing}: ") and caught.value.hint == "check the path"
+    )
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(AcboError) as caught:
+        load_scm(tmp_path / "broken.json")
+    assert caught.value.message.startswith(f"{tmp_path / 'broken.json'}: not valid JSON: ")
