@@ -19,8 +19,7 @@ from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, rollout
 from acbo_ref.grpo.update import ScheduledCoefficients, update
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params
-from acbo_ref.policy.screening import AnySession
-from acbo_ref.policy.session import Session
+from acbo_ref.policy.session import AnySession, Session
 from acbo_ref.systems.batch import SCMBatch
 
 State = TypeVar("State")

@@ -257,16 +257,22 @@ class Config:
         return dict(to_plain(self))
 
 
+def _check_network(policy: PolicyConfig, grpo: GRPOConfig) -> None:
+    """Sizes that do not fit each other or the trunk."""
+    if policy.hidden_dim % policy.num_heads:
+        found = f"policy.num_heads is {policy.num_heads}, which does not divide policy.hidden_dim {policy.hidden_dim}"
+        raise AcboError(found, "choose a hidden_dim that is a multiple of num_heads")
+    if policy.hidden_dim % 2:
+        raise AcboError(f"policy.hidden_dim is {policy.hidden_dim}, not even", "the heads halve it")
+    if grpo.learned_decisions is not None and policy.architecture != "pairwise":
+        hint = "the trunk over rows learns from all decisions of an episode in one pass: leave it out"
+        raise AcboError("grpo.learned_decisions needs policy.architecture: pairwise", hint)
+
+
 def _cross_check(config: Config) -> None:
     """What single values cannot tell."""
     policy, grpo, curriculum = config.policy, config.grpo, config.curriculum
-    if policy.hidden_dim % policy.num_heads:
-        raise AcboError(
-            f"policy.num_heads is {policy.num_heads}, which does not divide policy.hidden_dim {policy.hidden_dim}",
-            "choose a hidden_dim that is a multiple of num_heads",
-        )
-    if policy.hidden_dim % 2:
-        raise AcboError(f"policy.hidden_dim is {policy.hidden_dim}, not even", "the heads halve it")
+    _check_network(policy, grpo)
     if config.heads.commit_by_outcome_head > 0 and config.heads.probes == 0:
         raise AcboError(
             "heads.commit_by_outcome_head needs a probe: the outcome head's decision takes the place of the first",
@@ -276,11 +282,6 @@ def _cross_check(config: Config) -> None:
         raise AcboError(
             f"grpo.minibatches is {grpo.minibatches}, which does not divide batch_size {config.batch_size}",
             "choose a batch_size that is a multiple of minibatches",
-        )
-    if grpo.learned_decisions is not None and policy.architecture != "pairwise":
-        raise AcboError(
-            "grpo.learned_decisions needs policy.architecture: pairwise",
-            "the trunk over rows learns from all decisions of an episode in one pass: leave it out",
         )
     reward = config.reward
     if reward.target + reward.parent + reward.info_gain == 0:

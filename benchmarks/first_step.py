@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 
 from acbo_fast import backend_maker
+from acbo_ref.arena.metrics import summarise
 from acbo_ref.arena.play import run_method
 from acbo_ref.arena.suites import load_suite
 from acbo_ref.config import load_config
@@ -42,9 +43,8 @@ def first_score(config_overrides: list[str], seed: int) -> float:
     greedy = replace(config, optimism=0.0)
     backend, suite = backend_maker("numba")(greedy), load_suite("standardised", VALIDATION_SEED)
     state = backend.from_host(trainer.checkpoint().state)
-    r = run_method(suite, "outcome_head", VALIDATION_SEED, 20, 1, backend, state)
-    gain, best = (r.baseline - r.expected[:, 0]) / r.spread, (r.baseline - r.best) / r.spread
-    return float(gain.sum() / best.sum())
+    played = run_method(suite, "outcome_head", VALIDATION_SEED, 20, 1, backend, state)
+    return float(summarise(played)["score_first"]["mean"])
 
 
 if __name__ == "__main__":

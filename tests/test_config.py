@@ -33,6 +33,15 @@ def test_the_defaults_are_what_users_know():
     ]
 
 
+def test_learned_decisions_are_of_the_pairwise_network():
+    """Over rows all decisions are learned from in one pass."""
+    rows = "policy.architecture=simple_permutation_invariant"
+    with pytest.raises(AcboError, match=r"needs policy\.architecture: pairwise"):
+        load_config("quick_test", [rows, "grpo.learned_decisions=2"])
+    assert load_config("quick_test", ["grpo.learned_decisions=2"]).grpo.learned_decisions == 2
+    assert load_config("quick_test", [rows]).policy.architecture == "simple_permutation_invariant"
+
+
 def test_production_has_the_three_stages():
     c = load_config("production")
     assert [s.name for s in c.curriculum.stages] == ["simple", "medium", "complex"] and c.total_episodes >= 1000

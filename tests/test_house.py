@@ -127,6 +127,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "systems.graphs": {"*": TAKEN},
         "systems.prior": {"*": TAKEN},
         "policy.inputs": {"to_domain": TAKEN, "set_mask": TAKEN, "observation_channels": "part of Reading or reading.py"},
+        "policy.session": {"AnySession": "what any backend's session does"},
         "policy.screening": {"*": "wraps a session of any backend"},
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),

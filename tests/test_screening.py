@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
+from campaign_crashes import small_policy
 
 from acbo_fast import available, backend_maker
+from acbo_ref import AcboError, Campaign
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.policy import screening
 from acbo_ref.policy.inputs import Task
@@ -69,6 +74,42 @@ def test_a_screened_session_decides_as_one_on_those_variables_alone(monkeypatch,
     assert (wide.decide(allowed=restricted).variable == index[:, -1]).all()
     with pytest.raises(ValueError, match="does not read"):
         wide.observe(np.setdiff1d(np.arange(9), index[0])[:1].repeat(2), rows)
+
+
+def test_there_is_always_a_lever():
+    """Also where everything else goes with the target and the only lever does not."""
+    known = task()
+    only = np.arange(9) == np.array([[0], [4]])
+    known = dataclasses.replace(known, manipulable=only)
+    kept = screening.promising(known, 3)
+    assert 0 in kept[0] and 4 in kept[1]
+
+
+def test_what_is_not_read_cannot_be_asked_about(monkeypatch):
+    monkeypatch.setattr(screening, "MOST_VARIABLES", 4)
+    known, made = task(), ReferenceBackend(CONFIG)
+    session = screening.open_session(CONFIG.policy, known, lambda t: made.session(STATE, t, 1))
+    read = screening.variables_read(CONFIG.policy, known)
+    assert read.sum(axis=1).tolist() == [4, 4]
+    with pytest.raises(ValueError, match="no variable that is allowed"):
+        session.decide(allowed=~read)
+
+
+def test_a_wide_campaign_has_beliefs_of_what_it_reads_and_proposes_only_that(monkeypatch, tmp_path):
+    monkeypatch.setattr(screening, "MOST_VARIABLES", 4)
+    rows = np.random.default_rng(0).standard_normal((30, 8))
+    rows[:, 7] = rows[:, 1] + rows[:, 2]
+    variables = {f"x{i}": (-2.0, 2.0) for i in range(7)} | {"y": None}
+    policy = small_policy(tmp_path / "policy.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        campaign = Campaign.create(tmp_path / "c", variables, "y", observations=rows, policy=policy)
+        found = {belief.variable: (belief.value, belief.predicted) for belief in campaign.beliefs()}
+        assert len(found) == 3 and {"x1", "x2"} <= set(found)
+        asked = {campaign.ask(another=True).variable for _ in range(3)}
+        assert asked == set(found)
+        with pytest.raises(AcboError, match="pending"):
+            campaign.ask(another=True)
 
 
 def test_narrow_systems_and_the_trunk_over_rows_are_left_alone(monkeypatch):

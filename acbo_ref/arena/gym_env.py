@@ -4,7 +4,7 @@ reinforcement-learning software.
     env = InterventionEnv(systems, num_observations=20, num_interventions=20)
 
 An episode is one system: `reset` draws one of them and its observational rows, each `step` sets one
-variable and measures one row. Everything is in the policy's standard units (history.py), so
+variable and measures one row. Everything is in the policy's standard units (policy/inputs.py), so
 observations and actions are about 1.
 
 Contract: no mathematics of its own; a wrapper around `System.simulate` and `standard_units`.

@@ -30,8 +30,8 @@ from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
-from acbo_ref.policy.screening import MOST_VARIABLES, AnySession
-from acbo_ref.policy.session import Decision
+from acbo_ref.policy.screening import MOST_VARIABLES
+from acbo_ref.policy.session import AnySession, Decision
 
 # A policy that reads rows, and not moments, gets this many at most, evenly spaced observations and
 # the latest experiments: memory grows with their square.
@@ -79,10 +79,13 @@ class Belief:
 class CampaignSession:
     """A session whose target was handed over in other units: costs = location + scale * what the
     policy says.
+
+    Attributes:
+        reads: (V,) bool, the variables that it speaks of.
     """
 
-    def __init__(self, session: AnySession, location: float, scale: float) -> None:
-        self._session, self._location, self._scale = session, location, scale
+    def __init__(self, session: AnySession, location: float, scale: float, reads: Array) -> None:
+        self._session, self._location, self._scale, self.reads = session, location, scale, reads
 
     def decide(
         self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
@@ -154,7 +157,8 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     for mask, (_, row) in zip(masks, done, strict=True):
         session.observe(mask[None], units(np.array([row])))
     target = facts.target_index
-    return CampaignSession(session, facts.cost * float(location[target]), abs(float(scale[target])))
+    reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
+    return CampaignSession(session, facts.cost * float(location[target]), abs(float(scale[target])), reads)
 
 
 def proposal(facts: Facts, session: CampaignSession, waiting: set[str]) -> Proposal:
@@ -162,6 +166,7 @@ def proposal(facts: Facts, session: CampaignSession, waiting: set[str]) -> Propo
     allowed = np.array(
         [[d is not None and n not in waiting for n, d in zip(facts.variables, facts.domains, strict=True)]]
     )
+    allowed &= session.reads
     if not allowed.any():
         raise AcboError("every variable that can be set has a pending proposal", "tell one of them first")
     decision = session.decide(allowed=allowed)
@@ -217,11 +222,11 @@ def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
 
 
 def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
-    """What the policy thinks of every variable but the target."""
+    """What the policy thinks of every variable that it reads, but the target."""
     found = []
     parents = session.decide().parent_probability[0]
     for i, name in enumerate(facts.variables):
-        if name == facts.target:
+        if name == facts.target or not session.reads[i]:
             continue
         value, predicted, low, high = None, None, None, None
         if facts.domains[i] is not None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
@@ -21,28 +20,15 @@ from acbo_ref.arrays import Array
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.inputs import Task, set_mask, standard_units
 from acbo_ref.policy.network import reads_pairs
-from acbo_ref.policy.session import Decision
+from acbo_ref.policy.session import AnySession, Decision
 
 MOST_VARIABLES = 64
-
-
-class AnySession(Protocol):
-    """See policy.session.Session."""
-
-    def observe(self, variable: Array, rows: Array) -> None: ...
-    def decide(
-        self,
-        gumbel: Array | None = None,
-        normal: Array | None = None,
-        decision: str | None = None,
-        optimism: float | None = None,
-        allowed: Array | None = None,
-    ) -> Decision: ...
 
 
 def promising(task: Task, most: int, keep: Array | None = None) -> Array:
     """(E, M) int, ascending: the target, what must be kept (E, V), and then the variables whose
     observational correlation with the target is largest, levers before others where it is equal.
+    The best lever is always among them: there must be something to propose.
     """
     units = standard_units(task)
     counts = task.valid[:, None] & task.observation_mask[:, :, None]
@@ -52,7 +38,9 @@ def promising(task: Task, most: int, keep: Array | None = None) -> Array:
     target = np.take_along_axis(z, task.target[:, None, None], axis=2)
     score = np.abs((z * target).sum(axis=1)) + 1e-9 * task.manipulable
     score = np.where(task.valid, score, -1.0)
-    score = np.where(task.is_target | (False if keep is None else keep), np.inf, score)
+    levers = np.where(task.manipulable, score, -np.inf)
+    best_lever = np.arange(levers.shape[1]) == levers.argmax(axis=1)[:, None]
+    score = np.where(task.is_target | best_lever | (False if keep is None else keep), np.inf, score)
     return np.sort(np.argsort(-score, axis=1, kind="stable")[:, :most], axis=1)
 
 
@@ -64,9 +52,22 @@ def open_session(
     Args:
         keep: (E, V) bool, variables that must stay: those that were set already.
     """
-    if not reads_pairs(config) or task.valid.sum(axis=1).max(initial=0) <= MOST_VARIABLES:
+    if not _too_many(config, task):
         return begin(task)
     return ScreenedSession(task, begin, promising(task, MOST_VARIABLES, keep))
+
+
+def variables_read(config: PolicyConfig, task: Task, keep: Array | None = None) -> Array:
+    """(E, V) bool: which variables such a session speaks of."""
+    if not _too_many(config, task):
+        return task.valid
+    read = np.zeros(task.valid.shape, bool)
+    np.put_along_axis(read, promising(task, MOST_VARIABLES, keep), True, axis=1)
+    return read & task.valid
+
+
+def _too_many(config: PolicyConfig, task: Task) -> bool:
+    return reads_pairs(config) and int(task.valid.sum(axis=1).max(initial=0)) > MOST_VARIABLES
 
 
 class ScreenedSession:
@@ -74,6 +75,7 @@ class ScreenedSession:
 
     def __init__(self, task: Task, begin: Callable[[Task], AnySession], index: Array) -> None:
         self._index, self._each, self._width = index, np.arange(len(index))[:, None], task.valid.shape[1]
+        self._levers = self._of(task.manipulable)
         self._session = begin(
             Task(
                 observations=np.take_along_axis(task.observations, index[:, None], axis=2),
@@ -108,7 +110,13 @@ class ScreenedSession:
         optimism: float | None = None,
         allowed: Array | None = None,
     ) -> Decision:
-        """As Session.decide, among the variables kept."""
+        """As Session.decide, among the variables kept.
+
+        Raises:
+            ValueError: `allowed` has none of them in some system.
+        """
+        if allowed is not None and not (self._of(allowed) & self._levers).any(axis=1).all():
+            raise ValueError("no variable that is allowed is one that the session reads")
         found = self._session.decide(
             gumbel=None if gumbel is None else self._of(gumbel),
             normal=normal,

@@ -11,6 +11,7 @@ Letters: E episodes, V variables, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -80,6 +81,20 @@ class Decision:
     outcome_mean: Array
     outcome_error: Array
     outcome_std: Array
+
+
+class AnySession(Protocol):
+    """A session of any backend; see Session."""
+
+    def observe(self, variable: Array, rows: Array) -> None: ...
+    def decide(
+        self,
+        gumbel: Array | None = None,
+        normal: Array | None = None,
+        decision: str | None = None,
+        optimism: float | None = None,
+        allowed: Array | None = None,
+    ) -> Decision: ...
 
 
 class Session:

@@ -5,7 +5,7 @@
     params/NAME                  parameters
     first_moment/NAME, second_moment/NAME       Adam's moments, absent in a weights-only file
 
-Contract: written atomically (atomic.py). Reading either gives what was written or raises an
+Contract: written atomically (files.py). Reading either gives what was written or raises an
 `AcboError` that names the
 file and what is wrong: every member's name, dtype, shape and size is checked against the config in
 the header before an array is read, and the SHA-256 of header and arrays after. So a hostile file

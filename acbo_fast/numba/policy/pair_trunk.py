@@ -12,15 +12,25 @@ Letters: N tables, V variables, P channels of a pair, D width, T = N V V pairs.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from acbo_fast.numba.kernels import kernel
+from acbo_fast.numba.kernels import kernel, scalar
 from acbo_fast.numba.policy import layers
 from acbo_fast.numba.policy.layers import GELU_A, GELU_C, gelu, gelu_slope, product, weight_gradient
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import PolicyConfig
+
+
+@scalar
+def number_of(valid: Any) -> int:
+    """How many of these variables (V,) are not padding."""
+    count = 0
+    for i in range(valid.size):
+        count += valid[i]
+    return count
 
 
 @kernel
@@ -62,10 +72,7 @@ def triangle_forward(factors: Array, bias: Array, valid: Array, gated: Array, pl
     kind = gated.dtype.type
     one, a, c = kind(1), kind(GELU_A), kind(GELU_C)
     for n in range(num_tables):
-        count = 0
-        for i in range(width):
-            count += valid[n, i]
-        scale = 1.0 / math.sqrt(count)
+        scale = 1.0 / math.sqrt(number_of(valid[n]))
         for i in range(width):
             of_first = kind(scale * valid[n, i])
             for j in range(width):
@@ -91,10 +98,7 @@ def triangle_backward(d_gated: Array, d_plain: Array, factors: Array, valid: Arr
     kind = d_gated.dtype.type
     one, a, c = kind(1), kind(GELU_A), kind(GELU_C)
     for n in range(num_tables):
-        count = 0
-        for i in range(width):
-            count += valid[n, i]
-        scale = 1.0 / math.sqrt(count)
+        scale = 1.0 / math.sqrt(number_of(valid[n]))
         for i in range(width):
             of_first = kind(scale * valid[n, i])
             for j in range(width):
@@ -117,10 +121,7 @@ def variable_forward(x: Array, valid: Array, out: Array) -> None:
     num_tables, width, size = x.shape[0], x.shape[1], x.shape[3]
     kind = x.dtype.type
     for n in range(num_tables):
-        count = 0
-        for i in range(width):
-            count += valid[n, i]
-        share = kind(1.0 / count)
+        share = kind(1.0 / number_of(valid[n]))
         for i in range(width):
             row, column, own = out[n, i, :size], out[n, i, size : 2 * size], out[n, i, 2 * size :]
             for p in range(size):
@@ -139,10 +140,7 @@ def variable_backward(d_g: Array, valid: Array, d_x: Array) -> None:
     num_tables, width, size = d_x.shape[0], d_x.shape[1], d_x.shape[3]
     kind = d_x.dtype.type
     for n in range(num_tables):
-        count = 0
-        for i in range(width):
-            count += valid[n, i]
-        share = kind(1.0 / count)
+        share = kind(1.0 / number_of(valid[n]))
         for i in range(width):
             row, own = d_g[n, i, :size], d_g[n, i, 2 * size :]
             for j in range(width):
