@@ -68,7 +68,7 @@ def draw() -> str:
         room(40, 40, 190, "training", "curriculum, run folders,", "checkpoints"),
         room(250, 40, 190, "arena", "suites, baselines, metrics,", "comparison"),
         room(460, 40, 190, "campaign", "journal, tables, what to do", "next in a real process"),
-        room(670, 40, 190, "verify", "every gradient by hand, every", "backend against ref"),
+        room(670, 40, 190, "verify", "every gradient by hand,", "every backend against ref"),
         '<text class="small" x="40" y="24">written once; each takes a backend</text>',
         arrow("M135 108 V188", "systems of a stage", 144, 152, "start"),
         arrow("M345 108 V188", "unseen systems", 354, 152, "start"),
