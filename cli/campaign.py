@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.options import echo_json, format_option, spoken_warnings, table
+from acbo_cli.campaign_text import history_csv, history_text, proposal_text, recommendation_text, status_text
+from acbo_cli.options import echo_json, format_option, spoken_warnings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +26,10 @@ def _spoken_warnings() -> AbstractContextManager[None]:
     from acbo_ref.campaign.facts import CampaignWarning
 
     return spoken_warnings(CampaignWarning)
+
+
+by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
+yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
 
 
 def _show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
@@ -52,8 +57,8 @@ def _pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
 @campaign.command()
 @folder_argument
 @click.option("--data", type=click.Path(path_type=Path), help="CSV of observations; its header names the variables.")
-@click.option("--target", required=True, help="The variable to drive down (or up, with --maximize).")
-@click.option("--maximize", is_flag=True, help="Drive the target up.")
+@click.option("--target", required=True, help="The variable to drive down or up.")
+@click.option("--minimize/--maximize", "minimize", default=None, help="Drive the target down, or up; say which.")
 @click.option(
     "--domain", "domains", multiple=True, metavar="NAME=LOW:HIGH", help="A variable that can be set, repeatable."
 )
@@ -62,18 +67,20 @@ def _pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
 @click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
 @click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
+@by_option
 @format_option
 def new(
     folder: Path,
     data: Path | None,
     target: str,
-    maximize: bool,
+    minimize: bool | None,
     domains: tuple[str, ...],
     fixed: tuple[str, ...],
     domain_from_data: bool,
     ignore: tuple[str, ...],
     budget: int | None,
     policy: Path | None,
+    by: str | None,
     output_format: str,
 ) -> None:
     """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
@@ -81,10 +88,12 @@ def new(
     import numpy as np
 
     from acbo_ref.campaign.campaign import Campaign
-    from acbo_ref.campaign.facts import domain_from_data as from_data
+    from acbo_ref.campaign.rules import domain_from_data as from_data
     from acbo_ref.campaign.tables import Table, read_csv, select
     from acbo_ref.errors import AcboError, did_you_mean
 
+    if minimize is None:
+        raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
     given = {name: _domain(name, text) for name, text in _pairs(domains, "--domain").items()}
     if data is not None:
         table_read = read_csv(data)
@@ -114,9 +123,10 @@ def new(
                 f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
             )
     with _spoken_warnings():
-        made = Campaign.create(folder, variables, target, "maximize" if maximize else "minimize", rows, budget, policy)
+        direction = "minimize" if minimize else "maximize"
+        made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by)
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
-    _show(made.status(), output_format, _status_text)
+    _show(made.status(), output_format, status_text)
 
 
 def _domain(name: str, text: str) -> tuple[float, float]:
@@ -134,28 +144,35 @@ def _domain(name: str, text: str) -> tuple[float, float]:
 @campaign.command()
 @folder_argument
 @click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@by_option
 @format_option
-def ask(folder: Path, another: bool, output_format: str) -> None:
+def ask(folder: Path, another: bool, by: str | None, output_format: str) -> None:
     """The experiment to do next; the pending one until it is told."""
     with _spoken_warnings():
-        proposal = _load(folder).ask(another)
-    _show(asdict(proposal), output_format, _proposal_text)
+        proposal = _load(folder).ask(another, by)
+    _show(asdict(proposal), output_format, proposal_text)
 
 
 @campaign.command()
 @folder_argument
 @click.argument("id")
-@click.option(
-    "--row", "rows", multiple=True, required=True, metavar="FILE.csv|NAME=VALUE", help="What was measured, repeatable."
-)
+@click.argument("values", nargs=-1, metavar="[NAME=VALUE | FILE.csv]...")
+@click.option("--row", "rows", multiple=True, metavar="FILE.csv|NAME=VALUE", help="The same as an option, repeatable.")
+@yes_option
+@by_option
 @format_option
-def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> None:
+def tell(
+    folder: Path, id: str, values: tuple[str, ...], rows: tuple[str, ...], yes: bool, by: str | None, output_format: str
+) -> None:
     """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE
     for each variable.
     """
     from acbo_ref.campaign.tables import read_csv
     from acbo_ref.errors import AcboError
 
+    rows = values + rows
+    if not rows:
+        raise AcboError("what was measured?", f"acbo campaign tell {folder} {id} NAME=VALUE ...")
     if len(rows) == 1 and "=" not in rows[0]:
         if not Path(rows[0]).exists():
             raise AcboError(f"no file {rows[0]!r}", "a row is FILE.csv, or NAME=VALUE for each variable")
@@ -164,30 +181,112 @@ def tell(folder: Path, id: str, rows: tuple[str, ...], output_format: str) -> No
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
         row: dict[str, object] = dict(zip(given.names, given.rows[0], strict=True))
     else:
-        row = dict(_pairs(rows, "--row"))
+        row = dict(_pairs(rows, "value"))
     with _spoken_warnings():
         opened = _load(folder)
-        opened.tell(id, row)
+        opened.tell(id, row, yes, by)
         status = opened.status()
     click.echo(f"recorded {id}", err=True)
-    _show(status, output_format, _status_text)
+    _show(status, output_format, status_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("id")
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@yes_option
+@by_option
+@format_option
+def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str | None, output_format: str) -> None:
+    """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
+    not known after all.
+    """
+    with _spoken_warnings():
+        opened = _load(folder)
+        opened.correct(id, _pairs(values, "value"), yes, by)
+        status = opened.status()
+    click.echo(f"corrected {id}", err=True)
+    _show(status, output_format, status_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("id")
+@by_option
+@format_option
+def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
+    """A proposal that will not be done, or a row that shall count no more; the journal keeps it.
+    `tell` or `correct` takes it back.
+    """
+    with _spoken_warnings():
+        opened = _load(folder)
+        opened.abandon(id, by)
+        status = opened.status()
+    click.echo(f"abandoned {id}", err=True)
+    _show(status, output_format, status_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("id")
+@click.argument("text")
+@by_option
+def note(folder: Path, id: str, text: str, by: str | None) -> None:
+    """Keep a remark about a proposal or a recorded row."""
+    with _spoken_warnings():
+        _load(folder).note(id, text, by)
+    click.echo(f"noted about {id}", err=True)
+
+
+@campaign.command()
+@folder_argument
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "csv", "json"]),
+    default="text",
+    show_default=True,
+    help="What to print on stdout.",
+)
+def history(folder: Path, output_format: str) -> None:
+    """Every experiment: proposed, told, corrected or abandoned, what was expected and noted."""
+    with _spoken_warnings():
+        found = _load(folder).history()
+    if output_format == "json":
+        echo_json(found)
+    elif output_format == "csv":
+        click.echo(history_csv(found), nl=False)
+    else:
+        click.echo(history_text(found))
+
+
+@campaign.command()
+@folder_argument
+@click.argument("file", type=click.Path(path_type=Path))
+def export(folder: Path, file: Path) -> None:
+    """Write every row that counts to a new CSV file, as `import` reads it."""
+    with _spoken_warnings():
+        count = _load(folder).export_csv(file)
+    click.echo(f"written: {file}, {count} rows", err=True)
 
 
 @campaign.command("import")
 @folder_argument
 @click.argument("data", type=click.Path(path_type=Path))
+@yes_option
+@by_option
 @format_option
-def import_rows(folder: Path, data: Path, output_format: str) -> None:
+def import_rows(folder: Path, data: Path, yes: bool, by: str | None, output_format: str) -> None:
     """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable
     that was set, empty for an observation."""
     with _spoken_warnings():
         opened = _load(folder)
         before = opened.status()
-        opened.import_csv(data)
+        opened.import_csv(data, yes, by)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
-    _show(status, output_format, _status_text)
+    _show(status, output_format, status_text)
 
 
 @campaign.command()
@@ -197,7 +296,7 @@ def recommend(folder: Path, output_format: str) -> None:
     """What to settle on now, and how much better than doing nothing that is."""
     with _spoken_warnings():
         found = _load(folder).recommend()
-    _show(asdict(found), output_format, _recommendation_text)
+    _show(asdict(found), output_format, recommendation_text)
 
 
 @campaign.command()
@@ -207,7 +306,7 @@ def status(folder: Path, output_format: str) -> None:
     """Where the campaign stands."""
     with _spoken_warnings():
         found = _load(folder).status()
-    _show(found, output_format, _status_text)
+    _show(found, output_format, status_text)
 
 
 @campaign.command()
@@ -228,58 +327,21 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
 @campaign.command()
 @folder_argument
 @click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
+@by_option
 @format_option
-def upgrade(folder: Path, policy: Path | None, output_format: str) -> None:
+def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: str) -> None:
     """Go on with another policy; what was measured stays valid, and the journal records the
     change.
     """
     from acbo_ref.campaign.campaign import upgrade_campaign
 
     with _spoken_warnings():
-        status = upgrade_campaign(folder, policy).status()
+        status = upgrade_campaign(folder, policy, by).status()
     click.echo(f"policy {status['policy_sha256'][:16]} from now on", err=True)
-    _show(status, output_format, _status_text)
+    _show(status, output_format, status_text)
 
 
 def _load(folder: Path) -> Any:
     from acbo_ref.campaign.campaign import load_campaign
 
     return load_campaign(folder)
-
-
-def _proposal_text(p: dict[str, Any]) -> str:
-    return (
-        f"{p['id']}: set {p['variable']} to {p['value']:.10g}\n"
-        f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
-        f"  direct cause with probability {p['parent_probability']:.2f}\n"
-        f"  why: {p['reason']}"
-    )
-
-
-def _recommendation_text(r: dict[str, Any]) -> str:
-    lines = [
-        f"set {r['variable']} to {r['value']:.10g}",
-        f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
-    ]
-    if r["improvement"] is not None:
-        lines.append(
-            f"  better than doing nothing ({r['baseline']:.4g}) by {r['improvement']:.4g} "
-            f"[{r['improvement_low']:.4g}, {r['improvement_high']:.4g}]"
-        )
-    return "\n".join([*lines, f"  {r['verdict']}"])
-
-
-def _status_text(s: dict[str, Any]) -> str:
-    rows = [
-        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}"]
-        for name, d in s["variables"].items()
-    ]
-    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
-    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
-    lines = [
-        f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
-        f"pending: {pending}",
-    ]
-    if s["torn_line"]:
-        lines.append("the journal's last line is torn and is ignored")
-    return "\n".join([*lines, "", table(["variable", "domain"], rows, words=True)])

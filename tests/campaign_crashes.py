@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.campaign import journal
+from acbo_ref.campaign import facts, journal
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.training.checkpoint import Checkpoint, save_checkpoint
@@ -57,17 +57,30 @@ def measured(variable: str, value: float) -> dict[str, float | None]:
 
 
 def experiment(folder: Path) -> None:
-    """Go on to the last experiment, from wherever the journal stands."""
+    """Go on to the last experiment, from wherever the journal stands: every other row is corrected
+    and remarked on, and every third proposal abandoned.
+    """
     while True:
         campaign = load_campaign(folder)
-        if campaign.status()["interventions"] == EXPERIMENTS:
+        states = {line["id"]: line for line in campaign.history()}
+        even = [line for id, line in states.items() if int(id[1:]) % 2 == 0 and line["measured"] is not None]
+        if any(line["state"] == "told" for line in even):
+            campaign.correct(next(line["id"] for line in even if line["state"] == "told"), {"c": 0.7}, by="Ada")
+        elif any(not line["notes"] for line in even):
+            campaign.note(next(line["id"] for line in even if not line["notes"]), "c was read again")
+        elif campaign.status()["interventions"] == EXPERIMENTS:
             return
-        proposal = campaign.ask()
-        campaign.tell(proposal.id, measured(proposal.variable, proposal.value))
+        else:
+            proposal = campaign.ask()
+            if int(proposal.id[1:]) % 3 == 0:
+                campaign.abandon(proposal.id)
+            else:
+                campaign.tell(proposal.id, measured(proposal.variable, proposal.value))
 
 
 def main(kills: int) -> int:
     warnings.simplefilter("ignore", CampaignWarning)  # torn lines are what this is about
+    facts.now = lambda: "2026-01-01T00:00:00+00:00"  # journals are compared byte by byte
     root = Path(tempfile.mkdtemp())
     policy = small_policy(root / "policy.npz")
     create(root / "whole", policy)

@@ -18,8 +18,9 @@ from processor_time import least_seconds
 
 from acbo_ref.campaign.calibration import COVERAGE, calibrate
 from acbo_ref.campaign.campaign import Campaign, load_campaign
-from acbo_ref.campaign.facts import CampaignWarning, domain_from_data
+from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.campaign.journal import Journal
+from acbo_ref.campaign.rules import domain_from_data
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 from acbo_ref.verify.data import ROWS
@@ -617,20 +618,38 @@ def test_the_report_is_one_page(folder, capsys):
 
 
 BAD_COMMANDS = [
-    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yeld"], "did you mean 'yield'"),
-    (["new", "{0}/x", "--data", "{0}/none.csv", "--target", "yield"], "no file"),
-    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield"], "--domain-from-data"),
-    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp=80"], "LOW:HIGH"),
-    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "tmp=0:80"], "did you mean 'temp'"),
-    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp"], "NAME=VALUE"),
+    (["new", "{0}/x", "--minimize", "--data", "{0}/obs.csv", "--target", "yeld"], "did you mean 'yield'"),
+    (["new", "{0}/x", "--minimize", "--data", "{0}/none.csv", "--target", "yield"], "no file"),
+    (["new", "{0}/x", "--minimize", "--data", "{0}/obs.csv", "--target", "yield"], "--domain-from-data"),
+    (["new", "{0}/x", "--minimize", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp=80"], "LOW:HIGH"),
     (
-        ["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield", "--domain-from-data", "--policy", "{0}/p"],
+        ["new", "{0}/x", "--minimize", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "tmp=0:80"],
+        "did you mean 'temp'",
+    ),
+    (["new", "{0}/x", "--minimize", "--data", "{0}/obs.csv", "--target", "yield", "--domain", "temp"], "NAME=VALUE"),
+    (
+        [
+            "new",
+            "{0}/x",
+            "--minimize",
+            "--data",
+            "{0}/obs.csv",
+            "--target",
+            "yield",
+            "--domain-from-data",
+            "--policy",
+            "{0}/p",
+        ],
         "checkpoint",
     ),
-    (["new", "{1}", "--data", "{0}/obs.csv", "--target", "yield", "--domain-from-data"], "holds a campaign already"),
+    (
+        ["new", "{1}", "--minimize", "--data", "{0}/obs.csv", "--target", "yield", "--domain-from-data"],
+        "holds a campaign already",
+    ),
     (["ask", "{0}/nothing"], "campaign new"),
     (["tell", "{1}", "e7", "--row", "yield=3"], "no proposal 'e7'"),
-    (["tell", "{1}", "e1"], "--row"),
+    (["tell", "{1}", "e1"], "what was measured?"),
+    (["new", "{0}/x", "--data", "{0}/obs.csv", "--target", "yield"], "--minimize or --maximize"),
     (["tell", "{1}", "e1", "--row", "yield"], "NAME=VALUE"),
     (["import", "{1}", "{0}/none.csv"], "no file"),
     (["aks", "{1}"], "aks"),
@@ -649,7 +668,7 @@ def test_domains_from_the_data_are_said(tmp_path, policy, capsys):
     data = tmp_path / "obs.csv"
     data.write_text(OBSERVATIONS)
     command = ["campaign", "new", str(tmp_path / "r"), "--data", str(data), "--target", "yield", "--domain-from-data"]
-    assert run([*command, "--fixed", "age", "--policy", str(policy)]) == 0
+    assert run([*command, "--maximize", "--fixed", "age", "--policy", str(policy)]) == 0
     assert "domain of temp, from the data: 47.08 to 54.88" in capsys.readouterr().err
 
 
@@ -658,7 +677,18 @@ def test_asking_from_the_shell_takes_less_than_a_second(tmp_path):
     data = tmp_path / "obs.csv"
     data.write_text(OBSERVATIONS)
     acbo = Path(sys.executable).with_name("acbo")
-    begin = [acbo, "campaign", "new", tmp_path / "r", "--data", data, "--target", "yield", "--domain-from-data"]
+    begin = [
+        acbo,
+        "campaign",
+        "new",
+        tmp_path / "r",
+        "--data",
+        data,
+        "--target",
+        "yield",
+        "--maximize",
+        "--domain-from-data",
+    ]
     subprocess.run(begin, check=True, capture_output=True)
     assert least_seconds(3, [acbo, "campaign", "ask", tmp_path / "r"]) < 1.0
 

@@ -10,50 +10,52 @@ on.
 Everything follows from the folder: `journal.jsonl` (journal.py), and `policy-HASH.npz`, a copy of
 the policy's weights. Each command replays the journal, so killing a process anywhere changes
 nothing. Units are the user's; the sign of a target to be maximised is flipped in `Facts.cost` and
-nowhere else. What the policy says is in predictions.py.
+nowhere else. What only reads is in view.py, what the policy says in predictions.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.facts import (
-    SCHEMA,
-    CampaignWarning,
-    Facts,
-    Proposal,
-    check_observations,
-    check_reach,
-    checked_budget,
-    checked_domain,
-    checked_row,
-    domain_from_data,
-    external_row,
-    plain,
-    replay,
-    warn,
-)
+from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, numbers, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
     Belief,
-    CampaignSession,
     Recommendation,
-    beliefs,
-    open_session,
     proposal,
-    recommendation,
 )
-from acbo_ref.campaign.tables import check_names, observation_rows, read_csv, row_values, select
+from acbo_ref.campaign.rules import (
+    believe,
+    check_observations,
+    check_reach,
+    checked_budget,
+    checked_person,
+    checked_row,
+    checked_text,
+    checked_variables,
+    corrected_row,
+    domain_from_data,
+    doubts,
+    external_row,
+    known_record,
+    named,
+)
+from acbo_ref.campaign.tables import (
+    observation_rows,
+    read_csv,
+    row_values,
+    select,
+    set_variables,
+)
+from acbo_ref.campaign.view import CampaignView, policy_name
 from acbo_ref.errors import AcboError, RunError, did_you_mean
-from acbo_ref.files import Document
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
 Domains = Mapping[str, tuple[float, float] | None]
@@ -69,14 +71,8 @@ __all__ = [
 ]
 
 
-class Campaign:
+class Campaign(CampaignView):
     """A campaign in the folder `path`; see `create` and `load_campaign`."""
-
-    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
-        self.path, self._journal = path, Journal(path / "journal.jsonl")
-        self._checkpoint = checkpoint
-        self._backend = ReferenceBackend(replace(checkpoint.config, dtype=None))
-        self._state = self._backend.from_host(checkpoint.state)
 
     # ------------------------------------------------------------------------------------ beginning
 
@@ -89,6 +85,7 @@ class Campaign:
         observations: Any = None,
         budget: int | None = None,
         policy: str | Path | None = None,
+        by: str | None = None,
     ) -> Campaign:
         """Begin a campaign.
 
@@ -101,6 +98,7 @@ class Campaign:
                 of `variables`, or rows by name. Missing values are allowed, but for the target.
             budget: how many experiments may be proposed; None for no limit.
             policy: a checkpoint or run folder; default the one that ships.
+            by: who does this, for the journal.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
@@ -108,7 +106,7 @@ class Campaign:
         path = Path(path)
         if (path / "journal.jsonl").exists():
             raise AcboError(f"{path} holds a campaign already", "choose another folder")
-        names, domains = _checked_variables(variables, target, direction)
+        names, domains = checked_variables(variables, target, direction)
         budget = checked_budget(budget)
         rows = observation_rows(observations, names)
         table = np.array(rows, float).reshape(-1, len(names))
@@ -126,14 +124,15 @@ class Campaign:
             **_policy_entry(path, checkpoint, factors),
         }  # fmt: skip
         given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
-        Journal.create(path / "journal.jsonl", [created, given] if rows else [created])
+        entries = [stamped(entry, checked_person(by)) for entry in ([created, given] if rows else [created])]
+        Journal.create(path / "journal.jsonl", entries)
         return load_campaign(path)
 
     # --------------------------------------------------------------------------------- the commands
 
-    def ask(self, another: bool = False) -> Proposal:
+    def ask(self, another: bool = False, by: str | None = None) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
-        another variable.
+        another variable. `by` says who asks, for the journal; so in every command that writes.
 
         Raises:
             AcboError: the budget is spent, or every variable has a pending proposal.
@@ -154,18 +153,21 @@ class Campaign:
             found.append(proposal(facts, self._session(facts), waiting))
             return {"kind": "asked", "proposal": asdict(found[0])}
 
-        self._journal.update(decide)
+        self._write(decide, by)
         return found[0]
 
-    def tell(self, id: str, row: Any) -> None:
-        """Record the measured row of a proposed experiment: all variables, by name or in order.
+    def tell(self, id: str, row: Any, yes: bool = False, by: str | None = None) -> None:
+        """Record the measured row of a proposed experiment: all variables, by name or in order. One
+        that was abandoned can be told after all.
 
         The variable that was set may be left out, or be measured a little off its set point (5 % of
         the domain).
 
+        Args:
+            yes: record numbers that are hard to believe, too: they are as they should be.
         Raises:
-            AcboError: no such proposal, told already, or an impossible row. The proposal then stays
-                open.
+            AcboError: no such proposal, told already, an impossible row, or one that is hard to
+                believe. The proposal then stays open.
         """
 
         def decide(entries: list[Entry]) -> Entry:
@@ -173,15 +175,19 @@ class Campaign:
             if id not in facts.proposals:
                 hint = "pending: " + (", ".join(p.id for p in facts.pending) or "none; `ask` for one")
                 raise AcboError(f"no proposal {id!r}", hint)
-            if id in facts.told:
-                raise AcboError(f"proposal {id!r} was told already", "tell_external records a repetition")
+            if id in facts.records:
+                raise AcboError(
+                    f"proposal {id!r} was told already",
+                    "`correct` mends a typing error; tell_external (or `import`) records a repetition",
+                )
             proposal = facts.proposals[id]
             measured = checked_row(facts, row_values(row, facts.variables), proposal.variable, proposal.value)
+            believe(doubts(facts, [(id, measured, [facts.variables.index(proposal.variable)])]), yes)
             return {"kind": "told", "id": id, "row": plain(measured)}
 
-        self._journal.update(decide)
+        self._write(decide, by)
 
-    def tell_external(self, do: Mapping[str, float], row: Any) -> None:
+    def tell_external(self, do: Mapping[str, float], row: Any, yes: bool = False, by: str | None = None) -> None:
         """Record an experiment nobody asked for: do={"x": 1.2}, or several variables at once; an
         empty `do` is an observation. It costs no budget.
 
@@ -193,14 +199,75 @@ class Campaign:
         def decide(entries: list[Entry]) -> Entry:
             facts = self._facts(entries)
             values = row_values(row, facts.variables)
-            return {"kind": "rows", "rows": [external_row(facts, do, values, "row")]}
+            recorded = external_row(facts, do, values, "row")
+            believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in do])]), yes)
+            return {"kind": "rows", "rows": [recorded]}
 
-        self._journal.update(decide)
+        self._write(decide, by)
 
-    def import_csv(self, path: str | Path) -> int:
+    def correct(self, id: str, changes: Mapping[str, object], yes: bool = False, by: str | None = None) -> None:
+        """Put right what was recorded as `id` (e1, or o1, x1 of rows nobody asked for): the journal
+        keeps both. A row that was abandoned counts again.
+
+        Args:
+            changes: values by name; None for one that is not known after all.
+        Raises:
+            AcboError: no such record, nothing that differs, or a row that would have been refused.
+        """
+
+        def decide(entries: list[Entry]) -> Entry:
+            facts = self._facts(entries)
+            row = corrected_row(facts, id, changes)
+            record = facts.records[id]
+            if record.is_read and plain(row) == plain(record.row):
+                raise AcboError(f"{id} is recorded like that already", "`history` shows what is recorded")
+            others = replace(facts, records={name: r for name, r in facts.records.items() if name != id})
+            believe(doubts(others, [(id, row, record.was_set)]), yes)
+            return {"kind": "corrected", "id": id, "row": plain(row)}
+
+        self._write(decide, by)
+
+    def abandon(self, id: str, by: str | None = None) -> None:
+        """A proposal that will not be done, which costs no budget then; or a row that counts no
+        more. The journal keeps it, and `tell` or `correct` takes this back.
+
+        Raises:
+            AcboError: no such thing, or abandoned already.
+        """
+
+        def decide(entries: list[Entry]) -> Entry:
+            facts = self._facts(entries)
+            if id in facts.abandoned or (id not in facts.proposals and not known_record(facts, id).is_read):
+                raise AcboError(f"{id} was abandoned already", "`history` shows what counts")
+            if id in facts.records and not facts.records[id].is_read:
+                raise AcboError(f"{id} was abandoned already", "`correct` lets it count again")
+            return {"kind": "abandoned", "id": id}
+
+        self._write(decide, by)
+
+    def note(self, id: str, text: str, by: str | None = None) -> None:
+        """Keep a remark about a proposal or a recorded row: one line of at most 1000 characters.
+
+        Raises:
+            AcboError: no such thing, or no such text.
+        """
+
+        def decide(entries: list[Entry]) -> Entry:
+            facts = self._facts(entries)
+            if id not in facts.proposals:
+                known_record(facts, id)
+            return {"kind": "noted", "id": id, "text": checked_text(text, "a note", 1000)}
+
+        self._write(decide, by)
+
+    def import_csv(self, path: str | Path, yes: bool = False, by: str | None = None) -> int:
         """Record the rows of a CSV file, all or none; a column `intervention` names the variable
         that was set, or several as a+b, empty for an observation. Without that column all rows are
         observations. Returns the number of rows.
+
+        Raises:
+            AcboError: a row that is impossible; or, without `yes`, one that is hard to believe, or
+                rows that were recorded before.
         """
         table = read_csv(path)
         count = [0]
@@ -215,78 +282,43 @@ class Campaign:
             column = table.names.index("intervention") if "intervention" in table.names else None
             rows = []
             for n, cells, row in zip(table.lines, table.rows, values, strict=True):
-                named = str(cells[column]).split("+") if column is not None else []
-                names = [name.strip() for name in named if name.strip()]
+                names = set_variables(str(cells[column]) if column is not None else "", facts.variables)
                 do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
                 rows.append(external_row(facts, do, row, f"{path}, line {n}"))
             count[0] = len(rows)
+            unlikely = doubts(
+                facts,
+                (
+                    (
+                        f"{path}, line {n}",
+                        numbers(made["row"]),
+                        [facts.variables.index(x) for x in named(made["variable"])],
+                    )
+                    for n, made in zip(table.lines, rows, strict=True)
+                ),
+            )
+            if any(entry["kind"] == "rows" and entry["rows"] == rows for entry in entries):
+                unlikely.insert(0, f"{path}: these very rows were recorded before")
+            believe(unlikely, yes)
             return {"kind": "rows", "rows": rows} if rows else None
 
-        self._journal.update(decide)
+        self._write(decide, by)
         return count[0]
-
-    def recommend(self) -> Recommendation:
-        """What to settle on now, and how much better than doing nothing it is. Writes nothing."""
-        facts = self._read()
-        return recommendation(facts, self._session(facts))
-
-    def beliefs(self) -> list[Belief]:
-        """What the policy thinks of every variable but the target. Writes nothing."""
-        facts = self._read()
-        return beliefs(facts, self._session(facts))
-
-    def status(self) -> Document:
-        """Where the campaign stands, as plain data. Writes nothing."""
-        entries, torn = self._journal.read()
-        facts = self._facts(entries)
-        return {
-            "target": facts.target,
-            "direction": facts.direction,
-            "variables": {
-                n: None if d is None else list(d) for n, d in zip(facts.variables, facts.domains, strict=True)
-            },
-            "budget": facts.budget,
-            "remaining": facts.remaining,
-            "observations": len(facts.observations),
-            "interventions": len(facts.interventions),
-            "pending": [asdict(p) for p in facts.pending],
-            "torn_line": torn.decode(errors="replace")[:200] if torn else None,
-            "policy_sha256": facts.policy_sha256,
-        }
-
-    def history(self) -> list[Document]:
-        """Every experiment so far, in order of the journal's proposals: proposal, and the measured
-        target or None.
-        """
-        facts = self._read()
-        return [
-            {**asdict(p), "measured": facts.told[p.id][facts.target_index] if p.id in facts.told else None}
-            for p in facts.proposals.values()
-        ]
 
     # --------------------------------------------------------------------------------------- inside
 
-    def _session(self, facts: Facts) -> CampaignSession:
-        return open_session(facts, self._backend, self._state)
+    def _write(self, decide: Callable[[list[Entry]], Entry | None], by: str | None) -> None:
+        """Append what `decide` makes of the entries, with the time and the person."""
+        person = checked_person(by)
 
-    def _read(self) -> Facts:
-        entries, torn = self._journal.read()
-        if torn:
-            warn("the journal's last line is torn, as a crash leaves it; it is ignored")
-        return self._facts(entries)
+        def made(entries: list[Entry]) -> Entry | None:
+            entry = decide(entries)
+            return None if entry is None else stamped(entry, person)
 
-    def _facts(self, entries: list[Entry]) -> Facts:
-        facts = replay(entries, self._journal.path)
-        if facts.policy_sha256 != self._checkpoint.sha256:
-            raise AcboError(
-                f"{self.path / _policy_name(facts.policy_sha256)} is not the policy of this campaign: its hash is "
-                f"{self._checkpoint.sha256[:16]}..., the journal says {facts.policy_sha256[:16]}...",
-                "put the original file back; a campaign keeps its policy",
-            )
-        return facts
+        self._journal.update(made)
 
 
-def upgrade_campaign(path: str | Path, policy: str | Path | None = None) -> Campaign:
+def upgrade_campaign(path: str | Path, policy: str | Path | None = None, by: str | None = None) -> Campaign:
     """Go on with another policy: what was measured and proposed stays valid, and the journal
     records the change. The campaign's own policy need not be readable any more.
 
@@ -307,7 +339,8 @@ def upgrade_campaign(path: str | Path, policy: str | Path | None = None) -> Camp
             raise AcboError("the campaign has this policy already", "give another one with --policy")
         return entry
 
-    journal.update(decide)
+    person = checked_person(by)
+    journal.update(lambda entries: stamped(decide(entries), person))
     return load_campaign(path)
 
 
@@ -315,7 +348,7 @@ def _policy_entry(path: Path, checkpoint: Checkpoint, factors: tuple[float, floa
     """Puts the weights into the campaign's folder; what the journal says of them."""
     unnamed = path / f".policy-{os.getpid()}.tmp.npz"  # its name is its hash, known once it is written
     sha256 = save_checkpoint(checkpoint, unnamed, moments=False)
-    os.replace(unnamed, path / _policy_name(sha256))
+    os.replace(unnamed, path / policy_name(sha256))
     return {"policy_sha256": sha256, "outcome_factor": factors[0], "expectation_factor": factors[1]}
 
 
@@ -323,28 +356,6 @@ def _journal(path: Path) -> Journal:
     if not (path / "journal.jsonl").exists():
         raise AcboError(f"no campaign at {path}", "create one with `acbo campaign new`")
     return Journal(path / "journal.jsonl")
-
-
-def _checked_variables(
-    variables: Domains, target: str, direction: str
-) -> tuple[list[str], list[tuple[float, float] | None]]:
-    """Names and domains.
-
-    Raises:
-        AcboError: a name, a domain, the target or the direction is not possible.
-    """
-    names = list(variables)
-    check_names(names, "the variables")
-    if "intervention" in names:
-        raise AcboError("a variable cannot be named 'intervention'", "`import` needs a column of that name; rename it")
-    if target not in names:
-        raise AcboError(f"the target {target!r} is no variable", did_you_mean(target, names))
-    if direction not in ("minimize", "maximize"):
-        raise AcboError(f"direction {direction!r} is not possible", did_you_mean(direction, ["minimize", "maximize"]))
-    domains = [checked_domain(name, variables[name], name == target) for name in names]
-    if not any(d is not None for d in domains):
-        raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
-    return names, domains
 
 
 def load_campaign(path: str | Path) -> Campaign:
@@ -356,10 +367,6 @@ def load_campaign(path: str | Path) -> Campaign:
     path = Path(path)
     journal = _journal(path)
     facts = replay(journal.read()[0], journal.path)
-    campaign = Campaign(path, load_checkpoint(path / _policy_name(facts.policy_sha256)))
+    campaign = Campaign(path, load_checkpoint(path / policy_name(facts.policy_sha256)))
     campaign._read()
     return campaign
-
-
-def _policy_name(sha256: str) -> str:
-    return f"policy-{str(sha256)[:16]}.npz"

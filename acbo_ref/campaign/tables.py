@@ -10,6 +10,7 @@ name, in any order.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.files import write_atomically
 
 MISSING = ("", "na", "nan", "n/a", "null", "none")
 MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 10_000
@@ -101,6 +103,30 @@ def read_csv(path: str | Path) -> Table:
             hint = "a decimal comma? write decimal points" if len(cells) > len(names) else ""
             raise AcboError(f"{path}, line {n}: {len(cells)} cells, the header has {len(names)}", hint)
     return Table(names, [list[object](cells) for _, cells in lines[1:]], [n for n, _ in lines[1:]], str(path))
+
+
+def write_csv(path: str | Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A new comma-separated file, whole or not at all.
+
+    Raises:
+        AcboError: there is a file of this name.
+        RunError: it cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *lines])
+    try:
+        write_atomically(Path(path), text.getvalue().encode(), replace=False)
+    except FileExistsError as error:
+        raise AcboError(f"{path} is there already", "give another name") from error
+
+
+def set_variables(text: str, variables: Sequence[str]) -> list[str]:
+    """The variables that a cell of the column `intervention` names: none, one, or several as
+    a+b.
+    """
+    if text.strip() in variables:
+        return [text.strip()]
+    return [name.strip() for name in text.split("+") if name.strip()]
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -1,0 +1,240 @@
+"""What may be written into a campaign's journal.
+
+Contract: pure functions of facts and of what the user gave. Every check raises an `AcboError` that
+says which value is wrong, or warns; `doubts` lists what is possible and hard to believe.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import SupportsIndex
+
+import numpy as np
+
+from acbo_ref.arrays import Array
+from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
+from acbo_ref.campaign.tables import LARGEST, check_names, number
+from acbo_ref.config import Config
+from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.files import Document
+
+FEW_OBSERVATIONS = 3
+# A set value may be measured a little off: this share of the domain's width.
+SET_POINT_TOLERANCE = 0.05
+DOMAIN_PERCENTILES = (1.0, 99.0)
+# A number is doubted that lies further outside everything measured so far than this many times its
+# whole range (and as many more as a variable that was set lies outside its own); of fewer rows than
+# the second number the range says too little.
+DOUBTED_RANGES, DOUBTED_ROWS = 2.0, 10
+
+
+def checked_text(text: object, what: str, longest: int) -> str:
+    """Text that may go into the journal: not empty, one line, printable."""
+    if not isinstance(text, str) or not text.strip() or not text.isprintable() or len(text) > longest:
+        raise AcboError(f"{what} must be one line of 1 to {longest} characters", "leave control characters out")
+    return text.strip()
+
+
+def checked_domain(name: str, domain: Iterable[object] | None, is_target: bool) -> tuple[float, float] | None:
+    if domain is None:
+        return None
+    if is_target:
+        raise AcboError(f"the target {name!r} cannot be set", "give domains of other variables")
+    try:
+        if isinstance(domain, str):
+            raise ValueError
+        low, high = (number(end, f"domain of {name!r}") for end in domain)
+    except (TypeError, ValueError) as error:
+        raise AcboError(f"the domain of {name!r} is not (low, high)") from error
+    if not low < high:  # nan included
+        raise AcboError(f"the domain of {name!r} is {low:g} to {high:g}", "its low end must lie below its high end")
+    if high - low < max(1e-100, 1e-12 * max(abs(low), abs(high))):
+        raise AcboError(f"the domain of {name!r} is too narrow to be told apart", "give it in another unit")
+    return low, high
+
+
+def checked_budget(budget: SupportsIndex | None) -> int | None:
+    if budget is None:
+        return None
+    try:
+        whole = operator.index(budget)
+    except TypeError:
+        whole = 0
+    if whole < 1 or isinstance(budget, bool):
+        raise AcboError(f"a budget of {budget!r} is not possible", "give a whole number of experiments, at least 1")
+    return whole
+
+
+def domain_from_data(values: Array, name: str) -> tuple[float, float]:
+    """1st to 99th percentile of the values, missing ones left out."""
+    known = values[~np.isnan(values)]
+    if known.size == 0 or known.min() == known.max():
+        raise AcboError(f"{name!r} does not vary in the data", f"give --domain {name}=LOW:HIGH, or --fixed {name}")
+    low, high = np.percentile(known, DOMAIN_PERCENTILES)
+    return float(low), float(high)
+
+
+def check_observations(rows: Array, names: Sequence[str], target: str) -> None:
+    if len(rows) < FEW_OBSERVATIONS:
+        warn(f"{len(rows)} observational rows: predictions will be poor until some experiments are told")
+    if np.isnan(rows[:, names.index(target)]).any():
+        raise AcboError(f"the target {target!r} is missing in some observations", "leave those rows out")
+    for i, name in enumerate(names):
+        known = rows[:, i][~np.isnan(rows[:, i])]
+        if len(rows) and known.size == 0:
+            raise AcboError(f"{name!r} is missing in every observation", "leave the variable out")
+        if len(rows) > 1 and known.min() == known.max():
+            warn(f"{name!r} never varies in the observations: they tell nothing of its effect")
+        for j in range(i):
+            if len(rows) > 1 and known.size and known.min() < known.max() and np.array_equal(rows[:, i], rows[:, j]):
+                warn(
+                    f"{names[j]!r} and {name!r} are equal in every observation: leave one out if they are the same thing"
+                )
+
+
+def check_reach(config: Config, variables: int, rows: int) -> None:
+    widest = max(stage.variables[1] for stage in config.curriculum.stages)
+    if variables > widest:
+        warn(f"{variables} variables, and the policy was trained on at most {widest}: it extrapolates")
+    if config.policy.architecture != "pairwise" and rows > config.observations_per_episode[1]:
+        warn(
+            f"{rows} observational rows, and the policy was trained on at most {config.observations_per_episode[1]}: "
+            "it extrapolates"
+        )
+
+
+def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> list[float]:
+    """A row in which `variable` was set to `value`, completed."""
+    if math.isnan(row[facts.target_index]):
+        raise AcboError(f"the target {facts.target!r} is missing", "an experiment without its outcome teaches nothing")
+    index = facts.variables.index(variable)
+    low, high = facts.domains[index]  # type: ignore[misc]
+    if math.isnan(row[index]):
+        row[index] = value
+    elif abs(row[index] - value) > SET_POINT_TOLERANCE * (high - low):
+        raise AcboError(
+            f"{variable!r} is {row[index]:g} in the row and was to be set to {value:g}",
+            "tell_external (or `import`) records an experiment that was done otherwise",
+        )
+    return row
+
+
+def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where: str) -> Document:
+    """A journal row of an experiment nobody asked for, `do` what was set to what; or of an
+    observation.
+    """
+    if math.isnan(row[facts.target_index]):
+        raise AcboError(f"{where}: the target {facts.target!r} is missing", "leave the row out")
+    for variable, given in do.items():
+        if variable not in facts.variables:
+            raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
+        domain = facts.domains[facts.variables.index(variable)]
+        if domain is None:
+            raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "leave the experiment out")
+        value = number(given, f"{where}, value of {variable!r}")
+        if math.isnan(value):
+            raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
+        if not domain[0] <= value <= domain[1]:
+            raise AcboError(
+                f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
+                "domains are fixed; a new campaign can have a wider one",
+            )
+        row = checked_row(facts, row, variable, value)
+    names = list(do)
+    return {"variable": None if not names else names[0] if len(names) == 1 else names, "row": plain(row)}
+
+
+def corrected_row(facts: Facts, id: str, changes: Mapping[str, object]) -> list[float]:
+    """The row of record `id` with some values changed, checked as it was when it was recorded."""
+    record = known_record(facts, id)
+    row = list(record.row)
+    for name, value in changes.items():
+        if name not in facts.variables:
+            raise AcboError(f"no variable named {name!r}", did_you_mean(name, facts.variables))
+        row[facts.variables.index(name)] = number(value, f"{id}, {name!r}")
+    if id in facts.proposals:
+        proposal = facts.proposals[id]
+        return checked_row(facts, row, proposal.variable, proposal.value)
+    do = {facts.variables[i]: row[i] for i in record.was_set}
+    return numbers(external_row(facts, do, row, id)["row"])
+
+
+def known_record(facts: Facts, id: str) -> Record:
+    """The record of this id.
+
+    Raises:
+        AcboError: there is none.
+    """
+    if id in facts.records:
+        return facts.records[id]
+    if id in facts.proposals:
+        raise AcboError(f"{id} was not told yet", "`tell` records what was measured")
+    raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; observations are o1, o2, ...")
+
+
+def doubts(facts: Facts, rows: Iterable[tuple[str, Sequence[float], Sequence[int]]]) -> list[str]:
+    """What is hard to believe in rows: numbers far outside everything measured so far. The
+    variables that were set are checked against their domains, not here.
+
+    Args:
+        rows: (where it comes from, values in the order of variables, the variables that were set).
+    """
+    width = len(facts.variables)
+    measured = np.array([r.row for r in facts.records.values() if r.is_read]).reshape(-1, width)
+    known = ~np.isnan(measured)
+    count = known.sum(axis=0)
+    low = np.where(known, measured, LARGEST).min(axis=0, initial=LARGEST)
+    high = np.where(known, measured, -LARGEST).max(axis=0, initial=-LARGEST)
+    tells = (count >= DOUBTED_ROWS) & (low < high)
+    middle, extent = (low + high) / 2, np.where(tells, high - low, 1.0)
+    found = []
+    for where, row, was_set in rows:
+        away = np.where(tells & ~np.isnan(row), np.abs(np.asarray(row) - middle) / extent - 0.5, 0.0)
+        moved = max((away[i] for i in was_set), default=0.0)
+        for i in np.flatnonzero(away > DOUBTED_RANGES + max(moved, 0.0)).tolist():
+            if i not in was_set:
+                found.append(
+                    f"{where}: {facts.variables[i]} = {row[i]:g}, and all {count[i]} values so far lie between "
+                    f"{low[i]:g} and {high[i]:g}"
+                )
+    return found
+
+
+def believe(unlikely: list[str], yes: bool) -> None:
+    """Raises an AcboError about the first of these doubts, unless they were confirmed."""
+    if unlikely and not yes:
+        more = f" (and {len(unlikely) - 1} more)" if len(unlikely) > 1 else ""
+        raise AcboError(unlikely[0] + more, "if it is right all the same: --yes (Python: yes=True)")
+
+
+def checked_person(by: str | None) -> str | None:
+    return None if by is None else checked_text(by, "a person's name", 200)
+
+
+def checked_variables(
+    variables: Mapping[str, tuple[float, float] | None], target: str, direction: str
+) -> tuple[list[str], list[tuple[float, float] | None]]:
+    """Names and domains.
+
+    Raises:
+        AcboError: a name, a domain, the target or the direction is not possible.
+    """
+    names = list(variables)
+    check_names(names, "the variables")
+    if "intervention" in names:
+        raise AcboError("a variable cannot be named 'intervention'", "`import` needs a column of that name; rename it")
+    if target not in names:
+        raise AcboError(f"the target {target!r} is no variable", did_you_mean(target, names))
+    if direction not in ("minimize", "maximize"):
+        raise AcboError(f"direction {direction!r} is not possible", did_you_mean(direction, ["minimize", "maximize"]))
+    domains = [checked_domain(name, variables[name], name == target) for name in names]
+    if not any(d is not None for d in domains):
+        raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
+    return names, domains
+
+
+def named(names: str | list[str] | None) -> list[str]:
+    """The variables that a journal's row says were set, as a list."""
+    return [] if names is None else [names] if isinstance(names, str) else names

@@ -1,0 +1,78 @@
+"""What `acbo campaign` prints: proposals, recommendations, histories, where a campaign stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from acbo_cli.options import table
+
+
+def proposal_text(p: dict[str, Any]) -> str:
+    return (
+        f"{p['id']}: set {p['variable']} to {p['value']:.10g}\n"
+        f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
+        f"  direct cause with probability {p['parent_probability']:.2f}\n"
+        f"  why: {p['reason']}"
+    )
+
+
+def recommendation_text(r: dict[str, Any]) -> str:
+    lines = [
+        f"set {r['variable']} to {r['value']:.10g}",
+        f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
+    ]
+    if r["improvement"] is not None:
+        lines.append(
+            f"  better than doing nothing ({r['baseline']:.4g}) by {r['improvement']:.4g} "
+            f"[{r['improvement_low']:.4g}, {r['improvement_high']:.4g}]"
+        )
+    return "\n".join([*lines, f"  {r['verdict']}"])
+
+
+def history_text(found: list[dict[str, Any]]) -> str:
+    """A line each, and below it what was noted."""
+    if not found:
+        return "no experiments yet"
+    rows = []
+    for h in found:
+        done = ", ".join(f"{name} = {value:.6g}" for name, value in h["set"].items())
+        expected = "" if h["predicted"] is None else f"{h['predicted']:.4g} [{h['low']:.4g}, {h['high']:.4g}]"
+        measured = "" if h["measured"] is None else f"{h['measured']:.5g}"
+        rows.append([h["id"], done, expected, measured, h["state"]])
+    first, rule, *lines = table(["id", "set", "expected", "measured", "state"], rows, words=True).splitlines()
+    shown = [first, rule]
+    for h, line in zip(found, lines, strict=True):
+        shown += [line, *(f"    note: {text}" for text in h["notes"])]
+    return "\n".join(shown)
+
+
+def history_csv(found: list[dict[str, Any]]) -> str:
+    """The history as a table for a spreadsheet."""
+    columns = ["id", "state", "variable", "value", "predicted", "low", "high", "measured", "time", "by", "notes"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for h in found:
+        shown = {**h, "variable": "+".join(h["set"]), "notes": "; ".join(h["notes"])}
+        writer.writerow(["" if shown[c] is None else shown[c] for c in columns])
+    return text.getvalue()
+
+
+def status_text(s: dict[str, Any]) -> str:
+    rows = [
+        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}"]
+        for name, d in s["variables"].items()
+    ]
+    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
+    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
+    lines = [
+        f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
+        f"pending: {pending}",
+    ]
+    if s["abandoned"]:
+        lines.append(f"abandoned: {', '.join(s['abandoned'])}")
+    if s["torn_line"]:
+        lines.append("the journal's last line is torn and is ignored")
+    return "\n".join([*lines, "", table(["variable", "domain"], rows, words=True)])

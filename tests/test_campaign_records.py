@@ -1,0 +1,253 @@
+"""Campaigns: what was recorded can be put right, left out and remarked on, and is never erased."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from acbo_cli.main import run
+from campaign_crashes import VARIABLES, create, measured, small_policy
+
+from acbo_ref.campaign import facts
+from acbo_ref.campaign.campaign import Campaign, load_campaign
+from acbo_ref.errors import AcboError
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
+
+
+@pytest.fixture
+def campaign(tmp_path, policy):
+    return create(tmp_path / "c", policy)
+
+
+def entries(campaign):
+    return [json.loads(line)["entry"] for line in (campaign.path / "journal.jsonl").read_text().splitlines()]
+
+
+def done(campaign, **more):
+    proposal = campaign.ask()
+    campaign.tell(proposal.id, {**measured(proposal.variable, proposal.value), **more})
+    return proposal
+
+
+def test_a_corrected_row_is_as_if_it_had_been_told_so(tmp_path, policy, campaign):
+    done(campaign, y=430.0)
+    campaign.correct("e1", {"y": 4.3})
+    right = create(tmp_path / "right", policy)
+    done(right, y=4.3)
+    assert campaign.recommend() == right.recommend() and campaign.ask() == right.ask()
+    (line,) = campaign.history()[:1]
+    assert line["measured"] == 4.3 and line["state"] == "corrected"
+    assert [e["row"][3] for e in entries(campaign) if "row" in e] == [430.0, 4.3]  # both are kept
+
+
+def test_every_kind_of_row_can_be_corrected(campaign):
+    campaign.tell_external({"a": 7.0, "b": 0.5}, {"y": 1.0, "c": 0.0})
+    campaign.tell_external({}, {"y": 1.0, "a": 4.0, "b": 0.0, "c": 0.0})
+    campaign.correct("x1", {"a": 8.0, "c": None})
+    campaign.correct("o6", {"y": "2.5"})
+    campaign.correct("o1", {"y": 9.0})
+    found = campaign._read()
+    assert found.interventions == [((0, 1), pytest.approx([8.0, 0.5, np.nan, 1.0], nan_ok=True))]
+    assert found.observations[-1].tolist() == [4.0, 0.0, 0.0, 2.5] and found.observations[0, 3] == 9.0
+
+
+REFUSED = [
+    ("e1", {"y": None}, "missing"),
+    ("e1", {"z": 1.0}, "no variable named 'z'"),
+    ("e1", {"a": 99.0, "b": 99.0}, "was to be set to"),
+    ("e1", {}, "recorded like that already"),
+    ("e2", {"y": 1.0}, "not told yet"),
+    ("e9", {"y": 1.0}, "nothing is recorded as 'e9'"),
+    ("o1", {"y": "four"}, "not a number"),
+    ("x1", {"a": 11.0}, "outside its domain"),
+    ("x1", {"a": None}, "missing"),
+]
+
+
+@pytest.mark.parametrize(("id", "changes", "words"), REFUSED)
+def test_a_correction_is_checked_as_the_row_was(campaign, id, changes, words):
+    done(campaign)
+    campaign.tell_external({"a": 7.0}, {"y": 1.0})
+    campaign.ask()
+    before = entries(campaign)
+    with pytest.raises(AcboError, match=words):
+        campaign.correct(id, changes)
+    assert entries(campaign) == before
+
+
+def test_an_abandoned_proposal_costs_nothing_and_can_be_told_after_all(tmp_path, policy):
+    rows = np.random.default_rng(0).standard_normal((5, 4)) + np.array([5.0, 0.0, 0.0, 3.0])
+    campaign = Campaign.create(tmp_path / "c", VARIABLES, "y", observations=rows, budget=1, policy=policy)
+    first = campaign.ask()
+    campaign.abandon(first.id)
+    assert campaign.status()["remaining"] == 1 and campaign.status()["abandoned"] == ["e1"]
+    second = campaign.ask()
+    assert second.id == "e2" and campaign.status()["remaining"] == 0
+    assert [line["state"] for line in campaign.history()] == ["abandoned", "pending"]
+    with pytest.raises(AcboError, match="abandoned already"):
+        campaign.abandon("e1")
+    campaign.tell("e1", measured(first.variable, first.value))
+    assert campaign.status()["abandoned"] == [] and campaign.status()["remaining"] == 0
+    with pytest.raises(AcboError, match="budget"):
+        campaign.ask(another=True)
+
+
+def test_an_abandoned_row_counts_no_more_until_it_is_corrected(campaign):
+    before = campaign.recommend()
+    done(campaign)
+    after = campaign.recommend()
+    campaign.abandon("e1")
+    assert campaign.recommend() == before and campaign.history()[0]["state"] == "abandoned"
+    with pytest.raises(AcboError, match="abandoned already"):
+        campaign.abandon("e1")
+    with pytest.raises(AcboError, match="told already"):
+        campaign.tell("e1", {"y": 1.0})
+    campaign.correct("e1", {})
+    assert campaign.recommend() == after
+    campaign.abandon("o2")
+    assert campaign.status()["observations"] == 4 and campaign.recommend() != after
+    with pytest.raises(AcboError, match="nothing is recorded"):
+        campaign.abandon("o99")
+
+
+def test_notes_persons_and_times(campaign, monkeypatch):
+    monkeypatch.setattr(facts, "now", lambda: "2026-01-02T03:04:05+00:00")
+    proposal = campaign.ask(by="Ada")
+    campaign.tell(proposal.id, measured(proposal.variable, proposal.value), by="Bo")
+    campaign.note("e1", "valve stuck", by="Ada")
+    campaign.note("e1", "  and noisy ")
+    line = campaign.history()[0]
+    assert line["notes"] == ["valve stuck", "and noisy"]
+    assert line["by"] == "Bo" and line["time"] == "2026-01-02T03:04:05+00:00"
+    assert [e.get("by") for e in entries(campaign)[-4:]] == ["Ada", "Bo", "Ada", None]
+    assert all("time" in e for e in entries(campaign))
+    for text in ("", " ", "two\nlines", "x" * 1001, 7):
+        with pytest.raises(AcboError, match="one line"):
+            campaign.note("e1", text)
+    with pytest.raises(AcboError, match="person"):
+        campaign.abandon("e1", by="\x07")
+    with pytest.raises(AcboError, match="nothing is recorded"):
+        campaign.note("e5", "what?")
+
+
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
+def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
+    done(campaign)
+    done(campaign, c=None)
+    campaign.tell_external({"a": 1 / 3, "b": 0.1 + 0.2}, {"y": 2.0})
+    campaign.correct("e1", {"y": 1e-17})
+    campaign.abandon("o3")
+    file = tmp_path / "all.csv"
+    assert campaign.export_csv(file) == 7
+    again = Campaign.create(tmp_path / "again", VARIABLES, "y", policy=policy)
+    again.import_csv(file)
+    assert again.recommend() == campaign.recommend() and again.beliefs() == campaign.beliefs()
+    a, b = campaign._read(), again._read()
+    np.testing.assert_array_equal(a.observations, b.observations)
+    assert [i for i, _ in a.interventions] == [i for i, _ in b.interventions]
+    np.testing.assert_array_equal([r for _, r in a.interventions], [r for _, r in b.interventions])
+    with pytest.raises(AcboError, match="there already"):
+        campaign.export_csv(file)
+
+
+def many(tmp_path, policy):
+    rows = np.random.default_rng(1).standard_normal((20, 4)) + np.array([5.0, 0.0, 0.0, 43.0])
+    return Campaign.create(tmp_path / "many", VARIABLES, "y", observations=rows, policy=policy)
+
+
+def test_what_is_hard_to_believe_is_recorded_only_if_confirmed(tmp_path, policy):
+    campaign = many(tmp_path, policy)
+    proposal = campaign.ask()
+    before = entries(campaign)
+    with pytest.raises(AcboError, match="y = 430, and all 20 values so far lie between 4") as error:
+        campaign.tell(proposal.id, {"y": 430.0})
+    assert "--yes" in error.value.hint and entries(campaign) == before
+    with pytest.raises(AcboError, match="c = 99"):
+        campaign.tell(proposal.id, {"y": 43.0, "c": 99.0})
+    campaign.tell(proposal.id, {"y": 430.0}, yes=True)
+    with pytest.raises(AcboError, match="y = -400"):
+        campaign.correct("o1", {"y": -4000.0})
+    campaign.correct("e1", {"y": 43.0})
+    with pytest.raises(AcboError, match="y = 430, and all 21"):  # the wrong number is not what it is compared with
+        campaign.tell(campaign.ask().id, {"y": 430.0})
+
+
+def test_a_lever_that_was_moved_far_may_move_the_target_far(tmp_path, policy):
+    """Set to 10 where 5 +- 2 was seen: what it carries along is believed up to as many ranges
+    more.
+    """
+    campaign = many(tmp_path, policy)
+    y = campaign._read().observations[:, 3]
+    extent, a = y.max() - y.min(), campaign._read().observations[:, 0]
+    moved = abs(10.0 - (a.max() + a.min()) / 2) / (a.max() - a.min()) - 0.5
+    assert moved > 0.5
+    just, beyond = ((y.max() + y.min()) / 2 + extent * (2.5 + moved + side) for side in (-0.01, 0.01))
+    campaign.tell_external({"a": 10.0}, {"y": just})
+    with pytest.raises(AcboError, match="y ="):
+        many(tmp_path / "other", policy).tell_external({"a": 10.0}, {"y": beyond})
+
+
+def test_a_file_is_not_imported_twice_by_mistake(campaign, tmp_path):
+    file = tmp_path / "more.csv"
+    file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.5,,5.0,0.2,0.3\n")
+    campaign.import_csv(file)
+    with pytest.raises(AcboError, match="recorded before"):
+        campaign.import_csv(file)
+    assert campaign.import_csv(file, yes=True) == 2 and campaign.status()["interventions"] == 2
+
+
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
+def test_a_variable_with_a_plus_in_its_name(tmp_path, policy):
+    domains = {"a+b": (0.0, 1.0), "y": None}
+    campaign = Campaign.create(tmp_path / "c", domains, "y", observations=np.eye(2), policy=policy)
+    file = tmp_path / "rows.csv"
+    file.write_text("a+b,y,intervention\n0.5,1.0,a+b\n")
+    campaign.import_csv(file)
+    assert campaign.history()[-1]["set"] == {"a+b": 0.5}
+
+
+def test_the_same_by_the_command_line(campaign, capsys, tmp_path):
+    folder = str(campaign.path)
+
+    def said(*arguments):
+        code = run(["campaign", *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    assert said("history", folder)[1] == "no experiments yet\n"
+    assert said("ask", folder, "--by", "Ada")[0] == 0
+    assert said("tell", folder, "e1", "y=430", "c=0.1", "--by", "Ada")[0] == 0
+    code, out, err = said("correct", folder, "e1", "y=4.3", "c=")
+    assert code == 0 and "corrected e1" in err
+    assert said("note", folder, "e1", "read 430 for 4.3")[0] == 0
+    assert said("ask", folder)[0] == 0
+    code, out, err = said("abandon", folder, "e2")
+    assert code == 0 and "abandoned: e2" in out
+    code, out, err = said("history", folder)
+    assert "4.3" in out and "corrected" in out and "note: read 430 for 4.3" in out and "abandoned" in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, err = said("history", folder, "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [r["id"] for r in rows] == ["e1", "e2"] and rows[0]["by"] == "Ada" and rows[0]["measured"] == "4.3"
+    assert [h["id"] for h in json.loads(said("history", folder, "--format", "json")[1])] == ["e1", "e2"]
+    file = str(tmp_path / "all.csv")
+    assert said("export", folder, file)[0] == 0
+    for command, words in (
+        (["correct", folder, "e7", "y=1"], "nothing is recorded as 'e7'"),
+        (["correct", folder, "e1", "y"], "NAME=VALUE"),
+        (["correct", folder, "e1"], "NAME=VALUE"),
+        (["abandon", folder, "e2"], "abandoned already"),
+        (["note", folder, "e2", ""], "one line"),
+        (["export", folder, file], "there already"),
+        (["history", folder + "/none"], "campaign new"),
+    ):
+        before = entries(campaign)
+        code, out, err = said(*command)
+        assert code == 2 and words in err and entries(campaign) == before
+    assert load_campaign(folder).history()[0]["state"] == "corrected"
