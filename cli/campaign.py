@@ -89,7 +89,7 @@ def new(
 
     from acbo_ref.campaign.campaign import Campaign
     from acbo_ref.campaign.rules import domain_from_data as from_data
-    from acbo_ref.campaign.tables import Table, read_csv, select
+    from acbo_ref.campaign.tables import Table, read_csv, select, text_columns
     from acbo_ref.errors import AcboError, did_you_mean
 
     if minimize is None:
@@ -106,7 +106,10 @@ def new(
     both = set(given) & set(fixed)
     if both:
         raise AcboError(f"{min(both)!r} has both --domain and --fixed")
-    names = [name for name in columns if name not in ignore]
+    unread = [name for name in text_columns(table_read) if name not in (*given, *fixed, *ignore, target)]
+    if unread:
+        click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
+    names = [name for name in columns if name not in (*ignore, *unread)]
     rows = select(table_read, names)
     variables: dict[str, tuple[float, float] | None] = {}
     for i, name in enumerate(names):

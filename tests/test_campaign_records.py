@@ -251,3 +251,20 @@ def test_the_same_by_the_command_line(campaign, capsys, tmp_path):
         code, out, err = said(*command)
         assert code == 2 and words in err and entries(campaign) == before
     assert load_campaign(folder).history()[0]["state"] == "corrected"
+
+
+def test_a_table_as_a_laboratory_has_it(tmp_path, policy, capsys):
+    """Semicolons, decimal commas, a byte-order mark, a date and a remark."""
+    lines = [f"2026-01-{n + 1:02};{40 + n / 4:.2f};{(n % 5) / 10:.1f};shift {n};{3 + n % 3:.1f}" for n in range(12)]
+    data = tmp_path / "past.csv"
+    data.write_text("\ufeffday;temp;dose;remark;yield\n" + "\n".join(lines).replace(".", ",") + "\n")
+    command = ["campaign", "new", str(tmp_path / "c"), "--data", str(data), "--target", "yield", "--maximize"]
+    assert run([*command, "--domain", "temp=20:80", "--domain", "dose=0:1", "--policy", str(policy)]) == 0
+    assert "left out, since there are no numbers in it: day, remark" in capsys.readouterr().err
+    campaign = load_campaign(tmp_path / "c")
+    assert campaign._read().observations[1].tolist() == [40.25, 0.1, 4.0]
+    more = tmp_path / "more.csv"
+    more.write_text("day;temp;dose;yield\n2026-02-01;41,5;0,2;3,5\n")
+    assert run(["campaign", "import", str(tmp_path / "c"), str(more)]) == 0
+    assert "column 'day' is left out" in capsys.readouterr().err
+    assert campaign._read().observations[-1].tolist() == [41.5, 0.2, 3.5]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from acbo_ref.campaign.tables import number, observation_rows, read_csv, row_values, select
+from acbo_ref.campaign.tables import number, observation_rows, read_csv, row_values, select, text_columns
 from acbo_ref.errors import AcboError
 
 
@@ -50,7 +50,7 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
         ("", "is empty"),
         ("a,a\n1,2\n", "'a' is there twice"),
         ("a,\n1,2\n", "no name"),
-        ("a;b\n1,5;2\n", "semicolons"),
+        ("a;b\n1,5;2.5\n", r"decimal commas \(1,5\) and decimal points \(2.5\)"),
         ("a,b\n1,5,2\n", "line 2: 3 cells"),
         ("a,b\n1\n", "line 2: 1 cells"),
         ('a,b\n"1,2\n', "not a CSV"),
@@ -60,6 +60,28 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
 def test_files_that_are_refused(tmp_path, text, word):
     with pytest.raises(AcboError, match=word):
         read_csv(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_what_separates_cells_is_found_out(tmp_path, separator):
+    text = 'a,"b, c; d",e\n1,2.5,\n-3,,4e-2\n'
+    if separator != ",":
+        rows = [["a", '"b, c; d"', "e"], ["1", " 2,5", ""], ["-3", "", "4e-2"]]
+        text = "\n".join(separator.join(row) for row in rows)
+    read = read_csv(table(tmp_path, text))
+    assert read.names == ["a", "b, c; d", "e"]
+    found = select(read, read.names)
+    assert found[0][:2] == [1.0, 2.5] and found[1][::2] == [-3.0, 0.04]
+
+
+def test_decimal_commas_of_every_kind(tmp_path):
+    read = read_csv(table(tmp_path, "a;b\n-1,5;,25\n2;+3,0e-2\n"))
+    assert select(read, ["a", "b"]) == [[-1.5, 0.25], [2.0, 0.03]]
+
+
+def test_columns_without_numbers_are_known(tmp_path):
+    text = "date,a,batch,empty,mixed\n2026-01-02,1,A,,1\n2026-01-03,,B,NA,x\n"
+    assert text_columns(read_csv(table(tmp_path, text))) == ["date", "batch"]
 
 
 def test_an_error_names_the_files_own_line(tmp_path):

@@ -33,6 +33,7 @@ from acbo_ref.campaign.predictions import (
 )
 from acbo_ref.campaign.rules import (
     believe,
+    check_columns,
     check_observations,
     check_reach,
     checked_budget,
@@ -55,7 +56,7 @@ from acbo_ref.campaign.tables import (
     set_variables,
 )
 from acbo_ref.campaign.view import CampaignView, policy_name
-from acbo_ref.errors import AcboError, RunError, did_you_mean
+from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
 Domains = Mapping[str, tuple[float, float] | None]
@@ -274,10 +275,7 @@ class Campaign(CampaignView):
 
         def decide(entries: list[Entry]) -> Entry | None:
             facts = self._facts(entries)
-            for name in table.names:
-                if name not in facts.variables and name != "intervention":
-                    hint = did_you_mean(name, [*facts.variables, "intervention"])
-                    raise AcboError(f"{path}: column {name!r} is no variable of this campaign", hint)
+            check_columns(table, facts)
             values = select(table, facts.variables)
             column = table.names.index("intervention") if "intervention" in table.names else None
             rows = []

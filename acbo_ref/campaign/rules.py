@@ -15,7 +15,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
-from acbo_ref.campaign.tables import LARGEST, check_names, number
+from acbo_ref.campaign.tables import LARGEST, Table, check_names, number, text_columns
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document
@@ -172,6 +172,24 @@ def known_record(facts: Facts, id: str) -> Record:
     if id in facts.proposals:
         raise AcboError(f"{id} was not told yet", "`tell` records what was measured")
     raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; observations are o1, o2, ...")
+
+
+def check_columns(table: Table, facts: Facts) -> None:
+    """Columns to import: the campaign's variables and `intervention`. Others without a number in
+    them are left out with a warning, unless the name looks mistyped.
+
+    Raises:
+        AcboError: any other column.
+    """
+    known = [*facts.variables, "intervention"]
+    text = text_columns(table)
+    for name in table.names:
+        if name in known:
+            continue
+        hint = did_you_mean(name, known)
+        if name not in text or hint.startswith("did you mean"):
+            raise AcboError(f"{table.where}: column {name!r} is no variable of this campaign", hint)
+        warn(f"{table.where}: column {name!r} is left out, since there are no numbers in it")
 
 
 def doubts(facts: Facts, rows: Iterable[tuple[str, Sequence[float], Sequence[int]]]) -> list[str]:

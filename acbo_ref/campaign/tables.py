@@ -1,7 +1,8 @@
 """Tables of measurements as people have them: CSV files, data frames, arrays, and rows by name.
 
-An empty cell, NA, NaN or null is a missing value. Everything else must be a number of at most
-1e100; the error names the line and the column.
+Files are separated by commas, semicolons or tabs, whichever the header line has most of; without
+commas between cells a number may have a decimal comma. An empty cell, NA, NaN or null is a missing
+value. Everything else must be a number of at most 1e100; the error names the line and the column.
 
 Contract: reads, checks and returns plain lists of floats (nan where missing). Columns are found by
 name, in any order.
@@ -38,7 +39,8 @@ class Table:
     where: str
 
 
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+_DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
 def number(value: object, where: str) -> float:
@@ -71,38 +73,85 @@ def number(value: object, where: str) -> float:
 
 
 def read_csv(path: str | Path) -> Table:
-    """A comma-separated file with a header line.
+    """A file with a header line, its cells separated by commas, semicolons or tabs.
 
     Raises:
-        AcboError: not readable, no header, a doubled or empty name, or a line with another number
-            of cells.
+        AcboError: not readable, no header, a doubled or empty name, a line with another number of
+            cells, or decimal commas beside decimal points.
     """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise AcboError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            separator = _separator(file.readline())
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter=separator)
             lines = [(reader.line_num, cells) for cells in reader if cells]
     except FileNotFoundError as error:
         raise AcboError(f"no file {path}") from error
     except OSError as error:
         raise AcboError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise AcboError(f"{path} is not a CSV file ({error})", "save it as comma-separated UTF-8 text") from error
+        raise AcboError(f"{path} is not a CSV file ({error})", "save it as UTF-8 text, separated by commas") from error
     if not lines:
         raise AcboError(f"{path} is empty", "its first line must name the columns")
     names = [name.strip() for name in lines[0][1]]
     if len(names) > MAX_COLUMNS:
         raise AcboError(f"{path} has {len(names)} columns, at most {MAX_COLUMNS} are read")
-    if len(names) == 1 and ";" in names[0]:
-        raise AcboError(f"{path} is separated by semicolons", "separate by commas, and write decimal points")
     check_names(names, str(path))
     for n, cells in lines[1:]:
         if len(cells) != len(names):
-            hint = "a decimal comma? write decimal points" if len(cells) > len(names) else ""
+            hint = "a decimal comma? write decimal points, or separate by semicolons" if len(cells) > len(names) else ""
             raise AcboError(f"{path}, line {n}: {len(cells)} cells, the header has {len(names)}", hint)
-    return Table(names, [list[object](cells) for _, cells in lines[1:]], [n for n, _ in lines[1:]], str(path))
+    rows = [cells for _, cells in lines[1:]]
+    if separator != ",":
+        rows = _without_decimal_commas(rows, str(path))
+    return Table(names, [list[object](cells) for cells in rows], [n for n, _ in lines[1:]], str(path))
+
+
+def _separator(header: str) -> str:
+    """What separates the cells of a header line: the most frequent of three, outside quotes."""
+    plain = re.sub(r'"[^"]*"', "", header)
+    return max((",", ";", "\t"), key=plain.count)
+
+
+def _without_decimal_commas(rows: list[list[str]], where: str) -> list[list[str]]:
+    """1,5 as 1.5 in every cell.
+
+    Raises:
+        AcboError: some cells have decimal points: 1,234 could be either.
+    """
+    with_comma = [cell for row in rows for cell in row if _DECIMAL_COMMA.fullmatch(cell.strip())]
+    if not with_comma:
+        return rows
+    with_point = next((cell for row in rows for cell in row if _DECIMAL_POINT.fullmatch(cell.strip())), None)
+    if with_point is not None:
+        raise AcboError(
+            f"{where} has decimal commas ({with_comma[0].strip()}) and decimal points ({with_point.strip()})",
+            "write one of them throughout",
+        )
+    return [
+        [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell.strip()) else cell for cell in row] for row in rows
+    ]
+
+
+def text_columns(table: Table) -> list[str]:
+    """The columns in which something is written and nothing is a number: dates, names, remarks."""
+    return [name for i, name in enumerate(table.names) if _is_text([row[i] for row in table.rows])]
+
+
+def _is_text(cells: Sequence[object]) -> bool:
+    readable = [_is_number(cell) for cell in cells if str(cell).strip().lower() not in MISSING]
+    return bool(readable) and not any(readable)
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        number(cell, "")
+    except AcboError:
+        return False
+    return True
 
 
 def write_csv(path: str | Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
