@@ -29,6 +29,7 @@ from acbo_ref.version import __version__ as __version__
 _EXPORTS = {
     "AcboError": "errors",
     "Campaign": "campaign.campaign",
+    "Caution": "campaign.caution",
     "Config": "config",
     "EvaluationSettings": "arena.compare",
     "FunctionalSCM": "systems.functional",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from acbo_ref.campaign.campaign import Campaign as Campaign
     from acbo_ref.campaign.campaign import load_campaign as load_campaign
     from acbo_ref.campaign.campaign import upgrade_campaign as upgrade_campaign
+    from acbo_ref.campaign.caution import Caution as Caution
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config
     from acbo_ref.errors import AcboError as AcboError

@@ -96,6 +96,9 @@ class HeadsConfig:
     RENAMED: ClassVar[Mapping[str, str | None]] = {"commit_share": "commit_by_outcome_head"}
 
     parent_weight: float = setting("float", 0.2, "weight of the parents' cross-entropy", 0.0, 100.0)
+    edge_weight: float = setting(
+        "float", 3.0, "weight of the cross-entropy of all edges (architecture pairwise)", 0.0, 100.0
+    )
     outcome_weight: float = setting("float", 0.5, "weight of the outcome head's Gaussian NLL", 0.0, 100.0)
     label_weight: float = setting(
         "float",

@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.campaign_text import history_csv, history_text, proposal_text, recommendation_text, status_text
-from acbo_cli.options import echo_json, format_option, spoken_warnings
+from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, show, yes_option
+from acbo_cli.campaign_text import (
+    answer_text,
+    beliefs_text,
+    history_csv,
+    history_text,
+    proposal_text,
+    recommendation_text,
+    status_text,
+)
+from acbo_cli.options import echo_json, format_option
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def campaign() -> None:
     """Spend real experiments: the policy proposes one, you do it and tell what came out."""
-
-
-folder_argument = click.argument("folder", type=click.Path(path_type=Path))
-
-
-def _spoken_warnings() -> AbstractContextManager[None]:
-    """What the campaign warns of, on stderr, once each."""
-    from acbo_ref.campaign.facts import CampaignWarning
-
-    return spoken_warnings(CampaignWarning)
-
-
-by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
-yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
-
-
-def _show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
-    if output_format == "json":
-        echo_json(value)
-    else:
-        click.echo(text(value))
-
-
-def _pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
-    """NAME=TEXT options as a dict."""
-    from acbo_ref.errors import AcboError
-
-    found: dict[str, str] = {}
-    for item in items:
-        name, separator, text = item.partition("=")
-        if not separator or not name:
-            raise AcboError(f"{what} {item!r} is not NAME=VALUE")
-        if name in found:
-            raise AcboError(f"{what} {name!r} is given twice")
-        found[name] = text
-    return found
 
 
 @campaign.command()
@@ -94,7 +65,7 @@ def new(
 
     if minimize is None:
         raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
-    given = {name: _domain(name, text) for name, text in _pairs(domains, "--domain").items()}
+    given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
     if data is not None:
         table_read = read_csv(data)
     else:
@@ -125,35 +96,43 @@ def new(
             raise AcboError(
                 f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
             )
-    with _spoken_warnings():
+    with campaign_warnings():
         direction = "minimize" if minimize else "maximize"
         made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by)
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
-    _show(made.status(), output_format, status_text)
-
-
-def _domain(name: str, text: str) -> tuple[float, float]:
-    from acbo_ref.errors import AcboError
-
-    low, separator, high = text.partition(":")
-    try:
-        if not separator:
-            raise ValueError
-        return float(low), float(high)
-    except ValueError as error:
-        raise AcboError(f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {name}=0:5") from error
+    show(made.status(), output_format, status_text)
 
 
 @campaign.command()
 @folder_argument
 @click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@click.option("--never-below", type=float, metavar="VALUE", help="What the measured target must not fall below.")
+@click.option("--never-above", type=float, metavar="VALUE", help="What the measured target must not rise above.")
+@click.option("--risk", type=float, default=0.1, show_default=True, help="Probability that it does all the same.")
+@click.option(
+    "--step", type=float, metavar="SHARE", help="Largest distance from what was tried, as a share of a domain."
+)
 @by_option
 @format_option
-def ask(folder: Path, another: bool, by: str | None, output_format: str) -> None:
-    """The experiment to do next; the pending one until it is told."""
-    with _spoken_warnings():
-        proposal = _load(folder).ask(another, by)
-    _show(asdict(proposal), output_format, proposal_text)
+def ask(
+    folder: Path,
+    another: bool,
+    never_below: float | None,
+    never_above: float | None,
+    risk: float,
+    step: float | None,
+    by: str | None,
+    output_format: str,
+) -> None:
+    """The experiment to do next; the pending one until it is told.
+
+    With --never-below, --never-above or --step a new proposal stays within these bounds.
+    """
+    from acbo_ref.campaign.campaign import Caution
+
+    with campaign_warnings():
+        proposal = _load(folder).ask(another, by, Caution(never_below, never_above, risk, step))
+    show(asdict(proposal), output_format, proposal_text)
 
 
 @campaign.command()
@@ -184,13 +163,13 @@ def tell(
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
         row: dict[str, object] = dict(zip(given.names, given.rows[0], strict=True))
     else:
-        row = dict(_pairs(rows, "value"))
-    with _spoken_warnings():
+        row = dict(pairs(rows, "value"))
+    with campaign_warnings():
         opened = _load(folder)
         opened.tell(id, row, yes, by)
         status = opened.status()
     click.echo(f"recorded {id}", err=True)
-    _show(status, output_format, status_text)
+    show(status, output_format, status_text)
 
 
 @campaign.command()
@@ -204,12 +183,12 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
     """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
     not known after all.
     """
-    with _spoken_warnings():
+    with campaign_warnings():
         opened = _load(folder)
-        opened.correct(id, _pairs(values, "value"), yes, by)
+        opened.correct(id, pairs(values, "value"), yes, by)
         status = opened.status()
     click.echo(f"corrected {id}", err=True)
-    _show(status, output_format, status_text)
+    show(status, output_format, status_text)
 
 
 @campaign.command()
@@ -221,12 +200,12 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
     """A proposal that will not be done, or a row that shall count no more; the journal keeps it.
     `tell` or `correct` takes it back.
     """
-    with _spoken_warnings():
+    with campaign_warnings():
         opened = _load(folder)
         opened.abandon(id, by)
         status = opened.status()
     click.echo(f"abandoned {id}", err=True)
-    _show(status, output_format, status_text)
+    show(status, output_format, status_text)
 
 
 @campaign.command()
@@ -236,7 +215,7 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
 @by_option
 def note(folder: Path, id: str, text: str, by: str | None) -> None:
     """Keep a remark about a proposal or a recorded row."""
-    with _spoken_warnings():
+    with campaign_warnings():
         _load(folder).note(id, text, by)
     click.echo(f"noted about {id}", err=True)
 
@@ -253,7 +232,7 @@ def note(folder: Path, id: str, text: str, by: str | None) -> None:
 )
 def history(folder: Path, output_format: str) -> None:
     """Every experiment: proposed, told, corrected or abandoned, what was expected and noted."""
-    with _spoken_warnings():
+    with campaign_warnings():
         found = _load(folder).history()
     if output_format == "json":
         echo_json(found)
@@ -268,7 +247,7 @@ def history(folder: Path, output_format: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def export(folder: Path, file: Path) -> None:
     """Write every row that counts to a new CSV file, as `import` reads it."""
-    with _spoken_warnings():
+    with campaign_warnings():
         count = _load(folder).export_csv(file)
     click.echo(f"written: {file}, {count} rows", err=True)
 
@@ -282,14 +261,14 @@ def export(folder: Path, file: Path) -> None:
 def import_rows(folder: Path, data: Path, yes: bool, by: str | None, output_format: str) -> None:
     """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable
     that was set, empty for an observation."""
-    with _spoken_warnings():
+    with campaign_warnings():
         opened = _load(folder)
         before = opened.status()
         opened.import_csv(data, yes, by)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
-    _show(status, output_format, status_text)
+    show(status, output_format, status_text)
 
 
 @campaign.command()
@@ -297,9 +276,43 @@ def import_rows(folder: Path, data: Path, yes: bool, by: str | None, output_form
 @format_option
 def recommend(folder: Path, output_format: str) -> None:
     """What to settle on now, and how much better than doing nothing that is."""
-    with _spoken_warnings():
+    with campaign_warnings():
         found = _load(folder).recommend()
-    _show(asdict(found), output_format, recommendation_text)
+    show(asdict(found), output_format, recommendation_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("action", metavar="NAME=VALUE")
+@format_option
+def predict(folder: Path, action: str, output_format: str) -> None:
+    """What to expect if a variable is set to a value. Records nothing."""
+    ((name, value),) = pairs((action,), "action").items()
+    with campaign_warnings():
+        found = _load(folder).predict(name, value)
+    show(asdict(found), output_format, answer_text)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
+@format_option
+def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
+    """What the policy thinks of every variable, or of those named: is it a direct cause, what is
+    its best value, and what would that give?
+    """
+    from acbo_ref.errors import AcboError, did_you_mean
+
+    with campaign_warnings():
+        found = {belief.variable: asdict(belief) for belief in _load(folder).beliefs()}
+    for name in names:
+        if name not in found:
+            raise AcboError(f"nothing is believed of {name!r}", did_you_mean(name, found))
+    shown = [found[name] for name in names or found]
+    if output_format == "json":
+        echo_json(shown)
+    else:
+        click.echo(beliefs_text(shown))
 
 
 @campaign.command()
@@ -307,9 +320,9 @@ def recommend(folder: Path, output_format: str) -> None:
 @format_option
 def status(folder: Path, output_format: str) -> None:
     """Where the campaign stands."""
-    with _spoken_warnings():
+    with campaign_warnings():
         found = _load(folder).status()
-    _show(found, output_format, status_text)
+    show(found, output_format, status_text)
 
 
 @campaign.command()
@@ -321,10 +334,10 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
     from acbo_cli.campaign_report import write_campaign_report
 
     path = output or folder / "report.html"
-    with _spoken_warnings():
+    with campaign_warnings():
         write_campaign_report(_load(folder), path)
     click.echo(f"written: {path}", err=True)
-    _show({"report": str(path)}, output_format, lambda value: value["report"])
+    show({"report": str(path)}, output_format, lambda value: value["report"])
 
 
 @campaign.command()
@@ -338,10 +351,10 @@ def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: st
     """
     from acbo_ref.campaign.campaign import upgrade_campaign
 
-    with _spoken_warnings():
+    with campaign_warnings():
         status = upgrade_campaign(folder, policy, by).status()
     click.echo(f"policy {status['policy_sha256'][:16]} from now on", err=True)
-    _show(status, output_format, status_text)
+    show(status, output_format, status_text)
 
 
 def _load(folder: Path) -> Any:

@@ -32,7 +32,9 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
     """History, predictions against outcomes, beliefs and the recommendation."""
     status, history, beliefs, best = campaign.status(), campaign.history(), campaign.beliefs(), campaign.recommend()
     target = html.escape(status["target"])
-    told = [h for h in history if h["measured"] is not None]
+    told = [
+        h for h in history if h["measured"] is not None and h["predicted"] is not None and h["state"] != "abandoned"
+    ]
     inside = sum(h["low"] <= h["measured"] <= h["high"] for h in told)
     parts = [
         f"<h1>Campaign: {status['direction']} {target}</h1>",
@@ -69,10 +71,11 @@ def write_campaign_report(campaign: Campaign, path: Path) -> None:
         ),
         "<h2>History</h2>",
         _table(
-            ["experiment", "variable", "value", "expected", "90 % interval", "measured", "why"],
+            ["experiment", "set", "expected", "90 % interval", "measured", "state", "why", "notes"],
             [
-                [h["id"], h["variable"], f"{h['value']:.10g}", _number(h["predicted"]),
-                 f"{_number(h['low'])} to {_number(h['high'])}", _number(h["measured"]), h["reason"]]
+                [h["id"], ", ".join(f"{name} = {value:.10g}" for name, value in h["set"].items()), _number(h["predicted"]),
+                 "-" if h["low"] is None else f"{_number(h['low'])} to {_number(h['high'])}", _number(h["measured"]),
+                 h["state"], h["reason"] or "nobody asked for it", "; ".join(h["notes"])]
                 for h in history
             ],
         ),

@@ -31,6 +31,31 @@ def recommendation_text(r: dict[str, Any]) -> str:
     return "\n".join([*lines, f"  {r['verdict']}"])
 
 
+def answer_text(a: dict[str, Any]) -> str:
+    lines = [
+        f"{a['variable']} = {a['value']:.10g}",
+        f"  expected {a['predicted']:.4g} [{a['low']:.4g}, {a['high']:.4g}]",
+        f"  a single outcome within [{a['measured_low']:.4g}, {a['measured_high']:.4g}] with 90 %",
+    ]
+    return "\n".join([*lines, *([] if a["baseline"] is None else [f"  doing nothing gave {a['baseline']:.4g}"])])
+
+
+def beliefs_text(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            b["variable"],
+            f"{b['parent_probability']:.2f}",
+            *(
+                ["", "", ""]
+                if b["value"] is None
+                else [f"{b['value']:.6g}", f"{b['predicted']:.4g}", f"[{b['low']:.4g}, {b['high']:.4g}]"]
+            ),
+        ]
+        for b in found
+    ]
+    return table(["variable", "direct cause", "best value", "expected", "90 % interval"], rows, words=True)
+
+
 def history_text(found: list[dict[str, Any]]) -> str:
     """A line each, and below it what was noted."""
     if not found:

@@ -153,7 +153,7 @@ def value_outcome(r: MethodResults) -> str:
 
 def _edges(system: System) -> list[tuple[int, int]]:
     if isinstance(system, SCM):
-        return [(int(i), int(j)) for i, j in np.argwhere(system._adjacency)]
+        return [(int(i), int(j)) for i, j in np.argwhere(system.adjacency)]
     assert isinstance(system, FunctionalSCM)
     names = system.names
     return [

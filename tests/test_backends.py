@@ -331,6 +331,25 @@ def test_an_untrained_policy_is_least_squares(make_backend, decision):
     assert policy.gain.sum() == pytest.approx(paths.gain.sum(), rel=0.01)
 
 
+def test_a_decision_is_predicted_as_it_was_decided(make_backend):
+    """What `predict` says of the action decided on; beyond an end of a domain it speaks of the
+    end.
+    """
+    config = small_config(dtype="float64")
+    backend = make_backend(config)
+    systems, mask, noise = iteration_data(config)
+    task = observe(systems, noise.observation, mask)
+    session = backend.session(backend.init_state(), task, 2)
+    decided = session.decide(decision="outcome_head")
+    said = session.predict(decided.variable[:, None], decided.value[:, None])
+    for name in ("mean", "error", "std"):
+        assert getattr(said, name)[:, 0] == pytest.approx(getattr(decided, f"outcome_{name}"), rel=1e-9)
+    each, high = np.arange(len(decided.variable)), task.high[np.arange(len(decided.variable)), decided.variable]
+    two = np.stack([high, high + 1.0], axis=1)
+    said = session.predict(np.repeat(decided.variable[:, None], 2, axis=1), two)
+    assert (said.mean[each, 0] == said.mean[each, 1]).all()
+
+
 def test_a_session_says_when_it_is_full(make_backend):
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
     task = observe(problems, noise.observation, observation_mask)

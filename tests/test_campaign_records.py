@@ -268,3 +268,55 @@ def test_a_table_as_a_laboratory_has_it(tmp_path, policy, capsys):
     assert run(["campaign", "import", str(tmp_path / "c"), str(more)]) == 0
     assert "column 'day' is left out" in capsys.readouterr().err
     assert campaign._read().observations[-1].tolist() == [41.5, 0.2, 3.5]
+
+
+def test_questions_are_answered_and_not_recorded(campaign, capsys):
+    done(campaign)
+    before, folder = entries(campaign), str(campaign.path)
+    asked = campaign.ask()
+    said = campaign.predict(asked.variable, asked.value)
+    assert (said.predicted, said.measured_low, said.measured_high) == pytest.approx(
+        (asked.predicted, asked.low, asked.high), rel=1e-9
+    )
+    assert said.measured_low < said.low < said.predicted < said.high < said.measured_high
+    best = {b.variable: b for b in campaign.beliefs()}["a"]
+    again = campaign.predict("a", best.value)
+    assert (again.predicted, again.low, again.high) == pytest.approx((best.predicted, best.low, best.high), rel=1e-9)
+    assert again.baseline == pytest.approx(campaign._read().observations[:, 3].mean())
+    for name, value, words in (
+        ("c", 1.0, "cannot be set"),
+        ("a", 11.0, "outside its domain"),
+        ("a", None, "missing"),
+        ("q", 1.0, "no variable named 'q'"),
+    ):
+        with pytest.raises(AcboError, match=words):
+            campaign.predict(name, value)
+    assert run(["campaign", "predict", folder, "a=2.5"]) == 0
+    assert "a = 2.5" in capsys.readouterr().out
+    assert run(["campaign", "predict", folder, "a=2.5", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == 2.5
+    assert run(["campaign", "predict", folder, "a=25"]) == 2
+    capsys.readouterr()
+    assert run(["campaign", "beliefs", folder]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["a", "b", "c"]
+    assert run(["campaign", "beliefs", folder, "b", "--format", "json"]) == 0
+    assert [b["variable"] for b in json.loads(capsys.readouterr().out)] == ["b"]
+    assert run(["campaign", "beliefs", folder, "y"]) == 2
+    assert entries(campaign)[: len(before)] == before and len(entries(campaign)) == len(before) + 1  # the ask
+
+
+def test_the_report_tells_all_of_it(campaign, tmp_path):
+    pytest.importorskip("matplotlib")
+    from acbo_cli.campaign_report import write_campaign_report
+
+    done(campaign)
+    campaign.tell_external({"a": 7.0, "b": 0.5}, {"y": 1.0, "c": 0.0})
+    campaign.note("x1", "both <valves> open")
+    done(campaign)
+    campaign.abandon("e2")
+    campaign.ask()
+    write_campaign_report(campaign, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "a = 7, b = 0.5" in page and "both &lt;valves&gt; open" in page
+    assert all(word in page for word in ("abandoned", "pending", "nobody asked for it", "1 of 1 outcomes", "e3"))

@@ -104,7 +104,7 @@ def test_nothing_uses_the_network(tmp_path):
         ["evaluate", "--checkpoint", run, "--suite", "seed", "--quick", "--interventions", "3", "--output", str(tmp_path / "e"),
          "--methods", "policy,random,regress,gp,optuna,oracle"],
         ["analyze", run, str(tmp_path / "e"), "--output", str(tmp_path / "report.html")],
-        ["campaign", "new", plant, "--data", str(table), "--target", "y", "--domain", "a=0:2", "--domain", "b=0:4"],
+        ["campaign", "new", plant, "--data", str(table), "--target", "y", "--minimize", "--domain", "a=0:2", "--domain", "b=0:4"],
         ["campaign", "ask", plant],
         ["campaign", "tell", plant, "e1", "--row", "y=0.5"],
         ["campaign", "recommend", plant],

@@ -12,6 +12,8 @@ from acbo_ref.grpo.loss import (
     advantages,
     clipped_objective_backward,
     clipped_objective_forward,
+    edge_loss_forward,
+    edge_mask,
     entropy_backward,
     entropy_forward,
     log_prob_forward,
@@ -95,6 +97,21 @@ def test_parent_loss_counts_the_variables_that_count():
     assert loss[0, 0] == pytest.approx((np.log(2) + np.log1p(np.exp(2.0)) + 0) / 3)
 
 
+def test_edge_loss_counts_the_pairs_that_count():
+    mask = edge_mask(np.array([[True, True, False]]))
+    assert mask[0].tolist() == [[False, True, False], [True, False, False], [False, False, False]]
+    logits, edges = np.full((1, 2, 3, 3), 50.0), np.zeros((1, 3, 3), bool)
+    edges[0, 0, 1] = True  # 0 causes 1, and not the other way round
+    logits[0, 0, 0, 1], logits[0, 0, 1, 0] = np.log(3.0), -np.log(4.0)
+    logits[0, 1, 0, 1], logits[0, 1, 1, 0] = 1e3, -1e3
+    loss, slope = edge_loss_forward(logits, edges, mask)
+    # -log 3/4 and -log(1 - 1/5), of two pairs; in the second decision both are as good as certain
+    assert loss[0].tolist() == pytest.approx([(np.log(4 / 3) + np.log(5 / 4)) / 2, 0.0])
+    assert slope[0, 0].ravel().tolist() == pytest.approx([0, -0.125, 0, 0.1, 0, 0, 0, 0, 0])
+    alone = edge_loss_forward(logits[:, :1], edges, edge_mask(np.array([[True, False, False]])))
+    assert alone[0].tolist() == [[0.0]] and not alone[1].any()
+
+
 def test_outcome_loss_is_two_normal_densities():
     """Of the judged outcome, and of two draws that scatter symmetrically around it."""
     mean, log_error, log_noise = np.array([1.0]), np.array([np.log(2.0)]), np.array([np.log(3.0)])
@@ -154,7 +171,7 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     log_prob, _ = log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
     ratio = np.array([0.5, 0.7, 1.0, 1.3, 2.5])[np.arange(log_prob.size) % 5].reshape(log_prob.shape)
     batch = batch._replace(old_log_prob=log_prob - np.log(ratio))
-    _, terms, _ = loss_forward(state.params, outputs, batch, LossWeights(0.2, 0.4, 0.0, 0.0, 0.0))
+    _, terms, _ = loss_forward(state.params, outputs, batch, LossWeights(0.2, 0.4, 0.0, 0.0, 0.0, 0.0))
     assert terms["clip_ratio_low"] == pytest.approx(((ratio < 0.8) & (advantage < 0)).mean())
     assert terms["clip_ratio_high"] == pytest.approx(((ratio > 1.4) & (advantage > 0)).mean())
     assert 0 < terms["clip_ratio_low"] < (ratio < 0.8).mean() and terms["clip_ratio_high"] > 0

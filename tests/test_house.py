@@ -120,19 +120,21 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
     "both": {
         "systems.batch": dict.fromkeys(
             ("antithetic_noise", "total_effects", "observational_moments", "expected_target", "oracle", "gain_unit",
-             "select", "is_linear"), TAKEN),
+             "select", "is_linear", "target_parents"), TAKEN),
         "systems.scm": {"*": TAKEN},
         "systems.functional": {"*": TAKEN},
         "systems.files": {"*": TAKEN},
         "systems.graphs": {"*": TAKEN},
         "systems.prior": {"*": TAKEN},
-        "policy.inputs": {"to_domain": TAKEN, "set_mask": TAKEN, "observation_channels": "part of Reading or reading.py"},
-        "policy.session": {"AnySession": "what any backend's session does"},
+        "policy.inputs": dict.fromkeys(("to_domain", "to_standard", "set_mask"), TAKEN)
+                         | {"observation_channels": "part of Reading or reading.py"},
+        "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN},
         "policy.screening": {"*": "wraps a session of any backend"},
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),
         "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},
-        "grpo.loss": dict.fromkeys(("loss_terms", "total_loss", "reward", "zero_std_groups", "label_weights"), TAKEN),
+        "grpo.loss": dict.fromkeys(
+            ("loss_terms", "total_loss", "reward", "zero_std_groups", "label_weights", "edge_mask"), TAKEN),
         "grpo.optim": {"init_state": TAKEN, "learning_rate": TAKEN, "entropy_coefficient": TAKEN,
                        "clip_by_global_norm": "part of guarded_step", "parameter_change": "part of update"},
         "grpo.update": dict.fromkeys(("loss_weights", "minibatch_order", "loss_batch"), TAKEN),
@@ -169,14 +171,16 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "policy.pair_trunk": dict.fromkeys(
             ("block_forward", "block_backward", "trunk_forward", "trunk_backward"), METHOD),
         "policy.heads": {"heads_forward": METHOD, "heads_backward": METHOD, "outcome_forward": "outcome_head",
-                         "outcome_backward": FUSED},
+                         "outcome_backward": FUSED, "edge_forward": "edge_logits, a method of the trunk",
+                         "edge_backward": METHOD},
         "policy.session": {"lowest_predicted": "OutcomeDecider"},
         "systems.batch": {"simulate": "simulate_row, inlined, and simulate_observations"},
         "grpo.loss": {
             "parent_entropy": "parent_entropies", "log_prob_forward": "normal_log_density and log_softmax",
             "log_prob_backward": FUSED, "clipped_objective_forward": "clipped_objective",
             "clipped_objective_backward": FUSED, "entropy_forward": "entropy", "entropy_backward": FUSED,
-            "parent_loss_forward": FUSED, "outcome_loss_forward": "outcome_loss", "outcome_loss_backward": FUSED,
+            "parent_loss_forward": FUSED, "edge_loss_forward": "edge_losses",
+            "outcome_loss_forward": "outcome_loss", "outcome_loss_backward": FUSED,
             "loss_forward": "loss_and_gradient", "loss_backward": "loss_and_gradient"},
         "grpo.optim": {"adam_step": "guarded_step, in one pass"},
     },

@@ -191,11 +191,12 @@ def test_the_parameters_of_both_trunks_are_counted():
 
     Pairs: P D + D, a block of 4 D^2 + 4 D (factors), 8 D^2 + 2 D (up), 2 D^2 + D (down), 12 D^2
     (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 6 D + 6 D + 6, the
-    residual 19 * 2 and the trust 5 (2 D + 1).
+    residual 19 * 2, the trust 5 (2 D + 1), and the edge head 2 D + D + 1.
     """
     d, layers = 64, 4
     rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 6 * d + 6
     pairs = 33 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 12 * d + 6 + 38 + 5 * (2 * d + 1)
+    pairs += 3 * d + 1
     for architecture, expected in (("simple_permutation_invariant", rows), ("pairwise", pairs)):
         shapes = network.parameter_shapes(PolicyConfig(architecture, hidden_dim=d))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected

@@ -17,7 +17,7 @@ from acbo_ref.grpo.update import loss_and_gradient
 from acbo_ref.policy import layers
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction
 from acbo_ref.policy.network import forward
-from acbo_ref.policy.session import Decision
+from acbo_ref.policy.session import Decision, Prediction
 from acbo_ref.verify import gradients, parity
 from acbo_ref.verify.data import small_config
 
@@ -33,6 +33,7 @@ PIECES = {
     "log_prob": lambda backend, *a: loss.log_prob_forward(*a)[0],
     "entropy": lambda backend, *a: loss.entropy_forward(*a)[0],
     "parent_loss": lambda backend, *a: loss.parent_loss_forward(*a)[0],
+    "edge_loss": lambda backend, *a: loss.edge_loss_forward(*a)[0],
     "parent_entropy": lambda backend, *a: loss.parent_entropy(*a),
     "outcome_loss": lambda backend, *a: loss.outcome_loss_forward(OutcomePrediction(*a[:3]), *a[3:])[0],
     "clipped_objective": lambda backend, *a: loss.clipped_objective_forward(*a)[0],
@@ -134,7 +135,12 @@ def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
 
     pieces = dict(PIECES)
     if name not in (*parity._PLAYED, "channels", "evidence"):
-        pieces["forward"] = lambda *a: wrong_output(PIECES["forward"](*a), "means")
+
+        def moved(*arguments):  # every mean, since a single one may be of a variable that no candidate has
+            outputs = PIECES["forward"](*arguments)
+            return outputs._replace(means=outputs.means * 1.001)
+
+        pieces["forward"] = moved
     backend = ReferenceBackend(CONFIG) if name not in (*parity._PLAYED, "channels", "evidence") else Wrong(CONFIG)
     found = failed(parity.rollout_checks(backend, pieces, CONFIG, ""))
     assert found == [name, *ALSO.get(name, [])]
@@ -163,6 +169,20 @@ def test_a_wrong_number_of_a_decision_fails_by_its_name(way, name):
             return session
 
     assert failed(parity.decision_checks(Wrong(CONFIG), CONFIG, "")) == [f"{way}: {name}"]
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Prediction)])
+def test_a_wrong_prediction_fails_by_its_name(name):
+    class Wrong(ReferenceBackend):
+        def session(self, *arguments):
+            session = super().session(*arguments)
+            plain = session.predict
+            session.predict = lambda *asked: dataclasses.replace(
+                plain(*asked), **{name: off(getattr(plain(*asked), name))}
+            )
+            return session
+
+    assert failed(parity.decision_checks(Wrong(CONFIG), CONFIG, "")) == [f"predict: {name}"]
 
 
 def test_wrong_training_fails_by_its_name():

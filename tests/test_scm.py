@@ -24,6 +24,7 @@ from acbo_ref.systems.batch import (
     oracle,
     select,
     simulate,
+    target_parents,
     total_effects,
 )
 from acbo_ref.systems.graphs import GRAPHS, ancestors, sample_graph
@@ -90,6 +91,19 @@ def test_expectations_and_oracle_by_hand():
     # best: A at -5 gives 9 + 5.5 * (-5 - 2) = -29.5
     assert scm.names[scm.oracle.variable] == "A" and scm.oracle.value == -5.0
     assert scm.oracle.expected == pytest.approx(-29.5)
+
+
+def test_edges_of_a_batch_by_hand():
+    """Sorted: C causes A by a weight and B in a sine term, and B causes A; a weight of 0 is no
+    edge.
+    """
+    variables = tuple(Variable(name) for name in "ABC")
+    sines = (Sine("B", 1.0, 0.0, {"C": 0.5}), Sine("A", 0.0, 0.0, {"B": 0.5}))
+    model = SCM("edges", "A", variables, {("C", "A"): 2.0, ("B", "A"): -1.0, ("C", "B"): 0.0}, sines)
+    batch = stack([model], num_variables=4)
+    assert [model.names[i] for i in model.order] == ["C", "B", "A"]
+    assert np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert target_parents(batch).tolist() == [[True, True, False, False]]
 
 
 def test_oracle_respects_manipulable():

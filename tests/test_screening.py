@@ -67,11 +67,17 @@ def test_a_screened_session_decides_as_one_on_those_variables_alone(monkeypatch,
         np.testing.assert_array_equal(a.value, b.value)
         np.testing.assert_array_equal(np.take_along_axis(a.probability, index, axis=1), b.probability)
         assert np.asarray(a.probability).sum(axis=1) == pytest.approx([1, 1])
+        asked, values = index[:, 1:3], rng.standard_normal((2, 2))
+        np.testing.assert_array_equal(
+            wide.predict(asked, values).mean, narrow.predict(np.array([[1, 2]] * 2), values).mean
+        )
         rows = rng.standard_normal((2, 9)) * 1e6 ** np.arange(9)
         wide.observe(a.variable, rows)
         narrow.observe(b.variable, np.take_along_axis(rows, index, axis=1))
     restricted = np.arange(9) == index[:, -1:]
     assert (wide.decide(allowed=restricted).variable == index[:, -1]).all()
+    with pytest.raises(ValueError, match="does not read"):
+        wide.predict(np.setdiff1d(np.arange(9), index[0])[:1].repeat(2)[:, None], np.zeros((2, 1)))
     with pytest.raises(ValueError, match="does not read"):
         wide.observe(np.setdiff1d(np.arange(9), index[0])[:1].repeat(2), rows)
 

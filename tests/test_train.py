@@ -285,6 +285,8 @@ def test_advice_says_when_a_run_falls_or_explodes():
     record = {"recent_score": 0.5, "best_score": 0.9, "skipped_steps": 0.0, "gradient_norm": 1.0}
     assert "fallen" in {f.kind for f in diagnosis([record], {})}
     assert "fallen" not in {f.kind for f in diagnosis([{**record, "best_score": 0.6}], {})}
+    once = [{**record, "recent_score": 0.9}] * 11 + [{**record, "recent_score": -5.0}] * 9
+    assert "fallen" not in {f.kind for f in diagnosis(once, {})}
     norms = [{**record, "gradient_norm": n} for n in [1.0] * (WINDOW - 1) + [101.0]]
     assert "exploding" in {f.kind for f in diagnosis(norms, {})}
     assert "exploding" not in {f.kind for f in diagnosis(norms[1:], {})}

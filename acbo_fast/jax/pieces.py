@@ -85,6 +85,7 @@ PIECES: dict[str, Callable[..., Any]] = {
     "log_prob": _piece(loss.log_prob),
     "entropy": _piece(loss.entropy),
     "parent_loss": _piece(loss.parent_loss),
+    "edge_loss": _piece(loss.edge_loss),
     "parent_entropy": _piece(loss.parent_entropy),
     "outcome_loss": _piece(lambda *a: loss.outcome_loss(OutcomePrediction(*a[:3]), *a[3:])),
     "clipped_objective": _piece(loss.clipped_objective),

@@ -13,6 +13,7 @@ from acbo_fast.numba.backend import NumbaBackend
 from acbo_fast.numba.grpo.loss import (
     advantages,
     clipped_objective,
+    edge_losses,
     entropy,
     normal_log_density,
     outcome_loss,
@@ -123,6 +124,14 @@ def _parent_loss(backend: NumbaBackend, logits: Array, parents: Array, mask: Arr
     return np.asarray((losses * mask[:, None]).sum(axis=-1) / mask.sum(axis=-1)[:, None])
 
 
+def _edge_loss(backend: NumbaBackend, logits: Array, edges: Array, mask: Array) -> Array:
+    logits, found = _put(backend, logits), np.empty(logits.shape[:2])
+    for e, k in np.ndindex(found.shape):
+        one = logits[e : e + 1, k : k + 1]
+        found[e, k] = edge_losses(one, edges[e : e + 1], mask[e : e + 1], 1.0, np.empty_like(one))
+    return found
+
+
 def _parent_entropy(backend: NumbaBackend, logits: Array, mask: Array) -> Array:
     logits = _put(backend, logits)
     flat = logits.reshape(-1, logits.shape[-1])
@@ -146,6 +155,7 @@ def _forward(backend: NumbaBackend, params: Params, inputs: PolicyInputs[Array],
         log_stds=None if learned is None else learned.copy(),
         parent_logits=outputs.parent_logits.copy(),
         outcome=OutcomeState(*(array.copy() for array in outputs.outcome)),
+        edge_logits=None if outputs.edge_logits is None else outputs.edge_logits.copy(),
     )
 
 
@@ -172,6 +182,7 @@ PIECES: dict[str, Any] = {
     "log_prob": _log_prob,
     "entropy": _entropy,
     "parent_loss": _parent_loss,
+    "edge_loss": _edge_loss,
     "parent_entropy": _parent_entropy,
     "outcome_loss": _elementwise(lambda *a: outcome_loss(*a)[0]),
     "clipped_objective": _elementwise(

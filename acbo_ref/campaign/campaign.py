@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from acbo_ref.campaign.calibration import calibrate
+from acbo_ref.campaign.caution import Caution, cautious_proposal, checked_caution
 from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, numbers, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
@@ -64,6 +65,7 @@ __all__ = [
     "Belief",
     "Campaign",
     "CampaignWarning",
+    "Caution",
     "Proposal",
     "Recommendation",
     "domain_from_data",
@@ -131,12 +133,14 @@ class Campaign(CampaignView):
 
     # --------------------------------------------------------------------------------- the commands
 
-    def ask(self, another: bool = False, by: str | None = None) -> Proposal:
+    def ask(self, another: bool = False, by: str | None = None, caution: Caution | None = None) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
         another variable. `by` says who asks, for the journal; so in every command that writes.
+        `caution` bounds a new proposal; the pending one stays as it is.
 
         Raises:
-            AcboError: the budget is spent, or every variable has a pending proposal.
+            AcboError: the budget is spent, every variable has a pending proposal, or no experiment
+                lies within the bounds.
         """
         found: list[Proposal] = []
 
@@ -150,8 +154,9 @@ class Campaign(CampaignView):
                     f"the budget of {facts.budget} experiments is spent",
                     "`recommend` says what to settle on; tell_external records further experiments",
                 )
-            waiting = {p.variable for p in facts.pending}
-            found.append(proposal(facts, self._session(facts), waiting))
+            session = self._session(facts)
+            careful = caution is not None and not checked_caution(caution).bounds_nothing
+            found.append(cautious_proposal(facts, session, caution) if careful else proposal(facts, session))  # type: ignore[arg-type]
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)

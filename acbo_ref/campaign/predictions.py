@@ -76,16 +76,38 @@ class Belief:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is expected if `variable` is set to `value`.
+
+    Attributes:
+        predicted, low, high: expectation of the target, and its 90 % interval.
+        measured_low, measured_high: the 90 % interval of a single outcome.
+        baseline: mean of the target over the observational rows: doing nothing. None without any.
+    """
+
+    variable: str
+    value: float
+    predicted: float
+    low: float
+    high: float
+    measured_low: float
+    measured_high: float
+    baseline: float | None
+
+
 class CampaignSession:
     """A session whose target was handed over in other units: costs = location + scale * what the
     policy says.
 
     Attributes:
         reads: (V,) bool, the variables that it speaks of.
+        optimism: the errors that the policy's decisions subtract.
     """
 
-    def __init__(self, session: AnySession, location: float, scale: float, reads: Array) -> None:
-        self._session, self._location, self._scale, self.reads = session, location, scale, reads
+    def __init__(self, session: AnySession, location: float, scale: float, reads: Array, optimism: float) -> None:
+        self._session, self._location, self._scale = session, location, scale
+        self.reads, self.optimism = reads, optimism
 
     def decide(
         self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
@@ -96,16 +118,30 @@ class CampaignSession:
             AcboError: the numbers told are so far apart that nothing finite comes out.
         """
         found = self._session.decide(decision=decision, optimism=optimism, allowed=allowed)
-        numbers = (found.value, found.outcome_mean, found.outcome_error, found.outcome_std)
-        if not all(np.isfinite(x).all() for x in numbers):
-            raise AcboError(
-                "the measurements are too far apart for a prediction", "a typing error in a row? see the journal"
-            )
+        _check_finite(found.value, found.outcome_mean, found.outcome_error, found.outcome_std)
         return replace(
             found,
             outcome_mean=self._location + self._scale * found.outcome_mean,
             outcome_error=self._scale * found.outcome_error,
             outcome_std=self._scale * found.outcome_std,
+        )
+
+    def predict(self, variable: Array, value: Array) -> tuple[Array, Array, Array]:
+        """(expected cost, its standard error, standard deviation of the next outcome) of N actions,
+        (N,) each, in the user's unit.
+
+        Raises:
+            AcboError: as `decide`.
+        """
+        found = self._session.predict(variable[None], value[None])
+        _check_finite(found.mean, found.error, found.std)
+        return self._location + self._scale * found.mean[0], self._scale * found.error[0], self._scale * found.std[0]
+
+
+def _check_finite(*numbers: Array) -> None:
+    if not all(np.isfinite(x).all() for x in numbers):
+        raise AcboError(
+            "the measurements are too far apart for a prediction", "a typing error in a row? `correct` mends it"
         )
 
 
@@ -158,32 +194,46 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
         session.observe(mask[None], units(np.array([row])))
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
-    return CampaignSession(session, facts.cost * float(location[target]), abs(float(scale[target])), reads)
+    unit = abs(float(scale[target]))
+    return CampaignSession(session, facts.cost * float(location[target]), unit, reads, backend.config.optimism)
 
 
-def proposal(facts: Facts, session: CampaignSession, waiting: set[str]) -> Proposal:
-    """The next experiment, about a variable that is not among those with a pending proposal."""
-    allowed = np.array(
-        [[d is not None and n not in waiting for n, d in zip(facts.variables, facts.domains, strict=True)]]
-    )
-    allowed &= session.reads
+def choosable(facts: Facts, session: CampaignSession) -> Array:
+    """(V,) bool: variables that can be set, are read, and have no pending proposal.
+
+    Raises:
+        AcboError: there is none.
+    """
+    waiting = {p.variable for p in facts.pending}
+    free = [d is not None and n not in waiting for n, d in zip(facts.variables, facts.domains, strict=True)]
+    allowed = np.array(free) & session.reads
     if not allowed.any():
         raise AcboError("every variable that can be set has a pending proposal", "tell one of them first")
+    return np.asarray(allowed)
+
+
+def proposal(facts: Facts, session: CampaignSession) -> Proposal:
+    """The next experiment, about a variable that is not among those with a pending proposal."""
+    allowed = choosable(facts, session)[None]
     decision = session.decide(allowed=allowed)
     settled = session.decide(decision="outcome_head", optimism=0.0, allowed=allowed)
     std = float(decision.outcome_std[0]) * facts.outcome_factor
-    predicted, low, high = _interval(facts, float(decision.outcome_mean[0]), std)
     variable = int(decision.variable[0])
+    return proposed(
+        facts, variable, float(decision.value[0]), float(decision.outcome_mean[0]), std,
+        float(decision.parent_probability[0, variable]), _reason(facts, decision, settled),
+    )  # fmt: skip
+
+
+def proposed(
+    facts: Facts, variable: int, value: float, cost: float, std: float, parent_probability: float, reason: str
+) -> Proposal:
+    """The next proposal; the cost's std is calibrated."""
+    predicted, low, high = _interval(facts, cost, std)
     return Proposal(
-        id=f"e{len(facts.proposals) + 1}",
-        variable=facts.variables[variable],
-        value=float(decision.value[0]),
-        predicted=predicted,
-        low=low,
-        high=high,
-        parent_probability=float(decision.parent_probability[0, variable]),
-        reason=_reason(facts, decision, settled),
-    )
+        f"e{len(facts.proposals) + 1}", facts.variables[variable], value, predicted, low, high, parent_probability,
+        reason,
+    )  # fmt: skip
 
 
 def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
@@ -236,6 +286,23 @@ def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
             predicted, low, high = _interval(facts, *_expectation(facts, decision))
         found.append(Belief(name, float(parents[i]), value, predicted, low, high))
     return found
+
+
+def answer(facts: Facts, session: CampaignSession, variable: str, value: float) -> Answer:
+    """What is expected of an action that the user asks about.
+
+    Raises:
+        AcboError: the variable is not read, or numbers are too far apart.
+    """
+    i = facts.variables.index(variable)
+    if not session.reads[i]:
+        raise AcboError(f"{variable!r} is not among the {MOST_VARIABLES} variables that the policy reads")
+    cost, error, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
+    predicted, low, high = _interval(facts, cost, error * facts.expectation_factor)
+    _, measured_low, measured_high = _interval(facts, cost, std * facts.outcome_factor)
+    target = facts.observations[:, facts.target_index]
+    baseline = float(target.mean()) if len(target) else None
+    return Answer(variable, value, predicted, low, high, measured_low, measured_high, baseline)
 
 
 def _expectation(facts: Facts, decision: Decision) -> tuple[float, float]:

@@ -121,6 +121,24 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     return row
 
 
+def checked_action(facts: Facts, variable: str, given: object, where: str) -> float:
+    """The value that a variable is set to, which must be one that can be set, inside its domain."""
+    if variable not in facts.variables:
+        raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
+    domain = facts.domains[facts.variables.index(variable)]
+    if domain is None:
+        raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "only a variable with a domain can")
+    value = number(given, f"{where}, value of {variable!r}")
+    if math.isnan(value):
+        raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
+    if not domain[0] <= value <= domain[1]:
+        raise AcboError(
+            f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
+            "domains are fixed; a new campaign can have a wider one",
+        )
+    return value
+
+
 def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where: str) -> Document:
     """A journal row of an experiment nobody asked for, `do` what was set to what; or of an
     observation.
@@ -128,19 +146,7 @@ def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"{where}: the target {facts.target!r} is missing", "leave the row out")
     for variable, given in do.items():
-        if variable not in facts.variables:
-            raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
-        domain = facts.domains[facts.variables.index(variable)]
-        if domain is None:
-            raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "leave the experiment out")
-        value = number(given, f"{where}, value of {variable!r}")
-        if math.isnan(value):
-            raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
-        if not domain[0] <= value <= domain[1]:
-            raise AcboError(
-                f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
-                "domains are fixed; a new campaign can have a wider one",
-            )
+        value = checked_action(facts, variable, given, where)
         row = checked_row(facts, row, variable, value)
     names = list(do)
     return {"variable": None if not names else names[0] if len(names) == 1 else names, "row": plain(row)}

@@ -15,13 +15,16 @@ from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
+    Answer,
     Belief,
     CampaignSession,
     Recommendation,
+    answer,
     beliefs,
     open_session,
     recommendation,
 )
+from acbo_ref.campaign.rules import checked_action
 from acbo_ref.campaign.tables import write_csv
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
@@ -41,6 +44,16 @@ class CampaignView:
         """What to settle on now, and how much better than doing nothing it is. Writes nothing."""
         facts = self._read()
         return recommendation(facts, self._session(facts))
+
+    def predict(self, variable: str, value: float) -> Answer:
+        """What is expected if `variable` is set to `value`. Writes nothing.
+
+        Raises:
+            AcboError: a variable that cannot be set, or a value outside its domain.
+        """
+        facts = self._read()
+        checked = checked_action(facts, variable, value, "predict")
+        return answer(facts, self._session(facts), variable, checked)
 
     def beliefs(self) -> list[Belief]:
         """What the policy thinks of every variable but the target. Writes nothing."""

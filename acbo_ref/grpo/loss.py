@@ -11,11 +11,12 @@ advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
            - c_entropy mean H(variable choice)
            + c_parent  mean BCE(parent logits, true parents)
            + c_outcome mean NLL(outcome head, mean and spread of the judged outcomes)
+           + c_edge    mean BCE(edge logits, true edges)                     pairwise trunk
 
-In the last term every label has a weight, error^(2 beta) with the error predicted when the episode
-was played (`label_weights`): else the gradient of the mean, z / error, comes nearly all from states
-in which little is left to learn (Seitzer et al. 2022, "On the Pitfalls of Heteroscedastic
-Uncertainty Estimation", eq. 4).
+In the outcome term every label has a weight, error^(2 beta) with the error predicted when the
+episode was played (`label_weights`): else the gradient of the mean, z / error, comes nearly all
+from states in which little is left to learn (Seitzer et al. 2022, "On the Pitfalls of
+Heteroscedastic Uncertainty Estimation", eq. 4).
 
 Means are taken within an episode first and then over episodes, so every episode weighs the same
 whatever its padding. There is no Kullback-Leibler penalty: the reference policy of language models
@@ -61,6 +62,7 @@ class LossWeights(NamedTuple):
     entropy: float
     parent: float
     outcome: float
+    edge: float
 
 
 def loss_terms(weights: LossWeights) -> dict[str, float]:
@@ -72,13 +74,14 @@ def loss_terms(weights: LossWeights) -> dict[str, float]:
         "entropy": -weights.entropy,
         "parent_loss": weights.parent,
         "outcome_loss": weights.outcome,
+        "edge_loss": weights.edge,
     }
 
 
 def total_loss(terms: Mapping[str, Number], weights: LossWeights) -> Number:
     """The loss from its terms: NumPy's numbers, or traced ones."""
     parts: list[Any] = [coefficient * terms[name] for name, coefficient in loss_terms(weights).items()]  # type: ignore[operator]
-    return parts[0] + parts[1] + parts[2] + parts[3]
+    return parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
 
 
 class LossBatch(NamedTuple, Generic[A]):
@@ -93,6 +96,7 @@ class LossBatch(NamedTuple, Generic[A]):
         judged_weight: (E, K, N), see label_weights.
         parents, parent_mask: (E, V) bool: truth, and the variables that count (valid and not the
             target).
+        edges, edge_mask: (E, V, V) bool: truth, and the pairs that count (see `edge_mask`).
         fixed_std: of the value, standard units.
     """
 
@@ -107,6 +111,8 @@ class LossBatch(NamedTuple, Generic[A]):
     judged_weight: A
     parents: A
     parent_mask: A
+    edges: A
+    edge_mask: A
     fixed_std: A | float
 
 
@@ -146,6 +152,7 @@ class LossCache(NamedTuple):
     log_prob: LogProbCache
     entropy: EntropyCache
     parent: Array
+    edges: Array | None
     gather: Array
     outcome: OutcomeCache
     nll: OutcomeLossCache
@@ -285,6 +292,23 @@ def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array
     return losses.sum(axis=-1), (sigmoid(parent_logits) - truth) * mask / count
 
 
+def edge_mask(valid: A) -> A:
+    """(E, V, V) bool from valid (E, V): pairs of two variables, neither of them padding."""
+    mask: A = valid[:, :, None] & valid[:, None, :] & (np.eye(valid.shape[1]) == 0)  # type: ignore[attr-defined, index]
+    return mask
+
+
+def edge_loss_forward(edge_logits: Array, edges: Array, mask: Array) -> tuple[Array, Array]:
+    """Binary cross-entropy averaged over the pairs that count, as `parent_loss_forward`; (E, K, V,
+    V) -> (E, K), and the cache d loss / d logit. 0 where no pair counts.
+    """
+    counts = mask[:, None].astype(edge_logits.dtype)
+    number = np.maximum(counts.sum(axis=(2, 3), keepdims=True), 1.0)
+    truth = edges[:, None].astype(edge_logits.dtype)
+    losses = (softplus(edge_logits) - edge_logits * truth) * counts / number
+    return losses.sum(axis=(2, 3)), (sigmoid(edge_logits) - truth) * counts / number
+
+
 def outcome_loss_forward(
     predicted: OutcomePrediction[Array], outcome: Array, variance: Array, weight: Array
 ) -> tuple[Array, OutcomeLossCache]:
@@ -344,18 +368,23 @@ def loss_forward(
     )
     predicted, outcome_cache = outcome_forward(params, state, batch.judged_value)
     nll, nll_cache = outcome_loss_forward(predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight)
+    edge_loss, edge_cache = 0.0, None
+    if outputs.edge_logits is not None:
+        edge_losses, edge_cache = edge_loss_forward(outputs.edge_logits, batch.edges, batch.edge_mask)
+        edge_loss = float(edge_losses.mean())
     terms = {
         "clipped_objective": float(objective.mean()),
         "entropy": float(entropy.mean()),
         "parent_loss": float(parent_loss.mean()),
         "outcome_loss": float(nll.mean()),
+        "edge_loss": edge_loss,
         # Schulman's k3 estimator of KL(old || new): never negative, exact 0 at ratio 1.
         "approx_kl": float((ratio - 1.0 - log_ratio).mean()),
         "clip_ratio_low": float(((ratio < 1.0 - weights.clip_low) & (batch.advantage < 0)).mean()),
         "clip_ratio_high": float(((ratio > 1.0 + weights.clip_high) & (batch.advantage > 0)).mean()),
     }
     cache = LossCache(
-        ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, gather, outcome_cache, nll_cache
+        ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, edge_cache, gather, outcome_cache, nll_cache
     )
     return total_loss(terms, weights), terms, cache
 
@@ -397,4 +426,5 @@ def loss_backward(
         log_stds=None if outputs.log_stds is None else d_log_stds,
         parent_logits=d_parent_logits,
         outcome=d_outcome,
+        edge_logits=None if cache.edges is None else coefficient["edge_loss"] / num_decisions * cache.edges,
     )

@@ -40,7 +40,7 @@ from acbo_ref.policy.network import PolicyInputs
 from acbo_ref.policy.reading import Reading, View, open_reading
 from acbo_ref.policy.session import ROLLOUT_GRID, lowest_predicted
 from acbo_ref.randomness import Role, generator
-from acbo_ref.systems.batch import SCMBatch, simulate
+from acbo_ref.systems.batch import SCMBatch, simulate, target_parents
 
 
 class EpisodeNoise(NamedTuple, Generic[A]):
@@ -81,7 +81,7 @@ class Trajectories(NamedTuple, Generic[A]):
         judged_weight: (E, K', N), see loss.label_weights.
         committed: (E,), which judged action was carried out: 0 (candidate 0), or G (the outcome
             head's decision).
-        parents, parent_mask: (E, V) bool, see LossBatch.
+        parents, parent_mask: (E, V) bool, and edges: (E, V, V) bool, see LossBatch.
         done, applied, outcome, expected: (E, K), the committed variable, its raw value as applied,
             the raw target it gave, and its judged outcome.
         learned: (E, K') int, see EpisodeNoise.
@@ -101,6 +101,7 @@ class Trajectories(NamedTuple, Generic[A]):
     committed: A
     parents: A
     parent_mask: A
+    edges: A
     done: A
     applied: A
     outcome: A
@@ -206,6 +207,7 @@ def rollout(
     reading = open_reading(task, config.policy, params["embed.weight"].dtype)
     decoder = open_decoder(params, config.policy, task, reading, steps + 1)
     committed, each = np.where(noise.by_outcome_head, group_size, 0), np.arange(num_episodes)
+    parents = target_parents(systems)
     views, played = [reading.start()], []
     for k in range(steps):
         h = decoder.append(views[-1].channels)
@@ -219,7 +221,7 @@ def rollout(
         gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
             gain = information_gain(params, config, decoder, reading, outputs, task, variable, judged.rows)
-        is_parent = np.take_along_axis(systems.parents, variable, axis=1)
+        is_parent = np.take_along_axis(parents, variable, axis=1)
         rewards = reward(judged.outcome[:, :group_size], is_parent, gain, config.reward)
         row = judged.rows[each, committed]
         views.append(reading.append(judged_variable[each, committed], row))
@@ -264,8 +266,9 @@ def _trajectories(
     return Trajectories(
         inputs=inputs,
         committed=committed,
-        parents=systems.parents,
+        parents=target_parents(systems),
         parent_mask=task.valid & ~task.is_target,
+        edges=systems.edges,
         done=done,
         expected=expected,
         learned=learned,

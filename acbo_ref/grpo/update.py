@@ -13,7 +13,7 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import LossBatch, LossWeights, advantages, loss_backward, loss_forward
+from acbo_ref.grpo.loss import LossBatch, LossWeights, advantages, edge_mask, loss_backward, loss_forward
 from acbo_ref.grpo.optim import OptimiserState, adam_step, clip_by_global_norm, global_norm, parameter_change
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.policy.network import PolicyInputs, backward, forward
@@ -31,7 +31,9 @@ def loss_weights(config: Config, entropy_coefficient: float) -> LossWeights:
     """The loss coefficients of a config."""
     high = config.grpo.clip_ratio if config.grpo.clip_ratio_high is None else config.grpo.clip_ratio_high
     heads = config.heads
-    return LossWeights(config.grpo.clip_ratio, high, entropy_coefficient, heads.parent_weight, heads.outcome_weight)
+    return LossWeights(
+        config.grpo.clip_ratio, high, entropy_coefficient, heads.parent_weight, heads.outcome_weight, heads.edge_weight
+    )
 
 
 def minibatch_order(config: Config, iteration: int) -> Array:
@@ -67,6 +69,8 @@ def loss_batch(trajectories: Trajectories[A], advantage: A) -> LossBatch[A]:
         judged_weight=t.judged_weight,
         parents=t.parents,
         parent_mask=t.parent_mask,
+        edges=t.edges,
+        edge_mask=edge_mask(t.inputs.valid),
         fixed_std=t.fixed_std,
     )
 

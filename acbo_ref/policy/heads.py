@@ -1,13 +1,19 @@
-"""The three heads: from the state h of every variable to what the policy says.
+"""The heads: from the state h of every variable, and z of every pair, to what the policy says.
 
     policy head    h -> variable logit, value mean / 5 [, log-std]
     parent head    h -> logit of P(the variable is a parent of the target)
+    edge head      z_ij -> logit of P(i is a direct cause of j), of the pairwise trunk only
     outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the
                    log of that estimate's standard error (what is not known), and the log of the
                    spread of single outcomes around it (noise)
 
-Contract: functions of h, not of how it was made (network.py). No sampling and no loss here.
-Letters: E episodes, V variables, K decisions, H size of h, F evidence channels or features.
+The edge head decides nothing. It is there to teach the trunk: a table has V - 1 answers about the
+target and V (V - 1) about all its pairs, and which variable causes which is what has to be read
+from the rows (Lorch et al. 2022, "Amortized Inference for Causal Structure Learning").
+
+Contract: functions of h and z, not of how they were made (network.py). No sampling, no loss here.
+Letters: E episodes, V variables, K decisions, N tables, H size of h, D width, F evidence channels
+or features.
 """
 
 from __future__ import annotations
@@ -24,10 +30,13 @@ from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import (
     MASKED,
     GeluCache,
+    LayerNormCache,
     MLPCache,
     accumulate,
     gelu_backward,
     gelu_forward,
+    layer_norm_backward,
+    layer_norm_forward,
     linear_backward,
     linear_forward,
     mlp_backward,
@@ -70,6 +79,8 @@ class PolicyOutputs(NamedTuple, Generic[A]):
             MASKED.
         log_stds: (E, K, V), or None with a fixed standard deviation.
         outcome: the outcome head's state of each variable, leading axes (E, K, V).
+        edge_logits: (E, K, V, V), entry i, j of i as a cause of j; None where there is no edge
+            head, and in decisions, which do not need it.
     """
 
     logits: A
@@ -77,6 +88,7 @@ class PolicyOutputs(NamedTuple, Generic[A]):
     log_stds: A | None
     parent_logits: A
     outcome: OutcomeState[A]
+    edge_logits: A | None = None
 
 
 class OutcomePrediction(NamedTuple, Generic[A]):
@@ -106,6 +118,13 @@ class HeadsCache(NamedTuple):
     mean: Array
     log_std: Array | None
     choosable: Array
+
+
+class EdgeCache(NamedTuple):
+    """What `edge_backward` needs."""
+
+    norm: LayerNormCache
+    out: Array
 
 
 class OutcomeCache(NamedTuple):
@@ -170,6 +189,19 @@ def heads_backward(params: Params, d_outputs: PolicyOutputs[Array], cache: Heads
         d_trust = cache.slopes * d_outputs.outcome.slope[..., None]
         d_h = d_h + linear_backward(params, "outcome_head.trust", d_trust, cache.trust, grads)
     return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome.hidden, cache.outcome, grads)
+
+
+def edge_forward(params: Params, z: Array) -> tuple[Array, EdgeCache]:
+    """Edge logits (N, V, V) of the tables z (N, V, V, D): a norm and one linear layer."""
+    normed, norm_cache = layer_norm_forward(params, "edge_head.norm", z)
+    logits, out_cache = linear_forward(params, "edge_head.out", normed)
+    return logits[..., 0], EdgeCache(norm_cache, out_cache)
+
+
+def edge_backward(params: Params, d_logits: Array, cache: EdgeCache, grads: Params) -> Array:
+    """d_z of `edge_forward`."""
+    d_normed = linear_backward(params, "edge_head.out", d_logits[..., None], cache.out, grads)
+    return layer_norm_backward(params, "edge_head.norm", d_normed, cache.norm, grads)
 
 
 def _weight_gradient(x: Array, d_y: Array) -> Array:

@@ -169,6 +169,12 @@ def to_domain(task: Task, units: Units[Array], variable: Array, standard: Array)
     return np.asarray(np.where(standard <= -HALF_WIDTH, low, np.where(standard >= HALF_WIDTH, high, raw)))
 
 
+def to_standard(units: Units[Array], variable: Array, value: Array) -> Array:
+    """Standard values in [-5, 5] of raw ones (E, N) of the variables named by `variable` (E, N)."""
+    at = np.arange(len(variable))[:, None], variable
+    return np.asarray(np.clip((value - units.location[at]) / units.scale[at], -HALF_WIDTH, HALF_WIDTH))
+
+
 def set_mask(variable: Array, width: int) -> Array:
     """(E, V) bool, which variables were set: from one index a row (E,), -1 for none, or from such a
     mask.

@@ -22,7 +22,16 @@ from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import pair_trunk, row_trunk
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, RESIDUAL_FEATURES, RESIDUAL_START, SLOPE_START
-from acbo_ref.policy.heads import VALUE_FEATURES, HeadsCache, PolicyOutputs, heads_backward, heads_forward
+from acbo_ref.policy.heads import (
+    VALUE_FEATURES,
+    EdgeCache,
+    HeadsCache,
+    PolicyOutputs,
+    edge_backward,
+    edge_forward,
+    heads_backward,
+    heads_forward,
+)
 from acbo_ref.policy.inputs import CHANNELS
 from acbo_ref.policy.pair_trunk import PairTrunkCache
 from acbo_ref.policy.pairs import PAIR_CHANNELS
@@ -60,6 +69,7 @@ class ForwardCache(NamedTuple):
 
     trunk: RowTrunkCache | PairTrunkCache
     heads: HeadsCache
+    edges: EdgeCache | None
 
 
 # --------------------------------------------------------------------------------------- parameters
@@ -123,6 +133,9 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
         shapes["policy_head.residual.weight"] = (RESIDUAL_FEATURES, columns)
     linear("parent_head.hidden", state, half)
     linear("parent_head.out", half, 1)
+    if reads_pairs(config):
+        norm("edge_head.norm", width)
+        linear("edge_head.out", width, 1)
     linear("outcome_head.hidden", state, half)
     if reads_pairs(config):
         linear("outcome_head.trust", state, len(SLOPE_START))
@@ -168,17 +181,20 @@ def forward(
 ) -> tuple[PolicyOutputs[Array], ForwardCache]:
     """All decisions of E episodes in one pass."""
     trunk_cache: RowTrunkCache | PairTrunkCache
+    edge_logits, edge_cache = None, None
     if reads_pairs(config):
         tables = inputs.channels.reshape(-1, *inputs.channels.shape[2:])
         valid, target = (np.repeat(array, num_decisions, axis=0) for array in (inputs.valid, inputs.target))
-        h, trunk_cache = pair_trunk.trunk_forward(params, config, tables, valid, target)
+        h, z, trunk_cache = pair_trunk.trunk_forward(params, config, tables, valid, target)
         h = h.reshape(-1, num_decisions, *h.shape[1:])
+        edge_logits, edge_cache = edge_forward(params, z)
+        edge_logits = edge_logits.reshape(-1, num_decisions, *edge_logits.shape[1:])
     else:
         h, trunk_cache = row_trunk.trunk_forward(
             params, config, inputs.channels, inputs.valid, inputs.row_mask, num_decisions
         )
     outputs, heads_cache = heads_forward(params, config, h, inputs.choosable, inputs.evidence)
-    return outputs, ForwardCache(trunk_cache, heads_cache)
+    return outputs._replace(edge_logits=edge_logits), ForwardCache(trunk_cache, heads_cache, edge_cache)
 
 
 def backward(
@@ -187,6 +203,9 @@ def backward(
     """Adds the gradient of every parameter of `forward` to `grads`."""
     d_h = heads_backward(params, d_outputs, cache.heads, grads)
     if isinstance(cache.trunk, PairTrunkCache):
-        pair_trunk.trunk_backward(params, config, d_h.reshape(-1, *d_h.shape[2:]), cache.trunk, grads)
+        assert cache.edges is not None and d_outputs.edge_logits is not None
+        d_edges = d_outputs.edge_logits
+        d_z = edge_backward(params, d_edges.reshape(-1, *d_edges.shape[2:]), cache.edges, grads)
+        pair_trunk.trunk_backward(params, config, d_h.reshape(-1, *d_h.shape[2:]), d_z, cache.trunk, grads)
     else:
         row_trunk.trunk_backward(params, config, d_h, cache.trunk, grads)

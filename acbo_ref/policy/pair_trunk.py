@@ -8,7 +8,8 @@
         g_i    = [mean_j x_ij, mean_j x_ji, x_ii]               what is known of i itself
         z_ij  += Linear 2D->D (GELU(Linear 4D->2D [x_ij, x_ji, norm(out_ij, in_ij)]
                                     + row part of W g_i + column part of W g_j))
-    h_i = final norm [z_i,target, z_target,i], which the heads read (heads.py)
+    h_i = final norm [z_i,target, z_target,i], which the heads read; the edge head reads all of z
+    (heads.py)
 
 The sums over a third variable are the triangle multiplicative updates of Jumper et al. 2021
 (supplement 1.6.5); their product form is that of path coefficients (Wright 1921). There is no
@@ -164,8 +165,9 @@ def block_backward(params: Params, index: int, d_z: Array, cache: PairBlockCache
 
 def trunk_forward(
     params: Params, config: PolicyConfig, channels: Array, valid: Array, target: Array
-) -> tuple[Array, PairTrunkCache]:
-    """h (N, V, 2D) of N tables (N, V, V, P); valid (N, V) bool, target (N,) int."""
+) -> tuple[Array, Array, PairTrunkCache]:
+    """h (N, V, 2D) and z (N, V, V, D) of N tables (N, V, V, P); valid (N, V) bool, target (N,)
+    int."""
     z, embed_cache = linear_forward(params, "embed", channels)
     block_caches = []
     for i in range(config.num_layers):
@@ -174,15 +176,16 @@ def trunk_forward(
     each = np.arange(len(z))
     h = np.concatenate([z[each, :, target], z[each, target]], axis=-1)
     h, norm_cache = layer_norm_forward(params, "final_norm", h)
-    return h, PairTrunkCache(embed_cache, block_caches, norm_cache, valid, target)
+    return h, z, PairTrunkCache(embed_cache, block_caches, norm_cache, valid, target)
 
 
-def trunk_backward(params: Params, config: PolicyConfig, d_h: Array, cache: PairTrunkCache, grads: Params) -> None:
+def trunk_backward(
+    params: Params, config: PolicyConfig, d_h: Array, d_z: Array, cache: PairTrunkCache, grads: Params
+) -> None:
     """Adds the gradient of every parameter of `trunk_forward` to `grads`."""
     d_h = layer_norm_backward(params, "final_norm", d_h, cache.norm, grads)
-    num_tables, width = d_h.shape[:2]
-    size, each = d_h.shape[-1] // 2, np.arange(num_tables)
-    d_z = np.zeros((num_tables, width, width, size), d_h.dtype)
+    size, each = d_z.shape[-1], np.arange(len(d_z))
+    d_z = d_z.copy()
     d_z[each, :, cache.target] += d_h[..., :size]
     d_z[each, cache.target] += d_h[..., size:]
     for i in reversed(range(config.num_layers)):

@@ -20,7 +20,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.inputs import Task, set_mask, standard_units
 from acbo_ref.policy.network import reads_pairs
-from acbo_ref.policy.session import AnySession, Decision
+from acbo_ref.policy.session import AnySession, Decision, Prediction
 
 MOST_VARIABLES = 64
 
@@ -130,3 +130,14 @@ class ScreenedSession:
             probability=self._back(found.probability),
             parent_probability=self._back(found.parent_probability),
         )
+
+    def predict(self, variable: Array, value: Array) -> Prediction:
+        """As Session.predict.
+
+        Raises:
+            ValueError: one of the variables is not among those kept.
+        """
+        same = self._index[:, None] == variable[:, :, None]  # (E, N, M)
+        if not same.any(axis=2).all():
+            raise ValueError("a variable was asked about that the session does not read")
+        return self._session.predict(same.argmax(axis=2), value)

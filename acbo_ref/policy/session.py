@@ -18,8 +18,8 @@ import numpy as np
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import open_decoder
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, outcome_forward
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward, outcome_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, to_domain, to_standard
 from acbo_ref.policy.layers import log_softmax, sigmoid
 from acbo_ref.policy.reading import open_reading
 
@@ -83,6 +83,26 @@ class Decision:
     outcome_std: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Of the target under N actions in each of E systems, raw units, (E, N) each: its expectation,
+    the standard error of that estimate, and the standard deviation of the next measured outcome.
+    """
+
+    mean: Array
+    error: Array
+    std: Array
+
+
+def raw_prediction(task: Task, units: Units[Array], predicted: OutcomePrediction[Array]) -> Prediction:
+    """What the outcome head says (E, N), in raw units."""
+    each = np.arange(len(task.target))
+    unit = units.scale[each, task.target][:, None]
+    error, noise = np.exp(predicted.log_error), np.exp(predicted.log_noise)
+    mean = units.location[each, task.target][:, None] + unit * predicted.mean
+    return Prediction(mean, unit * error, unit * np.hypot(error, noise))
+
+
 class AnySession(Protocol):
     """A session of any backend; see Session."""
 
@@ -95,6 +115,7 @@ class AnySession(Protocol):
         optimism: float | None = None,
         allowed: Array | None = None,
     ) -> Decision: ...
+    def predict(self, variable: Array, value: Array) -> Prediction: ...
 
 
 class Session:
@@ -158,22 +179,34 @@ class Session:
         else:
             variable, standard = self._by_policy_head(outputs, gumbel, normal)
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        each = np.arange(len(variable))
-        predicted, _ = outcome_forward(
-            self._params, OutcomeState(*(array[each, variable] for array in outcome)), standard
-        )
-        units = self._reading.units
-        unit = units.scale[each, task.target]
-        error, noise = np.exp(predicted.log_error), np.exp(predicted.log_noise)
+        predicted = self._predict(outcome, variable[:, None], standard[:, None])
         return Decision(
             variable=variable,
-            value=to_domain(task, units, variable, standard),
+            value=to_domain(task, self._reading.units, variable, standard),
             probability=np.exp(log_softmax(outputs.logits[:, 0])),
             parent_probability=sigmoid(outputs.parent_logits[:, 0]) * (task.valid & ~task.is_target),
-            outcome_mean=units.location[each, task.target] + unit * predicted.mean,
-            outcome_error=unit * error,
-            outcome_std=unit * np.hypot(error, noise),
+            outcome_mean=predicted.mean[:, 0],
+            outcome_error=predicted.error[:, 0],
+            outcome_std=predicted.std[:, 0],
         )
+
+    def predict(self, variable: Array, value: Array) -> Prediction:
+        """What the outcome head expects of N actions in each system.
+
+        Args:
+            variable, value: (E, N) manipulable variables, and raw values; one outside its domain is
+                taken to its end.
+        """
+        outputs, _ = heads_forward(
+            self._params, self._config.policy, self._h[:, None], self._task.manipulable, self._view.evidence[:, None]
+        )
+        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+        return self._predict(outcome, variable, to_standard(self._reading.units, variable, value))
+
+    def _predict(self, outcome: OutcomeState[Array], variable: Array, standard: Array) -> Prediction:
+        at = np.arange(len(variable))[:, None], variable
+        predicted, _ = outcome_forward(self._params, OutcomeState(*(array[at] for array in outcome)), standard)
+        return raw_prediction(self._task, self._reading.units, predicted)
 
     def _by_policy_head(
         self, outputs: PolicyOutputs[Array], gumbel: Array | None, normal: Array | None

@@ -45,9 +45,9 @@ class SCMBatch(NamedTuple, Generic[A]):
     """E models as arrays. Variables are topologically sorted; positions beyond a model's size are
     padding.
 
-    Shapes: weights (E, V, V); intercept, noise_std, low, high, valid, manipulable, parents (E, V);
-    target, saturate (E,); amplitude, phase (E, V, M); frequency (E, V, M, V). `parents` marks the
-    direct causes of the target.
+    Shapes: weights (E, V, V); intercept, noise_std, low, high, valid, manipulable (E, V); edges
+    (E, V, V) bool; target, saturate (E,); amplitude, phase (E, V, M); frequency (E, V, M, V).
+    edges[e, i, j]: i is a direct cause of j, by a weight or in a sine term.
     """
 
     weights: A
@@ -57,7 +57,7 @@ class SCMBatch(NamedTuple, Generic[A]):
     high: A
     valid: A
     manipulable: A
-    parents: A
+    edges: A
     target: A
     saturate: A
     amplitude: A
@@ -68,6 +68,13 @@ class SCMBatch(NamedTuple, Generic[A]):
 def select(batch: SCMBatch[Array], index: Array | slice) -> SCMBatch[Array]:
     """The models at `index`, as a batch; views, if it is a slice."""
     return SCMBatch(*(array[index] for array in batch))
+
+
+def target_parents(batch: SCMBatch[A]) -> A:
+    """(E, V) bool: the direct causes of the target."""
+    each = np.arange(batch.target.shape[0])  # type: ignore[attr-defined]
+    parents: A = batch.edges[each, :, batch.target]  # type: ignore[index]
+    return parents
 
 
 def is_linear(batch: SCMBatch[Array]) -> Array:
@@ -92,9 +99,10 @@ def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array
         past = rows[:, :, :j]
         x = batch.intercept[:, None, j] + batch.noise_std[:, None, j] * noise[:, :, j]
         x = x + np.einsum("eni,ei->en", past, batch.weights[:, :j, j])
-        if batch.amplitude.shape[2]:
-            angle = np.einsum("eni,emi->enm", past, batch.frequency[:, j, :, :j]) + batch.phase[:, None, j]
-            x = x + np.einsum("enm,em->en", np.sin(angle), batch.amplitude[:, j])
+        used = (batch.amplitude[:, j] != 0).any(axis=0)  # most of a wide batch's terms are padding
+        if used.any():
+            angle = np.einsum("eni,emi->enm", past, batch.frequency[:, j, used, :j]) + batch.phase[:, None, j, used]
+            x = x + np.einsum("enm,em->en", np.sin(angle), batch.amplitude[:, j, used])
         clipped = np.clip(x, batch.low[:, None, j], batch.high[:, None, j])
         x = np.where((batch.saturate & (batch.target != j))[:, None], clipped, x)
         rows[:, :, j] = np.where(variable == j, value, x)

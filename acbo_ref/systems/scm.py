@@ -18,7 +18,14 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError, did_you_mean
-from acbo_ref.systems.batch import SCMBatch, expected_target, observational_moments, oracle, simulate
+from acbo_ref.systems.batch import (
+    SCMBatch,
+    expected_target,
+    observational_moments,
+    oracle,
+    simulate,
+    target_parents,
+)
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class SCM:
         variables = tuple(replace(v, manipulable=False) if v.name == self.target else v for v in self.variables)
         object.__setattr__(self, "variables", variables)
         check_model(self)
-        object.__setattr__(self, "order", topological_order(self._adjacency, self.names))
+        object.__setattr__(self, "order", topological_order(self.adjacency, self.names))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -176,7 +183,8 @@ class SCM:
         return weights
 
     @cached_property
-    def _adjacency(self) -> Array:
+    def adjacency(self) -> Array:
+        """(V, V) bool: i is a direct cause of j, by a weight or in a sine term."""
         adjacency = self.weights != 0
         for sine in self.sines:
             for parent, frequency in sine.frequencies.items():
@@ -202,7 +210,7 @@ class SCM:
     @cached_property
     def parent_mask(self) -> Array:
         """(V,) bool: the direct causes of the target."""
-        return self._adjacency[:, self.target_index].copy()
+        return self.adjacency[:, self.target_index].copy()
 
     @cached_property
     def _batch(self) -> SCMBatch[Array]:
@@ -254,7 +262,7 @@ class SCM:
         if self.direction == "maximize":
             return mirrored(self.minimised().parent_oracle)
         batch = self._batch
-        levers = batch.manipulable & batch.parents
+        levers = batch.manipulable & target_parents(batch)
         return self._best(batch._replace(manipulable=levers)) if levers.any() else self.oracle
 
     def _best(self, batch: SCMBatch[Array]) -> Intervention:
@@ -348,7 +356,7 @@ def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int 
         high=np.full((count, width), 1.0),
         valid=zeros((count, width), bool),
         manipulable=zeros((count, width), bool),
-        parents=zeros((count, width), bool),
+        edges=zeros((count, width, width), bool),
         target=zeros(count, int),
         saturate=np.array([s.saturate for s in scms], bool),
         amplitude=zeros((count, width, depth)),
@@ -358,12 +366,12 @@ def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int 
     for e, scm in enumerate(scms):
         n, order = len(scm.names), scm.order
         batch.weights[e, :n, :n] = scm.weights[np.ix_(order, order)]
+        batch.edges[e, :n, :n] = scm.adjacency[np.ix_(order, order)]
         for key in ("intercept", "noise_std", "low", "high", "manipulable"):
             getattr(batch, key)[e, :n] = [getattr(scm.variables[i], key) for i in order]
         if scm.negates_noise:
             batch.noise_std[e, order.index(scm.target_index)] *= -1.0
         batch.valid[e, :n] = True
-        batch.parents[e, :n] = scm.parent_mask[order]
         batch.target[e] = order.index(scm.target_index)
         used = dict.fromkeys(scm.names, 0)
         for sine in scm.sines:

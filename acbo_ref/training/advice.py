@@ -63,10 +63,12 @@ def _low_score(recent: _Recent) -> str | None:
 
 
 def _fallen(recent: _Recent) -> str | None:
+    """By the median: one system with a huge gain moves a single score, which is a ratio of sums."""
     best = recent.records[-1].get("best_score")
-    if best is None or recent.score is None or recent.score >= best - FALLEN:
+    scores = [r["recent_score"] for r in recent.records[-WINDOW:] if r.get("recent_score") is not None]
+    if best is None or not scores or float(np.median(scores)) >= best - FALLEN:
         return None
-    return f"The recent score has fallen from {best:.2f} to {recent.score:.2f}."
+    return f"The recent score has fallen from {best:.2f} to {float(np.median(scores)):.2f}."
 
 
 def _exploding(recent: _Recent) -> str | None:

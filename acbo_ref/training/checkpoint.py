@@ -177,16 +177,18 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: s
     return np.frombuffer(content, expected).reshape(shape).copy()
 
 
-def _refuse_what_is_gone(config: object) -> None:
+def _refuse_what_is_gone(config: object, names: list[str]) -> None:
     """Raises:
-    AcboError: the policy reads rows with evidence, which no version after 0.1 does.
+    AcboError: the policy reads rows with evidence, or pairs without an edge head.
     """
     policy = config.get("policy") if isinstance(config, dict) else None
-    if isinstance(policy, dict) and policy.get("evidence", "none") != "none":
-        raise AcboError(
-            "this policy reads rows with evidence, an architecture that is gone",
-            "train it again (acbo train --config foundation); a campaign goes on with `acbo campaign upgrade DIR`",
-        )
+    if not isinstance(policy, dict):
+        return
+    hint = "train it again (acbo train --config foundation); a campaign goes on with `acbo campaign upgrade DIR`"
+    if policy.get("evidence", "none") != "none":
+        raise AcboError("this policy reads rows with evidence, an architecture that is gone", hint)
+    if policy.get("architecture") == "pairwise" and not any("/edge_head." in name for name in names):
+        raise AcboError("this policy reads pairs and has no edge head, an architecture that is gone", hint)
 
 
 def _read(archive: zipfile.ZipFile) -> Checkpoint:
@@ -198,7 +200,7 @@ def _read(archive: zipfile.ZipFile) -> Checkpoint:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
         raise AcboError(f"format is {found!r}", f"this version reads {FORMAT!r}")
-    _refuse_what_is_gone(header["config"])
+    _refuse_what_is_gone(header["config"], names)
     config = config_from_dict(header["config"])
     shapes = parameter_shapes(config.policy)
     groups = _GROUPS if any(name.startswith("first_moment/") for name in names) else _GROUPS[:1]

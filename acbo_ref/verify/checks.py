@@ -83,5 +83,8 @@ def output_errors(found: PolicyOutputs[Any], expected: PolicyOutputs[Array]) -> 
         given = found.log_stds
         yield "log_stds", float("inf") if given is None else relative_error(given, expected.log_stds)
     yield "parent_logits", relative_error(found.parent_logits, expected.parent_logits)
+    if expected.edge_logits is not None:
+        given = found.edge_logits
+        yield "edge_logits", float("inf") if given is None else relative_error(given, expected.edge_logits)
     for name in expected.outcome._fields:
         yield f"outcome {name}", relative_error(getattr(found.outcome, name), getattr(expected.outcome, name))

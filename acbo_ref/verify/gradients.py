@@ -23,6 +23,8 @@ from acbo_ref.grpo.loss import (
     advantages,
     clipped_objective_backward,
     clipped_objective_forward,
+    edge_loss_forward,
+    edge_mask,
     entropy_backward,
     entropy_forward,
     log_prob_backward,
@@ -167,7 +169,7 @@ def policy_checks(config: Config, label: str) -> Iterator[Check]:
     trajectories = off_policy(reference.rollout(state, systems, observation_mask, noise, fixed_std))
     advantage = advantages(trajectories.rewards, config.grpo.scale_rewards)
     inputs, batch = minibatch(trajectories, advantage, np.arange(3))
-    weights = LossWeights(0.2, 0.3, 0.05, 0.2, 0.5)
+    weights = LossWeights(0.2, 0.3, 0.05, 0.2, 0.5, 0.7)
     _, _, grads = loss_and_gradient(state.params, config, inputs, batch, weights)
 
     def loss() -> float:
@@ -202,6 +204,13 @@ def term_checks() -> Iterator[Check]:
     yield from check_gradients(
         "term parents", lambda: float((parent_loss_forward(logits, parents, mask)[0] * d_state).sum()),
         {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
+    )  # fmt: skip
+    edge_logits, edges = rng.standard_normal((2, 3, 5, 5)), rng.random((2, 5, 5)) < 0.5
+    pairs = edge_mask(np.array([[True] * 5, [True] * 3 + [False] * 2]))
+    _, edge_cache = edge_loss_forward(edge_logits, edges, pairs)
+    yield from check_gradients(
+        "term edges", lambda: float((edge_loss_forward(edge_logits, edges, pairs)[0] * d_state).sum()),
+        {"logits": edge_logits}, {"logits": d_state[..., None, None] * edge_cache}, rng,
     )  # fmt: skip
     variance, weight = rng.random(logits.shape), rng.random(logits.shape)
     predicted = OutcomePrediction(means, log_stds, rng.standard_normal(logits.shape))
@@ -250,7 +259,7 @@ def invariant_checks(config: Config, label: str) -> Iterator[Check]:
     at = each, t.learned
     evidence = np.stack([view.evidence for view in views], axis=1)[at]
     stepwise, _ = heads_forward(state.params, config.policy, np.stack(h, axis=1)[at], t.inputs.choosable, evidence)
-    for name, error in output_errors(stepwise, outputs):
+    for name, error in output_errors(stepwise, outputs._replace(edge_logits=None)):
         yield Check(f"decoding, {label}", f"{name}, step by step = one pass", error, 1e-12)
 
 

@@ -22,6 +22,8 @@ from acbo_ref.errors import AcboError
 from acbo_ref.grpo.loss import (
     advantages,
     clipped_objective_forward,
+    edge_loss_forward,
+    edge_mask,
     entropy_forward,
     log_prob_forward,
     outcome_loss_forward,
@@ -34,7 +36,7 @@ from acbo_ref.policy import layers
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import PolicyInputs, forward
-from acbo_ref.policy.session import Decision
+from acbo_ref.policy.session import Decision, Prediction
 from acbo_ref.randomness import Role, generator
 from acbo_ref.training.run_folder import Record
 from acbo_ref.training.trainer import Trainer
@@ -132,6 +134,9 @@ def _term_cases() -> Iterator[_Case]:
     yield "log_prob", (outputs, variable, value, 1.5), log_prob_forward(outputs, variable, value, 1.5)[0]
     yield "entropy", (logits,), entropy_forward(logits)[0]
     yield "parent_loss", (means, parents, parent_mask), parent_loss_forward(means, parents, parent_mask)[0]
+    edge_logits, edges = rng.standard_normal((2, 3, 5, 5)), rng.random((2, 5, 5)) < 0.5
+    pairs = edge_mask(np.array([[True] * 5, [True] * 3 + [False] * 2]))
+    yield "edge_loss", (edge_logits, edges, pairs), edge_loss_forward(edge_logits, edges, pairs)[0]
     yield "parent_entropy", (means, parent_mask[:, None]), parent_entropy(means, parent_mask[:, None])
     yield "outcome_loss", (means, log_stds, noise, outcome, variance, weight), nll
     clipped = clipped_objective_forward(ratio, rewards, 0.2, 0.3)[0]
@@ -222,11 +227,24 @@ def decision_checks(
             for name in (field.name for field in fields(Decision)):
                 error = relative_error(getattr(b, name), getattr(a, name))
                 worst[f"{kind}: {name}"] = max(error, worst.get(f"{kind}: {name}", 0.0))
+        asked = _actions_to_ask_about(task, rng)
+        a_said, b_said = (session.predict(*asked) for session in sessions)
+        for name in (field.name for field in fields(Prediction)):
+            error = relative_error(getattr(b_said, name), getattr(a_said, name))
+            worst[f"predict: {name}"] = max(error, worst.get(f"predict: {name}", 0.0))
         rows = rng.standard_normal(task.valid.shape)
         for session in sessions:
             session.observe(a.variable, rows)
     for name, error in worst.items():
         yield Check(f"{backend.name} decision, {label}", name, error, tolerance)
+
+
+def _actions_to_ask_about(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Four actions in each system, a little outside the domains as well."""
+    rank = rng.integers(0, task.manipulable.sum(axis=1)[:, None], (len(task.valid), 4))
+    variable = np.take_along_axis(np.argsort(~task.manipulable, axis=1, kind="stable"), rank, axis=1)
+    low, high = (np.take_along_axis(end, variable, axis=1) for end in (task.low, task.high))
+    return variable, low + (high - low) * rng.uniform(-0.1, 1.1, variable.shape)
 
 
 def _ways_to_decide(task: Task, rng: np.random.Generator) -> dict[str, dict[str, Any]]:

@@ -57,6 +57,12 @@ def parent_loss(parent_logits: Array, parents: Array, parent_mask: Array) -> Arr
     return jnp.where(parent_mask[:, None], losses, 0).sum(-1) / parent_mask.sum(-1)[:, None]
 
 
+def edge_loss(edge_logits: Array, edges: Array, mask: Array) -> Array:
+    """Binary cross-entropy over the pairs that count, (E, K)."""
+    losses = jax.nn.softplus(edge_logits) - edge_logits * edges[:, None]
+    return jnp.where(mask[:, None], losses, 0).sum((-1, -2)) / jnp.maximum(mask.sum((-1, -2)), 1)[:, None]
+
+
 def outcome_loss(predicted: OutcomePrediction[Array], outcome: Array, variance: Array, weight: Array) -> Array:
     """Two Gaussian negative log-likelihoods; see acbo_ref.grpo.loss.outcome_loss_forward."""
     z = (outcome - predicted.mean) / jnp.exp(predicted.log_error)
@@ -84,6 +90,9 @@ def loss(
     )
     predicted = outcome_head(params, state, batch.judged_value)
     low, high = weights.clip_low, weights.clip_high
+    of_edges = jnp.zeros_like(ratio[..., 0])
+    if outputs.edge_logits is not None:
+        of_edges = edge_loss(outputs.edge_logits, batch.edges, batch.edge_mask)
     terms = {
         "clipped_objective": clipped_objective(ratio, batch.advantage, low, high).mean(),
         "entropy": entropy(outputs.logits).mean(),
@@ -91,6 +100,7 @@ def loss(
         "outcome_loss": outcome_loss(
             predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight
         ).mean(),
+        "edge_loss": of_edges.mean(),
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_ratio_low": ((ratio < 1 - low) & (batch.advantage < 0)).mean(dtype=ratio.dtype),
         "clip_ratio_high": ((ratio > 1 + high) & (batch.advantage > 0)).mean(dtype=ratio.dtype),

@@ -27,7 +27,7 @@ from acbo_ref.policy.moments import Moments
 from acbo_ref.policy.network import PolicyInputs, reads_pairs
 from acbo_ref.policy.reading import View
 from acbo_ref.policy.session import ROLLOUT_GRID
-from acbo_ref.systems.batch import SCMBatch
+from acbo_ref.systems.batch import SCMBatch, target_parents
 
 
 class Judged(NamedTuple):
@@ -193,7 +193,7 @@ class _Episodes:
         gain = jnp.zeros_like(value)
         if self.config.reward.info_gain > 0:
             gain = self.information_gain(state, step, outputs, variable, judged.rows[:, : self.group])
-        is_parent = at_variable(self.systems.parents, variable)
+        is_parent = at_variable(target_parents(self.systems), variable)
         chosen, raw_value, raw_outcome, expected = (
             at_variable(array, self.committed[:, None])[:, 0]
             for array in (judged_variable, judged.raw_value, judged.raw_outcome, judged.outcome)
@@ -252,7 +252,8 @@ def rollout(
     return Trajectories(
         inputs=episodes.inputs(views),
         committed=episodes.committed,
-        parents=systems.parents,
+        parents=target_parents(systems),
+        edges=systems.edges,
         parent_mask=episodes.parent_mask,
         learned=noise.learned,
         fixed_std=fixed_std,

@@ -90,7 +90,7 @@ def read_view(
     the caches with them.
     """
     if reads_pairs(config):
-        return pair_trunk.trunk(params, config, channels, valid, target), cache
+        return pair_trunk.trunk(params, config, channels, valid, target)[0], cache
     num_obs, rows = observation_mask.shape[1], cache["1.k"].shape[2]
     row_index, position = jnp.arange(rows), num_obs + step
     seen = jnp.pad(observation_mask, ((0, 0), (0, rows - num_obs)))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features
-from acbo_fast.jax.policy.layers import Params, gelu, linear, mlp, soft_bound
+from acbo_fast.jax.policy.layers import Params, gelu, layer_norm, linear, mlp, soft_bound
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_MEAN_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH
@@ -40,6 +40,11 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evid
         parent_logits=parent[..., 0],
         outcome=OutcomeState(hidden, slope, centre),
     )
+
+
+def edge(params: Params, z: Array) -> Array:
+    """Edge logits (N, V, V) of the tables z (N, V, V, D)."""
+    return linear(params, "edge_head.out", layer_norm(params, "edge_head.norm", z))[..., 0]
 
 
 def value_features(value: Array) -> Array:

@@ -44,12 +44,13 @@ def block(params: Params, index: int, z: Array, valid: Array) -> Array:
     return keep_buffer(params, z + linear(params, f"{name}.mlp.down", gelu(hidden)))
 
 
-def trunk(params: Params, config: PolicyConfig, channels: Array, valid: Array, target: Array) -> Array:
-    """h (N, V, 2D) of N tables (N, V, V, P); valid (N, V) bool, target (N,) int."""
+def trunk(params: Params, config: PolicyConfig, channels: Array, valid: Array, target: Array) -> tuple[Array, Array]:
+    """h (N, V, 2D) and z (N, V, V, D) of N tables (N, V, V, P); valid (N, V) bool, target (N,)
+    int."""
     z = linear(params, "embed", channels)
     for i in range(config.num_layers):
         z = block(params, i, z, valid)
     at = target[:, None, None]
     column = jnp.take_along_axis(z, at[..., None], axis=2)[:, :, 0]
     row = jnp.take_along_axis(z, at[..., None], axis=1)[:, 0]
-    return layer_norm(params, "final_norm", jnp.concatenate([column, row], -1))
+    return layer_norm(params, "final_norm", jnp.concatenate([column, row], -1)), z

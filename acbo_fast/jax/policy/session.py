@@ -24,10 +24,10 @@ from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
 from acbo_fast.jax.policy.heads import heads, outcome
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
-from acbo_ref.policy.heads import OutcomeState
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain, to_standard
 from acbo_ref.policy.reading import RowReading, open_reading
-from acbo_ref.policy.session import DECISION_GRID, Decision
+from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
 
 # Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a
 # multiple.
@@ -131,6 +131,22 @@ def decide(
     )
 
 
+@partial(jax.jit, static_argnames=("network",))
+def predict(
+    params: Params,
+    network: PolicyConfig,
+    evidence: Array,
+    h: Array,
+    manipulable: Array,
+    variable: Array,
+    standard: Array,
+) -> OutcomePrediction[Array]:
+    """What the outcome head says of the actions variable, standard value (E, N)."""
+    state = heads(params, network, h[:, None], manipulable, evidence[:, None]).outcome
+    each = jnp.arange(len(variable))[:, None]
+    return outcome(params, OutcomeState(*(array[:, 0][each, variable] for array in state)), standard)
+
+
 class Session:
     """See acbo_ref.policy.session.Session.
 
@@ -221,3 +237,19 @@ class Session:
             outcome_error=scale * np.asarray(d.outcome_error),
             outcome_std=scale * np.asarray(d.outcome_std),
         )
+
+    def predict(self, variable: NDArray[Any], value: NDArray[Any]) -> Prediction:
+        """See acbo_ref.policy.session.Session.predict."""
+        standard = to_standard(self._reading.units, variable, value)
+        with self._precision():
+            found = predict(
+                self._params,
+                self._config.policy,
+                self._view.evidence,
+                self._h,
+                self._task.manipulable,
+                np.asarray(variable),
+                np.asarray(standard, self._dtype),
+            )
+            predicted = OutcomePrediction(*(np.asarray(a, float) for a in jax.device_get(tuple(found))))
+        return raw_prediction(self._task, self._reading.units, predicted)

@@ -39,6 +39,7 @@ TERMS = (
     "entropy",
     "parent_loss",
     "outcome_loss",
+    "edge_loss",
     "approx_kl",
     "clip_ratio_low",
     "clip_ratio_high",
@@ -149,9 +150,9 @@ def _candidates(
         d.means[e, k, i] += d_log_prob * z * exp(-log_std)
         d.log_stds[e, k, i] += d_log_prob * (z * z - one)
         terms[0] += objective
-        terms[4] += ratio - one - log_ratio
-        terms[5] += ratio < one - clip_low and advantage < 0
-        terms[6] += ratio > one + clip_high and advantage > 0
+        terms[5] += ratio - one - log_ratio
+        terms[6] += ratio < one - clip_low and advantage < 0
+        terms[7] += ratio > one + clip_high and advantage > 0
     return whole
 
 
@@ -242,6 +243,30 @@ def _judged(
 
 
 @kernel
+def edge_losses(edge_logits: Array, edges: Array, mask: Array, share: float, d_edge_logits: Array) -> Any:
+    """The sum over decisions of edge_loss_forward's means, and `share` times their gradient,
+    written; logits (E, K, V, V), edges and mask (E, V, V).
+    """
+    kind = edge_logits.dtype.type
+    total = 0.0
+    for e in range(edge_logits.shape[0]):
+        number = 0
+        for i in range(mask.shape[1]):
+            for j in range(mask.shape[1]):
+                number += mask[e, i, j]
+        each = 1.0 / max(number, 1)
+        for k in range(edge_logits.shape[1]):
+            for i in range(mask.shape[1]):
+                for j in range(mask.shape[1]):
+                    d_edge_logits[e, k, i, j] = kind(0)
+                    if mask[e, i, j]:
+                        x, truth = edge_logits[e, k, i, j], kind(edges[e, i, j])
+                        total += each * (softplus(x) - x * truth)
+                        d_edge_logits[e, k, i, j] = kind(share * each) * (sigmoid(x) - truth)
+    return total
+
+
+@kernel
 def _loss(
     outputs: PolicyOutputs[Array],
     batch: LossBatch[Array],
@@ -255,11 +280,11 @@ def _loss(
     scratch: Array,
     terms: Array,
 ) -> None:
-    """Terms summed over these episodes, terms (7,), and the gradients of the minibatch's loss that
-    these episodes give.
+    """Terms summed over these episodes, terms (8,), and the gradients of the minibatch's loss that
+    these episodes give; edges apart.
 
     Args:
-        scales: (4,) float64, d loss / d of each single summand of the four terms.
+        scales: (5,) float64, d loss / d of each single summand of the terms.
         log_p: (V,) scratch; scratch: (2 D/2 + 6,).
     """
     assert d.log_stds is not None
@@ -309,18 +334,22 @@ def loss_and_gradient(
     counts, coefficients = _counts(total_episodes, batch), loss_terms(weights)
     scales = np.array([coefficients[name] / count for name, count in zip(coefficients, counts, strict=False)])
     _loss(
-        outputs, batch, learned_std, scales, weights, head, d, d_head, space("log_p", outputs.logits.shape[2]),
-        space("outcome.scratch", 2 * half + VALUE_FEATURES), terms,
+        outputs._replace(edge_logits=None), batch, learned_std, scales, weights, head, d, d_head,
+        space("log_p", outputs.logits.shape[2]), space("outcome.scratch", 2 * half + VALUE_FEATURES), terms,
     )  # fmt: skip
     np.copyto(grads[weight], d_head.out.T)
-    return terms, d
+    if outputs.edge_logits is None:
+        return terms, d
+    d_edges = like("edge_logits", outputs.edge_logits)
+    terms[TERMS.index("edge_loss")] = edge_losses(outputs.edge_logits, batch.edges, batch.edge_mask, scales[4], d_edges)
+    return terms, d._replace(edge_logits=d_edges)
 
 
 def _counts(num_episodes: int, batch: LossBatch[Array]) -> tuple[int, ...]:
     """How many numbers each of TERMS is the mean of."""
     decisions = num_episodes * batch.variable.shape[1]
     candidates, judged = decisions * batch.variable.shape[2], decisions * batch.judged_variable.shape[2]
-    return candidates, decisions, decisions, judged, candidates, candidates, candidates
+    return candidates, decisions, decisions, judged, decisions, candidates, candidates, candidates
 
 
 def mean_terms(

@@ -32,7 +32,7 @@ from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units
 from acbo_ref.policy.network import PolicyInputs, evidence_size, num_channels, reads_pairs
 from acbo_ref.policy.reading import RowReading, View
 from acbo_ref.policy.session import ROLLOUT_GRID
-from acbo_ref.systems.batch import SCMBatch
+from acbo_ref.systems.batch import SCMBatch, target_parents
 
 
 @kernel
@@ -160,7 +160,8 @@ def empty_trajectories(
         judged_variance=array(judged),
         judged_weight=array(judged),
         committed=np.where(noise.by_outcome_head, group, 0),
-        parents=systems.parents,
+        parents=target_parents(systems),
+        edges=systems.edges,
         parent_mask=systems.valid & (np.arange(width) != systems.target[:, None]),
         done=np.empty(done, np.int64),
         applied=np.empty(done),
@@ -341,7 +342,7 @@ def rollout(
             information_gain(
                 params, network, decoder, reading, outputs, task, t.parent_mask, step.variable, judged.rows, gain
             )
-        is_parent = systems.parents[each[:, None], step.variable]
+        is_parent = t.parents[each[:, None], step.variable]
         step.rewards[:] = reward(judged.mean[:, :group], is_parent, gain, config.reward)
         row = judged.rows[each, t.committed]
         t.done[:, k], t.applied[:, k] = step.judged_variable[each, t.committed], judged.raw[each, t.committed]

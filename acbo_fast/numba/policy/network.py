@@ -31,8 +31,9 @@ class Network:
         if reads_pairs(self.config):
             h = self.pairs.forward(params, *self._tables(inputs, num_decisions))
             h = h.reshape(-1, num_decisions, *h.shape[1:])
-        else:
-            h = self.rows.forward(params, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
+            edge_logits = self.pairs.edge_logits(params, inputs.channels.shape[:4])
+            return self.heads.forward(params, h, inputs.choosable, inputs.evidence)._replace(edge_logits=edge_logits)
+        h = self.rows.forward(params, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
         return self.heads.forward(params, h, inputs.choosable, inputs.evidence)
 
     def backward(
@@ -51,7 +52,8 @@ class Network:
         h = self.workspace.kept("h", *shape, size) if not pairs else self.pairs.kept_h(shape).reshape(*shape, size)
         d_h = self.heads.backward(params, h, inputs.choosable, outputs, d, grads)
         if pairs:
-            self.pairs.backward(params, *self._tables(inputs, shape[1]), d_h, grads)
+            assert d.edge_logits is not None
+            self.pairs.backward(params, *self._tables(inputs, shape[1]), d_h, d.edge_logits, grads)
         else:
             self.rows.backward(params, inputs.channels, inputs.valid, inputs.row_mask, d_h, grads)
 

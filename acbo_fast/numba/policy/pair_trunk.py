@@ -202,9 +202,8 @@ def take_target(z: Array, branch: Array, bias: Array, target: Array, out: Array)
 
 @kernel
 def give_target(d_h: Array, target: Array, d_z: Array) -> None:
-    """d_z (N, V, V, D), written, of `take_target`."""
+    """d_z (N, V, V, D) += of `take_target`."""
     size = d_z.shape[3]
-    d_z[:] = d_z.dtype.type(0)
     for n in range(d_z.shape[0]):
         y = target[n]
         for i in range(d_z.shape[1]):
@@ -218,6 +217,7 @@ class PairTrunk:
 
     def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
         self._array, self._config = workspace, config
+        self._last: tuple[Array, Array, str]
 
     def kept_h(self, shape: tuple[int, ...]) -> Array:
         """h (N, V, 2D) of the forward pass; shape (E, K, V)."""
@@ -234,8 +234,37 @@ class PairTrunk:
             bias = self._block(params, i, z, branch, bias, valid)
         h, raw = (self._array("pairs." + name, num_tables, width, 2 * shape[3]) for name in ("h", "h.raw"))
         take_target(z, branch, params[bias], np.asarray(target, np.int64), raw)
+        self._last = z, branch, bias
         self._norm(params, "final_norm", raw, h)
         return h
+
+    def edge_logits(self, params: Params, shape: tuple[int, ...]) -> Array:
+        """Edge logits, shape (E, K, V, V), of the tables that `forward` has just read: the edge
+        head. It takes the last residual addition with its norm, so z is changed.
+        """
+        z, branch, bias = self._last
+        normed, hat = self._array("pairs.edge_normed", *z.shape), self._array("edge_head.hat", *z.shape)
+        layers.residual_norm_forward(
+            layers.tokens(z), layers.tokens(branch), params[bias], params["edge_head.norm.scale"],
+            params["edge_head.norm.bias"], layers.tokens(hat), self._array("edge_head.inverse", z.size // z.shape[3]),
+            layers.tokens(normed),
+        )  # fmt: skip
+        logits = product(normed, params["edge_head.out.weight"], self._array("pairs.edge_logits", *z.shape[:3], 1))
+        layers.add_bias(layers.tokens(logits), params["edge_head.out.bias"])
+        return logits.reshape(shape)
+
+    def _edges_backward(self, params: Params, d_logits: Array, d_z: Array, grads: Params) -> None:
+        """d_z (N, V, V, D), written, of `edge_logits`."""
+        name, d_normed = "edge_head", self._array("pairs.d_edge_normed", *d_z.shape)
+        d_logits = d_logits.reshape(*d_z.shape[:3], 1)
+        weight_gradient(self._array.kept("pairs.edge_normed", *d_z.shape), d_logits, grads[name + ".out.weight"])
+        layers.column_sums(layers.tokens(d_logits), grads[name + ".out.bias"])
+        product(d_logits, params[name + ".out.weight"].T, d_normed)
+        layers.layer_norm_backward(
+            layers.tokens(d_normed), layers.tokens(self._array.kept(name + ".hat", *d_z.shape)),
+            self._array.kept(name + ".inverse", d_z.size // d_z.shape[3]), params[name + ".norm.scale"],
+            layers.tokens(d_z), grads[name + ".norm.scale"], grads[name + ".norm.bias"],
+        )  # fmt: skip
 
     def _norm(self, params: Params, name: str, x: Array, out: Array) -> None:
         """LayerNorm of x into out, with what its backward pass needs."""
@@ -283,13 +312,23 @@ class PairTrunk:
         product(activated, params[name + ".mlp.down.weight"], branch)
         return name + ".mlp.down.bias"
 
-    def backward(self, params: Params, channels: Array, valid: Array, target: Array, d_h: Array, grads: Params) -> None:
-        """The gradient of every parameter of `forward`, written to `grads`."""
+    def backward(
+        self,
+        params: Params,
+        channels: Array,
+        valid: Array,
+        target: Array,
+        d_h: Array,
+        d_edge_logits: Array,
+        grads: Params,
+    ) -> None:
+        """The gradient of every parameter of `forward` and `edge_logits`, written to `grads`."""
         num_tables, width = valid.shape
         size, last = self._config.hidden_dim, self._config.num_layers - 1
         d_raw = self._array("pairs.d_h", num_tables, width, 2 * size)
         self._norm_backward(params, "final_norm", d_h.reshape(d_raw.shape), d_raw, grads)
         d_z = self._array("pairs.d_z", num_tables, width, width, size)
+        self._edges_backward(params, d_edge_logits, d_z, grads)
         give_target(d_raw, np.asarray(target, np.int64), d_z)
         layers.column_sums(layers.tokens(d_z), grads[f"blocks.{last}.mlp.down.bias"])
         for i in reversed(range(self._config.num_layers)):

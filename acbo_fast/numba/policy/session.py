@@ -15,9 +15,9 @@ from acbo_fast.numba.policy.reading import open_reading
 from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
-from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain
-from acbo_ref.policy.session import DECISION_GRID, Decision
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain, to_standard
+from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
 
 
 @kernel
@@ -120,18 +120,27 @@ class Session:
                     std = np.exp(outputs.log_stds[:, 0][each, variable])
                 standard = standard + std * normal
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        predicted = self._decider.predict(outputs, variable[:, None], standard[:, None].astype(logits.dtype))
-        mean, log_error, log_noise = predicted[:, 0].T
-        error, noise = np.exp(log_error), np.exp(log_noise)
-        units = self._reading.units
-        location, scale = units.location[each, task.target], units.scale[each, task.target]
+        predicted = self._predict(outputs, variable[:, None], standard[:, None])
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Decision(
             variable=variable,
-            value=to_domain(task, units, variable, standard),
+            value=to_domain(task, self._reading.units, variable, standard),
             probability=shifted / shifted.sum(axis=1, keepdims=True),
             parent_probability=0.5 * (1 + np.tanh(0.5 * outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
-            outcome_mean=location + scale * mean,
-            outcome_error=scale * error,
-            outcome_std=scale * np.hypot(error, noise),
+            outcome_mean=predicted.mean[:, 0],
+            outcome_error=predicted.error[:, 0],
+            outcome_std=predicted.std[:, 0],
         )
+
+    def predict(self, variable: Array, value: Array) -> Prediction:
+        """See acbo_ref.policy.session.Session.predict."""
+        with one_blas_thread:
+            outputs = self._network.heads.forward(
+                self._params, self._h[:, None], self._task.manipulable, self._view.evidence[:, None]
+            )
+        return self._predict(outputs, variable, to_standard(self._reading.units, variable, value))
+
+    def _predict(self, outputs: PolicyOutputs[Array], variable: Array, standard: Array) -> Prediction:
+        standard = np.ascontiguousarray(standard, outputs.logits.dtype)
+        found = self._decider.predict(outputs, np.ascontiguousarray(variable, np.int64), standard)
+        return raw_prediction(self._task, self._reading.units, OutcomePrediction(*np.moveaxis(found, -1, 0)))

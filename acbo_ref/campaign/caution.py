@@ -1,0 +1,146 @@
+"""Experiments within bounds: what must not be measured, and how far to go at once.
+
+    P(outcome beyond a limit) <= risk                  a chance constraint (Charnes & Cooper 1959)
+    distance from what was tried <= step * domain      tried: all values measured, and between them
+
+The probability is that of the calibrated interval of a single outcome, so it is as right as that.
+
+Contract: functions of facts and of a session; writes nothing. Among the actions that are left the
+choice is the policy's own: lowest expectation minus `optimism` errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from acbo_ref.arrays import Array
+from acbo_ref.campaign.facts import Facts, Proposal
+from acbo_ref.campaign.predictions import CampaignSession, choosable, proposed
+from acbo_ref.campaign.tables import number
+from acbo_ref.errors import AcboError
+
+GRID_POINTS = 41
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Bounds on the next experiment; None is no bound.
+
+    Attributes:
+        never_below, never_above: what the measured target must not pass.
+        risk: the probability that it does all the same.
+        step: the share of a domain that a value may lie away from what was tried.
+    """
+
+    never_below: float | None = None
+    never_above: float | None = None
+    risk: float = 0.1
+    step: float | None = None
+
+    @property
+    def bounds_nothing(self) -> bool:
+        return self.never_below is None and self.never_above is None and self.step is None
+
+
+def checked_caution(caution: Caution) -> Caution:
+    """Raises:
+    AcboError: a limit that is no number, or a share that is none.
+    """
+    for name, limit in (("never-below", caution.never_below), ("never-above", caution.never_above)):
+        if limit is not None and np.isnan(number(limit, name)):
+            raise AcboError(f"{name} is missing", "give a number in the target's unit")
+    low, high = caution.never_below, caution.never_above
+    if low is not None and high is not None and not low < high:
+        raise AcboError(f"never below {low:g} and never above {high:g} leaves nothing", "exchange the two?")
+    if not 0.0 < caution.risk < 0.5:
+        raise AcboError(f"a risk of {caution.risk:g} is not possible", "a probability above 0 and below 0.5")
+    if caution.step is not None and not 0.0 < caution.step <= 1.0:
+        raise AcboError(f"a step of {caution.step:g} is not possible", "a share of the domain, above 0 and at most 1")
+    return caution
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An action, what is expected of it, and the probability that its outcome passes a limit."""
+
+    variable: int
+    value: float
+    cost: float
+    std: float
+    danger: float
+
+
+def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caution) -> Choice:
+    """The best action within bounds; allowed (V,) bool.
+
+    Raises:
+        AcboError: there is none; says what is nearest to one.
+    """
+    variable, value = _within_reach(facts, allowed, caution.step)
+    cost, error, std = session.predict(variable, value)
+    std = std * facts.outcome_factor
+    danger = _danger(facts, cost, std, caution)
+    bound = cost - session.optimism * error
+    best = int(np.where(danger <= caution.risk, bound, np.inf).argmin())
+    if danger[best] > caution.risk:
+        safest = int(danger.argmin())
+        limits = " and ".join(
+            f"{word} {limit:g}"
+            for word, limit in (("below", caution.never_below), ("above", caution.never_above))
+            if limit is not None
+        )
+        raise AcboError(
+            f"every experiment may bring {facts.target} {limits} with more than {caution.risk:.0%}; least of all "
+            f"{facts.variables[variable[safest]]} = {value[safest]:.4g}, with {danger[safest]:.0%}",
+            "allow a higher --risk, or measure more without setting anything",
+        )
+    return Choice(int(variable[best]), float(value[best]), float(cost[best]), float(std[best]), float(danger[best]))
+
+
+def cautious_proposal(facts: Facts, session: CampaignSession, caution: Caution) -> Proposal:
+    """The next experiment within bounds, about a variable without a pending proposal."""
+    choice = choose(facts, session, choosable(facts, session), caution)
+    parents = session.decide().parent_probability[0]
+    better = "highest" if facts.direction == "maximize" else "lowest"
+    reason = f"the {better} {facts.target} hoped for within the bounds"
+    if caution.never_below is not None or caution.never_above is not None:
+        reason += f"; beyond the limit with {choice.danger:.1%}"
+    return proposed(
+        facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
+    )
+
+
+def _danger(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:
+    """(N,) P(the measured target lies beyond a limit)."""
+    target, danger = facts.cost * cost, np.zeros(len(cost))
+    if caution.never_below is not None:
+        danger = danger + ndtr((caution.never_below - target) / std)
+    if caution.never_above is not None:
+        danger = danger + ndtr((target - caution.never_above) / std)
+    return np.asarray(danger)
+
+
+def _within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Array, Array]:
+    """Actions (variable, value), (N,) each: a grid of every allowed variable's domain, cut at what
+    is too far from what was tried.
+    """
+    variables, values = [], []
+    rows = np.array([record.row for record in facts.records.values() if record.is_read])
+    for i in np.flatnonzero(allowed).tolist():
+        low, high = facts.domains[i]  # type: ignore[misc]
+        if step is not None:
+            tried = rows[~np.isnan(rows[:, i]), i] if len(rows) else np.zeros(0)
+            tried = tried if len(tried) else np.array([(low + high) / 2])
+            reach = step * (high - low)
+            start, end = max(low, float(tried.min()) - reach), min(high, float(tried.max()) + reach)
+            if start > end:  # all that was measured lies further outside the domain
+                continue
+            low, high = start, end
+        variables.append(np.full(GRID_POINTS, i))
+        values.append(np.linspace(low, high, GRID_POINTS))
+    if not variables:
+        raise AcboError("no setting is that near to what was tried", "allow a larger --step")
+    return np.concatenate(variables), np.concatenate(values)
