@@ -176,3 +176,42 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     assert terms["clip_ratio_high"] == pytest.approx(((ratio > 1.4) & (advantage > 0)).mean())
     assert 0 < terms["clip_ratio_low"] < (ratio < 0.8).mean() and terms["clip_ratio_high"] > 0
     assert terms["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean())
+
+
+def test_information_gain_is_what_reading_the_row_does_to_the_parents_entropy():
+    """Each candidate's row read for good, in a session of its own, by both trunks."""
+    from acbo_ref.backend import ReferenceBackend
+    from acbo_ref.grpo.rollout import information_gain, observe
+    from acbo_ref.policy.decoder import open_decoder
+    from acbo_ref.policy.heads import heads_forward
+    from acbo_ref.policy.reading import open_reading
+    from acbo_ref.verify.data import ROWS, iteration_data, perturbed_state, small_config
+
+    pairs = small_config(dtype="float64")
+    for config in (pairs, small_config(dtype="float64", policy=ROWS, grpo={"learned_decisions": None})):
+        params = perturbed_state(ReferenceBackend(config)).params
+        systems, mask, noise = iteration_data(config)
+        task = observe(systems, noise.observation, mask)
+        counts = task.valid & ~task.is_target
+        rng = np.random.default_rng(0)
+        lever = task.manipulable.argmax(axis=1)
+        variable, rows = np.stack([lever, lever], axis=1), rng.standard_normal((len(lever), 2, task.valid.shape[1]))
+
+        def begun(config=config, params=params, task=task):
+            reading = open_reading(task, config.policy, float)
+            return reading, open_decoder(params, config.policy, task, reading, 2), reading.start()
+
+        def says(decoder, view, config=config, params=params, task=task):
+            h = decoder.append(view.channels)[:, None]
+            return heads_forward(params, config.policy, h, task.manipulable, view.evidence[:, None])[0]
+
+        reading, decoder, view = begun()
+        outputs = says(decoder, view)
+        gain = information_gain(params, config, decoder, reading, outputs, task, variable, rows)
+        assert gain.shape == (len(lever), 2)
+        for g in range(2):
+            reading, decoder, view = begun()
+            before = parent_entropy(says(decoder, view).parent_logits[:, 0], counts)
+            after = parent_entropy(says(decoder, reading.append(lever, rows[:, g])).parent_logits[:, 0], counts)
+            np.testing.assert_allclose(gain[:, g], before - after, atol=1e-12)
+        assert np.abs(gain[:, 0] - gain[:, 1]).max() > 1e-5
