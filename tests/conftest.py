@@ -29,6 +29,22 @@ def make_backend(request):
     return backend_maker(request.param)
 
 
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """The file of a small, untrained policy."""
+    from campaign_crashes import small_policy
+
+    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
+
+
+@pytest.fixture
+def campaign(tmp_path, policy):
+    """A campaign with five observations, about to begin."""
+    from campaign_crashes import create
+
+    return create(tmp_path / "c", policy)
+
+
 @pytest.fixture(scope="session")
 def played():
     """(config, reference state, problems, observation mask, noise, trajectories) of a small

@@ -26,16 +26,6 @@ from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 from acbo_ref.verify.data import ROWS
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
-
-
-@pytest.fixture
-def campaign(tmp_path, policy):
-    return create(tmp_path / "c", policy)
-
-
 def policy_file(campaign):
     (path,) = campaign.path.glob("policy-*.npz")
     return path

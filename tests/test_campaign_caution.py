@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from acbo_cli.main import run
-from campaign_crashes import VARIABLES, create, measured, small_policy
+from campaign_crashes import VARIABLES, create, measured
 from scipy import stats
 
 from acbo_ref import Campaign
@@ -15,16 +15,6 @@ from acbo_ref.arena.suites import load_suite
 from acbo_ref.campaign.caution import Caution, checked_caution
 from acbo_ref.errors import AcboError
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
-
-
-@pytest.fixture
-def campaign(tmp_path, policy):
-    return create(tmp_path / "c", policy)
 
 
 def chance_below(proposal, limit):

@@ -8,21 +8,11 @@ import json
 import numpy as np
 import pytest
 from acbo_cli.main import run
-from campaign_crashes import VARIABLES, create, measured, small_policy
+from campaign_crashes import VARIABLES, create, measured
 
 from acbo_ref.campaign import facts
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.errors import AcboError
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return small_policy(tmp_path_factory.mktemp("policy") / "policy.npz")
-
-
-@pytest.fixture
-def campaign(tmp_path, policy):
-    return create(tmp_path / "c", policy)
 
 
 def entries(campaign):

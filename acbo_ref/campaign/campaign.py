@@ -243,10 +243,9 @@ class Campaign(CampaignView):
 
         def decide(entries: list[Entry]) -> Entry:
             facts = self._facts(entries)
-            if id in facts.abandoned or (id not in facts.proposals and not known_record(facts, id).is_read):
-                raise AcboError(f"{id} was abandoned already", "`history` shows what counts")
-            if id in facts.records and not facts.records[id].is_read:
-                raise AcboError(f"{id} was abandoned already", "`correct` lets it count again")
+            waits = id in facts.proposals and id not in facts.records
+            if id in facts.abandoned if waits else not known_record(facts, id).is_read:
+                raise AcboError(f"{id} was abandoned already", "`tell` or `correct` takes it back")
             return {"kind": "abandoned", "id": id}
 
         self._write(decide, by)

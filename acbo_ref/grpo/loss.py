@@ -285,11 +285,17 @@ def parent_loss_forward(parent_logits: Array, parents: Array, parent_mask: Array
 
     The cache is d loss / d logit = (sigmoid(x) - y) / count.
     """
-    mask = parent_mask[:, None].astype(parent_logits.dtype)
-    count = mask.sum(axis=-1, keepdims=True)
-    truth = parents[:, None].astype(parent_logits.dtype)
-    losses = (softplus(parent_logits) - parent_logits * truth) * mask / count
-    return losses.sum(axis=-1), (sigmoid(parent_logits) - truth) * mask / count
+    return _cross_entropy(parent_logits, parents, parent_mask, (-1,))
+
+
+def _cross_entropy(logits: Array, truth: Array, mask: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """softplus(x) - x y averaged over what counts along the axes, and its slope; logits (E, K,
+    ...), truth and mask (E, ...). 0 where nothing counts.
+    """
+    counts, is_true = (array[:, None].astype(logits.dtype) for array in (mask, truth))
+    number = np.maximum(counts.sum(axis=axes, keepdims=True), 1.0)
+    losses = (softplus(logits) - logits * is_true) * counts / number
+    return losses.sum(axis=axes), (sigmoid(logits) - is_true) * counts / number
 
 
 def edge_mask(valid: A) -> A:
@@ -302,11 +308,7 @@ def edge_loss_forward(edge_logits: Array, edges: Array, mask: Array) -> tuple[Ar
     """Binary cross-entropy averaged over the pairs that count, as `parent_loss_forward`; (E, K, V,
     V) -> (E, K), and the cache d loss / d logit. 0 where no pair counts.
     """
-    counts = mask[:, None].astype(edge_logits.dtype)
-    number = np.maximum(counts.sum(axis=(2, 3), keepdims=True), 1.0)
-    truth = edges[:, None].astype(edge_logits.dtype)
-    losses = (softplus(edge_logits) - edge_logits * truth) * counts / number
-    return losses.sum(axis=(2, 3)), (sigmoid(edge_logits) - truth) * counts / number
+    return _cross_entropy(edge_logits, edges, mask, (-2, -1))
 
 
 def outcome_loss_forward(
