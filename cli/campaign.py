@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, show, yes_option
+from acbo_cli.campaign_options import (
+    by_option,
+    campaign_warnings,
+    domain,
+    folder_argument,
+    pairs,
+    sheet_option,
+    show,
+    yes_option,
+)
 from acbo_cli.campaign_text import (
     answer_text,
     beliefs_text,
@@ -27,7 +36,10 @@ def campaign() -> None:
 
 @campaign.command()
 @folder_argument
-@click.option("--data", type=click.Path(path_type=Path), help="CSV of observations; its header names the variables.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of observations; its header names the variables."
+)
+@sheet_option
 @click.option("--target", required=True, help="The variable to drive down or up.")
 @click.option("--minimize/--maximize", "minimize", default=None, help="Drive the target down, or up; say which.")
 @click.option(
@@ -43,6 +55,7 @@ def campaign() -> None:
 def new(
     folder: Path,
     data: Path | None,
+    sheet: str | None,
     target: str,
     minimize: bool | None,
     domains: tuple[str, ...],
@@ -55,19 +68,25 @@ def new(
     output_format: str,
 ) -> None:
     """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
-    or --ignore, unless --domain-from-data is given."""
+    or --ignore, unless --domain-from-data is given.
+
+    \b
+    acbo campaign new reactor --data past.xlsx --target yield --maximize \\
+        --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
+    """
     import numpy as np
 
     from acbo_ref.campaign.campaign import Campaign
     from acbo_ref.campaign.rules import domain_from_data as from_data
-    from acbo_ref.campaign.tables import Table, read_csv, select, text_columns
+    from acbo_ref.campaign.tables import Table, select, text_columns, with_known_names
+    from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError, did_you_mean
 
     if minimize is None:
         raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
     given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
     if data is not None:
-        table_read = read_csv(data)
+        table_read = with_known_names(read_table(data, sheet), [*given, *fixed, *ignore, target])
     else:
         table_read = Table([*given, *fixed, target], [], [], "the campaign")
     columns = table_read.names
@@ -146,10 +165,10 @@ def ask(
 def tell(
     folder: Path, id: str, values: tuple[str, ...], rows: tuple[str, ...], yes: bool, by: str | None, output_format: str
 ) -> None:
-    """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE
-    for each variable.
+    """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
+    NAME=VALUE for each variable.
     """
-    from acbo_ref.campaign.tables import read_csv
+    from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
 
     rows = values + rows
@@ -158,7 +177,7 @@ def tell(
     if len(rows) == 1 and "=" not in rows[0]:
         if not Path(rows[0]).exists():
             raise AcboError(f"no file {rows[0]!r}", "a row is FILE.csv, or NAME=VALUE for each variable")
-        given = read_csv(rows[0])
+        given = read_table(rows[0])
         if len(given.rows) != 1:
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
         row: dict[str, object] = dict(zip(given.names, given.rows[0], strict=True))
@@ -255,16 +274,21 @@ def export(folder: Path, file: Path) -> None:
 @campaign.command("import")
 @folder_argument
 @click.argument("data", type=click.Path(path_type=Path))
+@sheet_option
 @yes_option
 @by_option
 @format_option
-def import_rows(folder: Path, data: Path, yes: bool, by: str | None, output_format: str) -> None:
-    """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable
-    that was set, empty for an observation."""
+def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str | None, output_format: str) -> None:
+    """Record the rows of a CSV or .xlsx file that nobody asked for; column `intervention` names the
+    variable that was set, empty for an observation.
+
+    \b
+    acbo campaign import reactor march.xlsx --sheet runs
+    """
     with campaign_warnings():
         opened = _load(folder)
         before = opened.status()
-        opened.import_csv(data, yes, by)
+        opened.import_rows(data, yes, by, sheet)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
@@ -301,10 +325,12 @@ def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
     """What the policy thinks of every variable, or of those named: is it a direct cause, what is
     its best value, and what would that give?
     """
+    from acbo_ref.campaign.tables import known_name
     from acbo_ref.errors import AcboError, did_you_mean
 
     with campaign_warnings():
         found = {belief.variable: asdict(belief) for belief in _load(folder).beliefs()}
+    names = tuple(known_name(name, found) for name in names)
     for name in names:
         if name not in found:
             raise AcboError(f"nothing is believed of {name!r}", did_you_mean(name, found))

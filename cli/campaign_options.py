@@ -21,6 +21,7 @@ def campaign_warnings() -> AbstractContextManager[None]:
 
 
 by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
+sheet_option = click.option("--sheet", metavar="NAME", help="Which sheet of an .xlsx file; default the first.")
 yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
 
 

@@ -136,7 +136,7 @@ def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
     file = tmp_path / "all.csv"
     assert campaign.export_csv(file) == 7
     again = Campaign.create(tmp_path / "again", VARIABLES, "y", policy=policy)
-    again.import_csv(file)
+    again.import_rows(file)
     assert again.recommend() == campaign.recommend() and again.beliefs() == campaign.beliefs()
     a, b = campaign._read(), again._read()
     np.testing.assert_array_equal(a.observations, b.observations)
@@ -186,10 +186,10 @@ def test_a_lever_that_was_moved_far_may_move_the_target_far(tmp_path, policy):
 def test_a_file_is_not_imported_twice_by_mistake(campaign, tmp_path):
     file = tmp_path / "more.csv"
     file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.5,,5.0,0.2,0.3\n")
-    campaign.import_csv(file)
+    campaign.import_rows(file)
     with pytest.raises(AcboError, match="recorded before"):
-        campaign.import_csv(file)
-    assert campaign.import_csv(file, yes=True) == 2 and campaign.status()["interventions"] == 2
+        campaign.import_rows(file)
+    assert campaign.import_rows(file, yes=True) == 2 and campaign.status()["interventions"] == 2
 
 
 @pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
@@ -198,7 +198,7 @@ def test_a_variable_with_a_plus_in_its_name(tmp_path, policy):
     campaign = Campaign.create(tmp_path / "c", domains, "y", observations=np.eye(2), policy=policy)
     file = tmp_path / "rows.csv"
     file.write_text("a+b,y,intervention\n0.5,1.0,a+b\n")
-    campaign.import_csv(file)
+    campaign.import_rows(file)
     assert campaign.history()[-1]["set"] == {"a+b": 0.5}
 
 

@@ -276,7 +276,7 @@ def test_a_backend_mirrors_the_reference(backend):
     assert used == set(OTHER_PARAMETERS.get(backend, {})), set(OTHER_PARAMETERS.get(backend, {})) - used
 
 
-OPTIONAL = ("sklearn", "optuna", "matplotlib", "gymnasium", "dask", "distributed", "jax", "numba")
+OPTIONAL = ("sklearn", "optuna", "matplotlib", "gymnasium", "dask", "distributed", "jax", "numba", "openpyxl")
 
 
 def test_what_is_optional_is_imported_when_it_is_used():

@@ -50,13 +50,15 @@ from acbo_ref.campaign.rules import (
     named,
 )
 from acbo_ref.campaign.tables import (
+    by_known_names,
     observation_rows,
-    read_csv,
     row_values,
     select,
     set_variables,
+    with_known_names,
 )
 from acbo_ref.campaign.view import CampaignView, policy_name
+from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
@@ -205,8 +207,9 @@ class Campaign(CampaignView):
         def decide(entries: list[Entry]) -> Entry:
             facts = self._facts(entries)
             values = row_values(row, facts.variables)
-            recorded = external_row(facts, do, values, "row")
-            believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in do])]), yes)
+            were_set = by_known_names(do, facts.variables)
+            recorded = external_row(facts, were_set, values, "row")
+            believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in were_set])]), yes)
             return {"kind": "rows", "rows": [recorded]}
 
         self._write(decide, by)
@@ -265,26 +268,31 @@ class Campaign(CampaignView):
 
         self._write(decide, by)
 
-    def import_csv(self, path: str | Path, yes: bool = False, by: str | None = None) -> int:
-        """Record the rows of a CSV file, all or none; a column `intervention` names the variable
-        that was set, or several as a+b, empty for an observation. Without that column all rows are
-        observations. Returns the number of rows.
+    def import_rows(self, path: str | Path, yes: bool = False, by: str | None = None, sheet: str | None = None) -> int:
+        """Record the rows of a CSV or .xlsx file, all or none; a column `intervention` names the
+        variable that was set, or several as a+b, empty for an observation. Without that column all
+        rows are observations. Returns the number of rows.
+
+        Args:
+            sheet: of an .xlsx file; default the first.
 
         Raises:
             AcboError: a row that is impossible; or, without `yes`, one that is hard to believe, or
                 rows that were recorded before.
         """
-        table = read_csv(path)
+        given = read_table(path, sheet)
         count = [0]
 
         def decide(entries: list[Entry]) -> Entry | None:
             facts = self._facts(entries)
+            table = with_known_names(given, [*facts.variables, "intervention"])
             check_columns(table, facts)
             values = select(table, facts.variables)
             column = table.names.index("intervention") if "intervention" in table.names else None
             rows = []
             for n, cells, row in zip(table.lines, table.rows, values, strict=True):
-                names = set_variables(str(cells[column]) if column is not None else "", facts.variables)
+                cell = "" if column is None or cells[column] is None else str(cells[column])
+                names = set_variables(cell, facts.variables)
                 do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
                 rows.append(external_row(facts, do, row, f"{path}, line {n}"))
             count[0] = len(rows)

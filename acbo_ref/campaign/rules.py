@@ -15,7 +15,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
-from acbo_ref.campaign.tables import LARGEST, Table, check_names, number, text_columns
+from acbo_ref.campaign.tables import LARGEST, Table, by_known_names, check_names, number, text_columns
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document
@@ -156,7 +156,7 @@ def corrected_row(facts: Facts, id: str, changes: Mapping[str, object]) -> list[
     """The row of record `id` with some values changed, checked as it was when it was recorded."""
     record = known_record(facts, id)
     row = list(record.row)
-    for name, value in changes.items():
+    for name, value in by_known_names(changes, facts.variables).items():
         if name not in facts.variables:
             raise AcboError(f"no variable named {name!r}", did_you_mean(name, facts.variables))
         row[facts.variables.index(name)] = number(value, f"{id}, {name!r}")

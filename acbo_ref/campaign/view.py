@@ -25,7 +25,7 @@ from acbo_ref.campaign.predictions import (
     recommendation,
 )
 from acbo_ref.campaign.rules import checked_action
-from acbo_ref.campaign.tables import write_csv
+from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.training.checkpoint import Checkpoint
@@ -52,6 +52,7 @@ class CampaignView:
             AcboError: a variable that cannot be set, or a value outside its domain.
         """
         facts = self._read()
+        variable = known_name(variable, facts.variables)
         checked = checked_action(facts, variable, value, "predict")
         return answer(facts, self._session(facts), variable, checked)
 
@@ -92,8 +93,8 @@ class CampaignView:
         return proposed + [_experiment(facts, id) for id in facts.records if id.startswith("x")]
 
     def export_csv(self, path: str | Path) -> int:
-        """Write every row that counts to a new CSV file, as `import_csv` reads it: numbers in full,
-        empty where missing, and a column `intervention`. Returns the number of rows.
+        """Write every row that counts to a new CSV file, as `import_rows` reads it: numbers in
+        full, empty where missing, and a column `intervention`. Returns the number of rows.
 
         Raises:
             AcboError: the file is there already.
