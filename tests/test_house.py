@@ -98,7 +98,7 @@ def test_every_package_is_shipped():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {
         ".".join(p.parent.relative_to(ROOT).parts)
-        for top in ("acbo_ref", "acbo_fast")
+        for top in ("acbo", "acbo_ref", "acbo_fast")
         for p in (ROOT / top).rglob("__init__.py")
     }
     assert set(listed) == found | {"acbo_cli", "acbo_configs"} and len(listed) == len(set(listed))

@@ -2,8 +2,8 @@
 
 `campaign` is the object that users have, `view` the part of it that only reads. `journal` is the
 append-only file, `facts` what its entries mean, `rules` what may be written, `tables` reads
-measurements as people have them and `workbooks` their spreadsheets, `predictions` asks the policy, `calibration` makes its intervals
-right.
+measurements as people have them and `workbooks` their spreadsheets, `predictions` asks the policy,
+`calibration` makes its intervals right.
 
 May import: the rooms above it up to training; not the arena.
 """

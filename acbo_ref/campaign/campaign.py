@@ -99,8 +99,9 @@ class Campaign(CampaignView):
             variables: in order, the domain (low, high) of each variable that can be set, None for
                 the target and the others.
             target, direction: what to "minimize" or "maximize".
-            observations: rows measured without setting anything: a DataFrame, an array in the order
-                of `variables`, or rows by name. Missing values are allowed, but for the target.
+            observations: rows measured without setting anything: a DataFrame, what `read_table`
+                gives, an array in the order of `variables`, or rows by name. Missing values are
+                allowed, but for the target.
             budget: how many experiments may be proposed; None for no limit.
             policy: a checkpoint or run folder; default the one that ships.
             by: who does this, for the journal.

@@ -280,11 +280,13 @@ def row_values(row: Any, variables: Sequence[str]) -> list[float]:
 
 
 def observation_rows(observations: Any, variables: Sequence[str]) -> list[list[float]]:
-    """Observational rows from a pandas DataFrame (columns by name), an (O, V) array, or a sequence
-    of rows.
+    """Observational rows from a Table or a pandas DataFrame (columns by name), an (O, V) array, or
+    a sequence of rows.
     """
     if observations is None:
         return []
+    if isinstance(observations, Table):
+        return select(observations, variables)
     if hasattr(observations, "columns") and hasattr(observations, "to_numpy"):
         names = [str(c) for c in observations.columns]
         check_names(names, "the data frame")
