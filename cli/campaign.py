@@ -15,15 +15,13 @@ from acbo_cli.campaign_options import (
     pairs,
     sheet_option,
     show,
+    show_words,
     yes_option,
 )
 from acbo_cli.campaign_text import (
-    answer_text,
     beliefs_text,
     history_csv,
     history_text,
-    proposal_text,
-    recommendation_text,
     status_text,
 )
 from acbo_cli.options import echo_json, format_option
@@ -151,7 +149,7 @@ def ask(
 
     with campaign_warnings():
         proposal = _load(folder).ask(another, by, Caution(never_below, never_above, risk, step))
-    show(asdict(proposal), output_format, proposal_text)
+    show_words(proposal, output_format)
 
 
 @campaign.command()
@@ -302,7 +300,7 @@ def recommend(folder: Path, output_format: str) -> None:
     """What to settle on now, and how much better than doing nothing that is."""
     with campaign_warnings():
         found = _load(folder).recommend()
-    show(asdict(found), output_format, recommendation_text)
+    show_words(found, output_format)
 
 
 @campaign.command()
@@ -314,7 +312,7 @@ def predict(folder: Path, action: str, output_format: str) -> None:
     ((name, value),) = pairs((action,), "action").items()
     with campaign_warnings():
         found = _load(folder).predict(name, value)
-    show(asdict(found), output_format, answer_text)
+    show_words(found, output_format)
 
 
 @campaign.command()
@@ -356,12 +354,14 @@ def status(folder: Path, output_format: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
 @format_option
 def report(folder: Path, output: Path | None, output_format: str) -> None:
-    """Write a page: history, predictions against outcomes, current beliefs."""
-    from acbo_cli.campaign_report import write_campaign_report
+    """Write a page: what to do, a picture of every lever, and what it rests on. One file that
+    needs no network.
 
-    path = output or folder / "report.html"
+    \b
+    acbo campaign report reactor --output reactor.html
+    """
     with campaign_warnings():
-        write_campaign_report(_load(folder), path)
+        path = _load(folder).report(output)
     click.echo(f"written: {path}", err=True)
     show({"report": str(path)}, output_format, lambda value: value["report"])
 

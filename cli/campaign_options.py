@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, An
         echo_json(value)
     else:
         click.echo(text(value))
+
+
+def show_words(found: Any, output_format: str) -> None:
+    """A record of the campaign that knows its own words: these, or its fields as JSON."""
+    show(asdict(found), output_format, lambda _: str(found))
 
 
 def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:

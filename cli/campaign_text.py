@@ -1,4 +1,4 @@
-"""What `acbo campaign` prints: proposals, recommendations, histories, where a campaign stands."""
+"""What `acbo campaign` prints: beliefs, histories, where a campaign stands."""
 
 from __future__ import annotations
 
@@ -7,37 +7,6 @@ import io
 from typing import Any
 
 from acbo_cli.options import table
-
-
-def proposal_text(p: dict[str, Any]) -> str:
-    return (
-        f"{p['id']}: set {p['variable']} to {p['value']:.10g}\n"
-        f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
-        f"  direct cause with probability {p['parent_probability']:.2f}\n"
-        f"  why: {p['reason']}"
-    )
-
-
-def recommendation_text(r: dict[str, Any]) -> str:
-    lines = [
-        f"set {r['variable']} to {r['value']:.10g}",
-        f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
-    ]
-    if r["improvement"] is not None:
-        lines.append(
-            f"  better than doing nothing ({r['baseline']:.4g}) by {r['improvement']:.4g} "
-            f"[{r['improvement_low']:.4g}, {r['improvement_high']:.4g}]"
-        )
-    return "\n".join([*lines, f"  {r['verdict']}"])
-
-
-def answer_text(a: dict[str, Any]) -> str:
-    lines = [
-        f"{a['variable']} = {a['value']:.10g}",
-        f"  expected {a['predicted']:.4g} [{a['low']:.4g}, {a['high']:.4g}]",
-        f"  a single outcome within [{a['measured_low']:.4g}, {a['measured_high']:.4g}] with 90 %",
-    ]
-    return "\n".join([*lines, *([] if a["baseline"] is None else [f"  doing nothing gave {a['baseline']:.4g}"])])
 
 
 def beliefs_text(found: list[dict[str, Any]]) -> str:

@@ -297,16 +297,13 @@ def test_questions_are_answered_and_not_recorded(campaign, capsys):
 
 
 def test_the_report_tells_all_of_it(campaign, tmp_path):
-    pytest.importorskip("matplotlib")
-    from acbo_cli.campaign_report import write_campaign_report
-
     done(campaign)
     campaign.tell_external({"a": 7.0, "b": 0.5}, {"y": 1.0, "c": 0.0})
     campaign.note("x1", "both <valves> open")
     done(campaign)
     campaign.abandon("e2")
     campaign.ask()
-    write_campaign_report(campaign, tmp_path / "page.html")
+    campaign.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "a = 7, b = 0.5" in page and "both &lt;valves&gt; open" in page
     assert all(word in page for word in ("abandoned", "pending", "nobody asked for it", "1 of 1 outcomes", "e3"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.journal import Entry
+from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
 SCHEMA = 1
@@ -31,7 +32,7 @@ def warn(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Words):
     """An experiment to do: set `variable` to `value`.
 
     Attributes:
@@ -50,6 +51,14 @@ class Proposal:
     high: float
     parent_probability: float
     reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.id}: set {self.variable} to {self.value:.10g}\n"
+            f"  expected {self.predicted:.4g}, measured within [{self.low:.4g}, {self.high:.4g}] with 90 %\n"
+            f"  direct cause with probability {self.parent_probability:.2f}\n"
+            f"  why: {self.reason}"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import COVERAGE, QUANTILE
 from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
+from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
@@ -39,7 +40,7 @@ OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Words):
     """What to settle on now.
 
     Attributes:
@@ -61,6 +62,20 @@ class Recommendation:
     improvement_high: float | None
     verdict: str
 
+    def __str__(self) -> str:
+        is_likely = self.improvement is None or self.verdict.startswith("improvement likely")
+        lines = [
+            self.verdict,
+            f"  {'' if is_likely else 'the most promising: '}set {self.variable} to {self.value:.10g}",
+            f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
+        ]
+        if self.improvement is not None:
+            lines.append(
+                f"  better than doing nothing ({self.baseline:.4g}) by {self.improvement:.4g} "
+                f"[{self.improvement_low:.4g}, {self.improvement_high:.4g}]"
+            )
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -77,7 +92,7 @@ class Belief:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Words):
     """What is expected if `variable` is set to `value`.
 
     Attributes:
@@ -94,6 +109,14 @@ class Answer:
     measured_low: float
     measured_high: float
     baseline: float | None
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.variable} = {self.value:.10g}",
+            f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
+            f"  a single outcome within [{self.measured_low:.4g}, {self.measured_high:.4g}] with 90 %",
+        ]
+        return "\n".join([*lines, *([] if self.baseline is None else [f"  doing nothing gave {self.baseline:.4g}"])])
 
 
 class CampaignSession:

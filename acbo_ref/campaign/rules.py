@@ -121,13 +121,19 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     return row
 
 
-def checked_action(facts: Facts, variable: str, given: object, where: str) -> float:
-    """The value that a variable is set to, which must be one that can be set, inside its domain."""
+def checked_lever(facts: Facts, variable: str, where: str) -> tuple[float, float]:
+    """The domain of a variable, which must be one that can be set."""
     if variable not in facts.variables:
         raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
     domain = facts.domains[facts.variables.index(variable)]
     if domain is None:
         raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "only a variable with a domain can")
+    return domain
+
+
+def checked_action(facts: Facts, variable: str, given: object, where: str) -> float:
+    """The value that a variable is set to, which must be one that can be set, inside its domain."""
+    domain = checked_lever(facts, variable, where)
     value = number(given, f"{where}, value of {variable!r}")
     if math.isnan(value):
         raise AcboError(f"{where}: the value that {variable!r} was set to is missing")

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.curves import Curve, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
@@ -24,10 +25,11 @@ from acbo_ref.campaign.predictions import (
     open_session,
     recommendation,
 )
-from acbo_ref.campaign.rules import checked_action
+from acbo_ref.campaign.report import Findings, report_page
+from acbo_ref.campaign.rules import checked_action, checked_lever
 from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
-from acbo_ref.files import Document
+from acbo_ref.files import Document, write_atomically
 from acbo_ref.training.checkpoint import Checkpoint
 
 
@@ -60,6 +62,38 @@ class CampaignView:
         """What the policy thinks of every variable but the target. Writes nothing."""
         facts = self._read()
         return beliefs(facts, self._session(facts))
+
+    def curve(self, variable: str, points: int = 41) -> Curve:
+        """What is expected over the whole domain of `variable`, at so many values. Writes nothing.
+
+        Raises:
+            AcboError: a variable that cannot be set or is not read.
+        """
+        facts = self._read()
+        variable = known_name(variable, facts.variables)
+        session = self._session(facts)
+        low = checked_lever(facts, variable, "curve")[0]
+        answer(facts, session, variable, low)  # whether it is read
+        return curve(facts, session, variable, points)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page about this campaign, default `report.html` in its folder; returns where.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        facts = self._read()
+        session = self._session(facts)
+        levers = [
+            n for n, d, r in zip(facts.variables, facts.domains, session.reads, strict=True) if d is not None and r
+        ]
+        found = Findings(
+            self.path.resolve().name, facts, self.history(), recommendation(facts, session), beliefs(facts, session),
+            [curve(facts, session, name, 41) for name in levers],
+        )  # fmt: skip
+        path = self.path / "report.html" if path is None else Path(path)
+        write_atomically(path, report_page(found).encode())
+        return path
 
     def status(self) -> Document:
         """Where the campaign stands, as plain data. Writes nothing."""

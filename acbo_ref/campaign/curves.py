@@ -1,0 +1,56 @@
+"""What the policy expects over the whole domain of a variable.
+
+Contract: a function of facts and of a session; writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from acbo_ref.arrays import Array
+from acbo_ref.campaign.calibration import QUANTILE
+from acbo_ref.campaign.facts import Facts
+from acbo_ref.campaign.predictions import CampaignSession
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The target expected if `variable` is set to each of `values`, in the user's units.
+
+    Attributes:
+        values, predicted, low, high: (N,) each; low to high: the 90 % interval of the expectation.
+        measured_low, measured_high: (N,) the 90 % interval of a single outcome.
+    """
+
+    variable: str
+    values: Array
+    predicted: Array
+    low: Array
+    high: Array
+    measured_low: Array
+    measured_high: Array
+
+    @property
+    def noise(self) -> float:
+        """A typical standard deviation of a single outcome."""
+        return float(np.median(self.measured_high - self.measured_low)) / (2 * QUANTILE)
+
+
+def curve(facts: Facts, session: CampaignSession, variable: str, points: int) -> Curve:
+    """The curve of a variable that can be set and is read, at evenly spaced values, both ends of
+    the domain included.
+    """
+    i = facts.variables.index(variable)
+    low, high = facts.domains[i]  # type: ignore[misc]
+    values = np.linspace(low, high, points)
+    cost, error, std = session.predict(np.full(points, i), values)
+    target = facts.cost * cost
+    expected, outcome = (
+        QUANTILE * factor * deviation
+        for factor, deviation in ((facts.expectation_factor, error), (facts.outcome_factor, std))
+    )
+    return Curve(
+        variable, values, target, target - expected, target + expected, target - outcome, target + outcome
+    )  # fmt: skip
