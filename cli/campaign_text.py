@@ -56,9 +56,14 @@ def history_csv(found: list[dict[str, Any]]) -> str:
 
 def status_text(s: dict[str, Any]) -> str:
     rows = [
-        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}"]
+        [
+            name,
+            "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}",
+            f"{s['costs'].get(name, ''):.6g}" if name in s["costs"] else "",
+        ]
         for name, d in s["variables"].items()
     ]
+    shown = 3 if len(set(s["costs"].values())) > 1 else 2
     budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
     pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
     lines = [
@@ -69,4 +74,6 @@ def status_text(s: dict[str, Any]) -> str:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
     if s["torn_line"]:
         lines.append("the journal's last line is torn and is ignored")
-    return "\n".join([*lines, "", table(["variable", "domain"], rows, words=True)])
+    return "\n".join(
+        [*lines, "", table(["variable", "domain", "cost"][:shown], [row[:shown] for row in rows], words=True)]
+    )

@@ -23,21 +23,23 @@ from typing import Any
 
 import numpy as np
 
+from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.caution import Caution, cautious_proposal, checked_caution
-from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, numbers, plain, replay, stamped
+from acbo_ref.campaign.caution import Caution
+from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
     Belief,
     Recommendation,
-    proposal,
 )
 from acbo_ref.campaign.rules import (
     believe,
-    check_columns,
+    check_budget,
     check_observations,
     check_reach,
     checked_budget,
+    checked_costs,
+    checked_count,
     checked_person,
     checked_row,
     checked_text,
@@ -46,16 +48,13 @@ from acbo_ref.campaign.rules import (
     domain_from_data,
     doubts,
     external_row,
+    imported_rows,
     known_record,
-    named,
 )
 from acbo_ref.campaign.tables import (
     by_known_names,
     observation_rows,
     row_values,
-    select,
-    set_variables,
-    with_known_names,
 )
 from acbo_ref.campaign.view import CampaignView, policy_name
 from acbo_ref.campaign.workbooks import read_table
@@ -91,6 +90,7 @@ class Campaign(CampaignView):
         budget: int | None = None,
         policy: str | Path | None = None,
         by: str | None = None,
+        costs: Mapping[str, float | str] | None = None,
     ) -> Campaign:
         """Begin a campaign.
 
@@ -105,6 +105,8 @@ class Campaign(CampaignView):
             budget: how many experiments may be proposed; None for no limit.
             policy: a checkpoint or run folder; default the one that ships.
             by: who does this, for the journal.
+            costs: what an experiment on a variable costs, in any unit; 1 where nothing is said. The
+                next experiment is then the one with the most gain for its cost.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
@@ -113,7 +115,7 @@ class Campaign(CampaignView):
         if (path / "journal.jsonl").exists():
             raise AcboError(f"{path} holds a campaign already", "choose another folder")
         names, domains = checked_variables(variables, target, direction)
-        budget = checked_budget(budget)
+        budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
         rows = observation_rows(observations, names)
         table = np.array(rows, float).reshape(-1, len(names))
         check_observations(table, names, target)
@@ -127,7 +129,7 @@ class Campaign(CampaignView):
         created: Entry = {
             "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
             "domains": [None if d is None else list(d) for d in domains], "budget": budget,
-            **_policy_entry(path, checkpoint, factors),
+            **({"costs": prices} if prices else {}), **_policy_entry(path, checkpoint, factors),
         }  # fmt: skip
         given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
         entries = [stamped(entry, checked_person(by)) for entry in ([created, given] if rows else [created])]
@@ -152,18 +154,34 @@ class Campaign(CampaignView):
             if facts.pending and not another:
                 found.append(facts.pending[0])
                 return None
-            if facts.remaining is not None and facts.remaining <= 0:
-                raise AcboError(
-                    f"the budget of {facts.budget} experiments is spent",
-                    "`recommend` says what to settle on; tell_external records further experiments",
-                )
-            session = self._session(facts)
-            careful = caution is not None and not checked_caution(caution).bounds_nothing
-            found.append(cautious_proposal(facts, session, caution) if careful else proposal(facts, session))  # type: ignore[arg-type]
+            check_budget(facts, 1)
+            found.append(next_proposal(facts, self._session(facts), caution or Caution()))
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)
         return found[0]
+
+    def ask_batch(self, count: int, by: str | None = None, caution: Caution | None = None) -> list[Proposal]:
+        """Experiments to do side by side: those pending, and new ones until there are `count`, also
+        several about one variable: drawn from what may be the best; see asking.py.
+
+        Raises:
+            AcboError: the budget does not allow so many, or no experiment lies within the bounds;
+                those asked for before that stay.
+        """
+        count = checked_count(count)
+
+        def decide(entries: list[Entry]) -> Entry | None:
+            facts = self._facts(entries)
+            if len(facts.pending) >= count:
+                return None
+            check_budget(facts, count - len(facts.pending))
+            found = proposal_beside(facts, self._session(facts), caution or Caution())
+            return {"kind": "asked", "proposal": asdict(found)}
+
+        for _ in range(count):
+            self._write(decide, by)
+        return self._read().pending
 
     def tell(self, id: str, row: Any, yes: bool = False, by: str | None = None) -> None:
         """Record the measured row of a proposed experiment: all variables, by name or in order. One
@@ -281,33 +299,12 @@ class Campaign(CampaignView):
             AcboError: a row that is impossible; or, without `yes`, one that is hard to believe, or
                 rows that were recorded before.
         """
-        given = read_table(path, sheet)
+        table = read_table(path, sheet)
         count = [0]
 
         def decide(entries: list[Entry]) -> Entry | None:
-            facts = self._facts(entries)
-            table = with_known_names(given, [*facts.variables, "intervention"])
-            check_columns(table, facts)
-            values = select(table, facts.variables)
-            column = table.names.index("intervention") if "intervention" in table.names else None
-            rows = []
-            for n, cells, row in zip(table.lines, table.rows, values, strict=True):
-                cell = "" if column is None or cells[column] is None else str(cells[column])
-                names = set_variables(cell, facts.variables)
-                do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
-                rows.append(external_row(facts, do, row, f"{path}, line {n}"))
+            rows, unlikely = imported_rows(self._facts(entries), table)
             count[0] = len(rows)
-            unlikely = doubts(
-                facts,
-                (
-                    (
-                        f"{path}, line {n}",
-                        numbers(made["row"]),
-                        [facts.variables.index(x) for x in named(made["variable"])],
-                    )
-                    for n, made in zip(table.lines, rows, strict=True)
-                ),
-            )
             if any(entry["kind"] == "rows" and entry["rows"] == rows for entry in entries):
                 unlikely.insert(0, f"{path}: these very rows were recorded before")
             believe(unlikely, yes)

@@ -6,7 +6,8 @@
 The probability is that of the calibrated interval of a single outcome, so it is as right as that.
 
 Contract: functions of facts and of a session; writes nothing. Among the actions that are left the
-choice is the policy's own: lowest expectation minus `optimism` errors.
+choice is the policy's own, lowest expectation minus `optimism` errors; where experiments differ in
+what they cost, it is the most gain for that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.special import ndtr
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Proposal
-from acbo_ref.campaign.predictions import CampaignSession, choosable, proposed
+from acbo_ref.campaign.predictions import CampaignSession, proposed
 from acbo_ref.campaign.tables import number
 from acbo_ref.errors import AcboError
 
@@ -73,9 +74,14 @@ class Choice:
     danger: float
 
 
-def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caution) -> Choice:
+def choose(
+    facts: Facts, session: CampaignSession, allowed: Array, caution: Caution, draw: Array | None = None
+) -> Choice:
     """The best action within bounds; allowed (V,) bool.
 
+    Args:
+        draw: (V,) standard errors that each variable's expectations lie off; None for the policy's
+            own `optimism`.
     Raises:
         AcboError: there is none; says what is nearest to one.
     """
@@ -83,8 +89,9 @@ def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caut
     cost, error, std = session.predict(variable, value)
     std = std * facts.outcome_factor
     danger = _danger(facts, cost, std, caution)
-    bound = cost - session.optimism * error
-    best = int(np.where(danger <= caution.risk, bound, np.inf).argmin())
+    hoped = cost + (-session.optimism if draw is None else draw[variable]) * error
+    merit = _merit(facts, session, variable, hoped)
+    best = int(np.where(danger <= caution.risk, merit, -np.inf).argmax())
     if danger[best] > caution.risk:
         safest = int(danger.argmin())
         limits = " and ".join(
@@ -100,17 +107,35 @@ def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caut
     return Choice(int(variable[best]), float(value[best]), float(cost[best]), float(std[best]), float(danger[best]))
 
 
-def cautious_proposal(facts: Facts, session: CampaignSession, caution: Caution) -> Proposal:
-    """The next experiment within bounds, about a variable without a pending proposal."""
-    choice = choose(facts, session, choosable(facts, session), caution)
+def bounded_proposal(
+    facts: Facts, session: CampaignSession, allowed: Array, caution: Caution, draw: Array | None = None
+) -> Proposal:
+    """The next experiment within bounds; arguments as of `choose`."""
+    choice = choose(facts, session, allowed, caution, draw)
     parents = session.decide().parent_probability[0]
     better = "highest" if facts.direction == "maximize" else "lowest"
-    reason = f"the {better} {facts.target} hoped for within the bounds"
+    reason = f"the {better} {facts.target} hoped for"
+    if facts.prices_differ:
+        reason = f"the most gain in {facts.target} hoped for, for what it costs"
+    if draw is not None:
+        reason = f"drawn from what may be best, beside {', '.join(p.id for p in facts.pending)}"
+    if not caution.bounds_nothing:
+        reason += ", within the bounds"
     if caution.never_below is not None or caution.never_above is not None:
         reason += f"; beyond the limit with {choice.danger:.1%}"
     return proposed(
         facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
     )
+
+
+def _merit(facts: Facts, session: CampaignSession, variable: Array, hoped: Array) -> Array:
+    """(N,) what speaks for each action, whose cost is hoped to be that: the gain over what would be
+    settled on now, by what the experiment costs (as expected improvement per second: Snoek et al.
+    2012, sec. 3.2).
+    """
+    settled = float(session.decide(decision="outcome_head", optimism=0.0).outcome_mean[0])
+    gain = settled - hoped
+    return np.asarray(np.where(gain > 0, gain / np.array(facts.prices)[variable], gain))
 
 
 def _danger(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:

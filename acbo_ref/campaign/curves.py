@@ -12,7 +12,8 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.facts import Facts
-from acbo_ref.campaign.predictions import CampaignSession
+from acbo_ref.campaign.predictions import CampaignSession, check_is_read
+from acbo_ref.campaign.rules import checked_lever
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,25 @@ class Curve:
         return float(np.median(self.measured_high - self.measured_low)) / (2 * QUANTILE)
 
 
-def curve(facts: Facts, session: CampaignSession, variable: str, points: int) -> Curve:
-    """The curve of a variable that can be set and is read, at evenly spaced values, both ends of
-    the domain included.
+def best_value(facts: Facts, session: CampaignSession, variable: str) -> float:
+    """The value of a variable at which the target is expected to be best.
+
+    Raises:
+        AcboError: a variable that cannot be set or is not read.
     """
-    i = facts.variables.index(variable)
-    low, high = facts.domains[i]  # type: ignore[misc]
+    checked_lever(facts, variable, "suggest")
+    only = np.arange(len(facts.variables))[None] == check_is_read(facts, session, variable)
+    return float(session.decide(decision="outcome_head", optimism=0.0, allowed=only).value[0])
+
+
+def curve(facts: Facts, session: CampaignSession, variable: str, points: int) -> Curve:
+    """The curve of a variable at evenly spaced values, both ends of the domain included.
+
+    Raises:
+        AcboError: a variable that cannot be set or is not read.
+    """
+    low, high = checked_lever(facts, variable, "curve")
+    i = check_is_read(facts, session, variable)
     values = np.linspace(low, high, points)
     cost, error, std = session.predict(np.full(points, i), values)
     target = facts.cost * cost

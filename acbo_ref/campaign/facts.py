@@ -90,6 +90,7 @@ class Facts:
             observations and x1, x2, ... for experiments nobody asked for.
         abandoned: proposals that will not be done, unless they are told after all.
         notes: what was noted, by id.
+        prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
     """
 
     target: str
@@ -104,6 +105,7 @@ class Facts:
     records: dict[str, Record]
     abandoned: frozenset[str]
     notes: dict[str, list[str]]
+    prices: tuple[float, ...]
 
     @cached_property
     def observations(self) -> Array:
@@ -120,6 +122,11 @@ class Facts:
     def cost(self) -> float:
         """The target times this is what the policy drives down."""
         return -1.0 if self.direction == "maximize" else 1.0
+
+    @property
+    def prices_differ(self) -> bool:
+        """Whether some experiments cost more than others."""
+        return len({price for price, d in zip(self.prices, self.domains, strict=True) if d is not None}) > 1
 
     @property
     def target_index(self) -> int:
@@ -228,8 +235,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             records=records,
             abandoned=frozenset(abandoned),
             notes=notes,
+            prices=tuple(float(first.get("costs", {}).get(name, 1.0)) for name in variables),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error
 
 

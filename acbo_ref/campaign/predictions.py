@@ -311,15 +311,21 @@ def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
     return found
 
 
+def check_is_read(facts: Facts, session: CampaignSession, variable: str) -> int:
+    """The index of a variable, which must be one that the policy reads."""
+    i = facts.variables.index(variable)
+    if not session.reads[i]:
+        raise AcboError(f"{variable!r} is not among the {MOST_VARIABLES} variables that the policy reads")
+    return i
+
+
 def answer(facts: Facts, session: CampaignSession, variable: str, value: float) -> Answer:
     """What is expected of an action that the user asks about.
 
     Raises:
         AcboError: the variable is not read, or numbers are too far apart.
     """
-    i = facts.variables.index(variable)
-    if not session.reads[i]:
-        raise AcboError(f"{variable!r} is not among the {MOST_VARIABLES} variables that the policy reads")
+    i = check_is_read(facts, session, variable)
     cost, error, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
     predicted, low, high = _interval(facts, cost, error * facts.expectation_factor)
     _, measured_low, measured_high = _interval(facts, cost, std * facts.outcome_factor)

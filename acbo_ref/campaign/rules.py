@@ -15,7 +15,17 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
-from acbo_ref.campaign.tables import LARGEST, Table, by_known_names, check_names, number, text_columns
+from acbo_ref.campaign.tables import (
+    LARGEST,
+    Table,
+    by_known_names,
+    check_names,
+    number,
+    select,
+    set_variables,
+    text_columns,
+    with_known_names,
+)
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document
@@ -23,6 +33,7 @@ from acbo_ref.files import Document
 FEW_OBSERVATIONS = 3
 # A set value may be measured a little off: this share of the domain's width.
 SET_POINT_TOLERANCE = 0.05
+MOST_AT_ONCE = 100
 DOMAIN_PERCENTILES = (1.0, 99.0)
 # A number is doubted that lies further outside everything measured so far than this many times its
 # whole range (and as many more as a variable that was set lies outside its own); of fewer rows than
@@ -65,6 +76,47 @@ def checked_budget(budget: SupportsIndex | None) -> int | None:
     if whole < 1 or isinstance(budget, bool):
         raise AcboError(f"a budget of {budget!r} is not possible", "give a whole number of experiments, at least 1")
     return whole
+
+
+def checked_costs(
+    costs: Mapping[str, object] | None, names: Sequence[str], domains: Sequence[object]
+) -> dict[str, float]:
+    """What an experiment on each variable costs, of those for which it was said."""
+    found = {}
+    for name, given in by_known_names(costs or {}, names).items():
+        if name not in names:
+            raise AcboError(f"no variable named {name!r} to cost anything", did_you_mean(str(name), names))
+        if domains[names.index(name)] is None:
+            raise AcboError(f"{name!r} has a cost and cannot be set", "only a variable with a domain has one")
+        found[name] = number(given, f"cost of {name!r}")
+        if not found[name] > 0:  # nan included
+            raise AcboError(f"a cost of {found[name]:g} of {name!r} is not possible", "a number above 0, in any unit")
+    return found
+
+
+def checked_count(count: SupportsIndex) -> int:
+    """How many experiments to do side by side."""
+    try:
+        whole = operator.index(count)
+    except TypeError:
+        whole = 0
+    if not 1 <= whole <= MOST_AT_ONCE or isinstance(count, bool):
+        raise AcboError(f"{count!r} experiments at once are not possible", f"a whole number, 1 to {MOST_AT_ONCE}")
+    return whole
+
+
+def check_budget(facts: Facts, count: int) -> None:
+    """Whether so many more experiments may be proposed."""
+    if facts.remaining is None or facts.remaining >= count:
+        return
+    if facts.remaining == 0:
+        raise AcboError(
+            f"the budget of {facts.budget} experiments is spent",
+            "`recommend` says what to settle on; tell_external records further experiments",
+        )
+    raise AcboError(
+        f"the budget of {facts.budget} experiments leaves {facts.remaining}, and {count} more are asked for"
+    )
 
 
 def domain_from_data(values: Array, name: str) -> tuple[float, float]:
@@ -204,6 +256,26 @@ def check_columns(table: Table, facts: Facts) -> None:
         warn(f"{table.where}: column {name!r} is left out, since there are no numbers in it")
 
 
+def imported_rows(facts: Facts, table: Table) -> tuple[list[Document], list[str]]:
+    """The journal rows of a table to import, and what is hard to believe in them.
+
+    Raises:
+        AcboError: a column or a row that is impossible.
+    """
+    table = with_known_names(table, [*facts.variables, "intervention"])
+    check_columns(table, facts)
+    column = table.names.index("intervention") if "intervention" in table.names else None
+    rows, read = [], []
+    for n, cells, row in zip(table.lines, table.rows, select(table, facts.variables), strict=True):
+        cell = "" if column is None or cells[column] is None else str(cells[column])
+        names = set_variables(cell, facts.variables)
+        do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
+        where = f"{table.where}, line {n}"
+        rows.append(external_row(facts, do, row, where))
+        read.append((where, numbers(rows[-1]["row"]), [facts.variables.index(name) for name in do]))
+    return rows, doubts(facts, read)
+
+
 def doubts(facts: Facts, rows: Iterable[tuple[str, Sequence[float], Sequence[int]]]) -> list[str]:
     """What is hard to believe in rows: numbers far outside everything measured so far. The
     variables that were set are checked against their domains, not here.
@@ -263,8 +335,3 @@ def checked_variables(
     if not any(d is not None for d in domains):
         raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
     return names, domains
-
-
-def named(names: str | list[str] | None) -> list[str]:
-    """The variables that a journal's row says were set, as a list."""
-    return [] if names is None else [names] if isinstance(names, str) else names

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.campaign.curves import Curve, curve
+from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
@@ -26,7 +26,7 @@ from acbo_ref.campaign.predictions import (
     recommendation,
 )
 from acbo_ref.campaign.report import Findings, report_page
-from acbo_ref.campaign.rules import checked_action, checked_lever
+from acbo_ref.campaign.rules import checked_action
 from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document, write_atomically
@@ -58,6 +58,17 @@ class CampaignView:
         checked = checked_action(facts, variable, value, "predict")
         return answer(facts, self._session(facts), variable, checked)
 
+    def suggest(self, variable: str) -> Answer:
+        """The best value of one variable, and what is expected of it. Writes nothing.
+
+        Raises:
+            AcboError: a variable that cannot be set or is not read.
+        """
+        facts = self._read()
+        variable = known_name(variable, facts.variables)
+        session = self._session(facts)
+        return answer(facts, session, variable, best_value(facts, session, variable))
+
     def beliefs(self) -> list[Belief]:
         """What the policy thinks of every variable but the target. Writes nothing."""
         facts = self._read()
@@ -72,8 +83,6 @@ class CampaignView:
         facts = self._read()
         variable = known_name(variable, facts.variables)
         session = self._session(facts)
-        low = checked_lever(facts, variable, "curve")[0]
-        answer(facts, session, variable, low)  # whether it is read
         return curve(facts, session, variable, points)
 
     def report(self, path: str | Path | None = None) -> Path:
@@ -109,6 +118,11 @@ class CampaignView:
             "remaining": facts.remaining,
             "observations": len(facts.observations),
             "interventions": len(facts.interventions),
+            "costs": {
+                n: price
+                for n, price, d in zip(facts.variables, facts.prices, facts.domains, strict=True)
+                if d is not None
+            },
             "pending": [asdict(p) for p in facts.pending],
             "abandoned": sorted(facts.abandoned) + [id for id, r in facts.records.items() if not r.is_read],
             "torn_line": torn.decode(errors="replace")[:200] if torn else None,
