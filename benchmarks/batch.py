@@ -25,6 +25,7 @@ from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.caution import Caution
 from acbo_ref.campaign.facts import Facts, Record
 from acbo_ref.campaign.predictions import open_session, recommendation
+from acbo_ref.campaign.scales import PLAIN
 from acbo_ref.errors import AcboError
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
@@ -44,7 +45,7 @@ def begin(system, observations) -> Facts:
     return Facts(
         system.target, "minimize", names, tuple((float(a), float(b)) if m else None for a, b, m in domains), None,
         CHECKPOINT.sha256, 1.0, 1.0, {}, {f"o{n}": Record((), row.tolist()) for n, row in enumerate(observations)},
-        frozenset(), {}, (1.0,) * len(names),
+        frozenset(), {}, (1.0,) * len(names), (PLAIN,) * len(names),
     )  # fmt: skip
 
 

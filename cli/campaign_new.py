@@ -19,7 +19,11 @@ from acbo_cli.options import format_option
 @click.option("--target", required=True, help="The variable to drive down or up.")
 @click.option("--minimize/--maximize", "minimize", default=None, help="Drive the target down, or up; say which.")
 @click.option(
-    "--domain", "domains", multiple=True, metavar="NAME=LOW:HIGH", help="A variable that can be set, repeatable."
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="NAME=LOW:HIGH[:KIND]",
+    help="A variable that can be set, repeatable. KIND: log, int, step=SIZE, periodic.",
 )
 @click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
 @click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
@@ -85,15 +89,14 @@ def new(
         click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
     names = [name for name in columns if name not in (*ignore, *unread)]
     rows = select(table_read, names)
-    variables: dict[str, tuple[float, float] | None] = {}
+    variables: dict[str, tuple[float | str, ...] | None] = {}
     for i, name in enumerate(names):
         if name in given:
             variables[name] = given[name]
         elif name in fixed or name == target:
             variables[name] = None
         elif domain_from_data:
-            variables[name] = from_data(np.array([row[i] for row in rows]), name)
-            low, high = variables[name]  # type: ignore[misc]
+            low, high = variables[name] = from_data(np.array([row[i] for row in rows]), name)
             click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
         else:
             raise AcboError(

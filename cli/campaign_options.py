@@ -53,13 +53,12 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
     return found
 
 
-def domain(name: str, text: str) -> tuple[float, float]:
+def domain(name: str, text: str) -> tuple[float | str, ...]:
+    """LOW:HIGH[:log|:int|:step=SIZE|:periodic] as Campaign.create takes it."""
     from acbo_ref.errors import AcboError
 
-    low, separator, high = text.partition(":")
+    low, *rest = text.split(":")
     try:
-        if not separator:
-            raise ValueError
-        return float(low), float(high)
-    except ValueError as error:
+        return float(low), float(rest[0]), *rest[1:]
+    except (ValueError, IndexError) as error:
         raise AcboError(f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {name}=0:5") from error

@@ -55,14 +55,11 @@ def history_csv(found: list[dict[str, Any]]) -> str:
 
 
 def status_text(s: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}",
-            f"{s['costs'].get(name, ''):.6g}" if name in s["costs"] else "",
-        ]
-        for name, d in s["variables"].items()
-    ]
+    rows = []
+    for name, d in s["variables"].items():
+        ends = "" if d is None else ", ".join([f"{d[0]:.10g} to {d[1]:.10g}", *s["scales"].get(name, [])])
+        cost = f"{s['costs'][name]:.6g}" if name in s["costs"] else ""
+        rows.append([name, ends or ("target" if name == s["target"] else "fixed"), cost])
     shown = 3 if len(set(s["costs"].values())) > 1 else 2
     budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
     pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"

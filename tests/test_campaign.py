@@ -427,7 +427,7 @@ def test_damage_elsewhere_is_an_error(campaign):
 def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
     first = json.loads(journal_bytes(campaign).splitlines()[0])["entry"]
     for change, words in (
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 3}, "schema 3.* up to 2"),
         ({"kind": "told"}, "creation"),
         ({"variables": 3}, "not a campaign"),
     ):

@@ -16,7 +16,7 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.caution import Caution
-from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, plain, replay, stamped
+from acbo_ref.campaign.facts import SCHEMA, WITHOUT_SCALES, CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
     Belief,
@@ -35,6 +35,7 @@ from acbo_ref.campaign.predictions import (
 from acbo_ref.campaign.rules import (
     believe,
     check_budget,
+    check_logarithms,
     check_observations,
     check_reach,
     checked_budget,
@@ -61,7 +62,7 @@ from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
-Domains = Mapping[str, tuple[float, float] | None]
+Domains = Mapping[str, Sequence[float | str] | None]
 __all__ = [
     "Belief",
     "Campaign",
@@ -97,7 +98,8 @@ class Campaign(CampaignView):
         Args:
             path: a folder that holds no campaign yet.
             variables: in order, the domain (low, high) of each variable that can be set, None for
-                the target and the others.
+                the target and the others. A domain may also be (low, high, "log"), with "int",
+                "step=5" or "periodic"; see scales.py.
             target, direction: what to "minimize" or "maximize".
             observations: rows measured without setting anything: a DataFrame, what `read_table`
                 gives, an array in the order of `variables`, or rows by name. Missing values are
@@ -114,11 +116,13 @@ class Campaign(CampaignView):
         path = Path(path)
         if (path / "journal.jsonl").exists():
             raise AcboError(f"{path} holds a campaign already", "choose another folder")
-        names, domains = checked_variables(variables, target, direction)
+        names, domains, scales = checked_variables(variables, target, direction)
         budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
         rows = observation_rows(observations, names)
         table = np.array(rows, float).reshape(-1, len(names))
         check_observations(table, names, target)
+        for n, row in enumerate(rows, start=1):
+            check_logarithms(names, scales, row, f"observation {n}")
         checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
         check_reach(checkpoint.config, len(names), len(rows))
         factors = calibrate(checkpoint)
@@ -126,10 +130,12 @@ class Campaign(CampaignView):
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
+        kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
+        more = {key: value for key, value in (("costs", prices), ("scales", kinds)) if value}
         created: Entry = {
-            "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
-            "domains": [None if d is None else list(d) for d in domains], "budget": budget,
-            **({"costs": prices} if prices else {}), **_policy_entry(path, checkpoint, factors),
+            "kind": "created", "schema": SCHEMA if kinds else WITHOUT_SCALES, "target": target, "direction": direction,
+            "variables": names, "domains": [None if d is None else list(d) for d in domains], "budget": budget,
+            **more, **_policy_entry(path, checkpoint, factors),
         }  # fmt: skip
         given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
         entries = [stamped(entry, checked_person(by)) for entry in ([created, given] if rows else [created])]

@@ -20,6 +20,7 @@ from scipy.special import ndtr
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Proposal
 from acbo_ref.campaign.predictions import CampaignSession, proposed
+from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.tables import number
 from acbo_ref.errors import AcboError
 
@@ -155,17 +156,29 @@ def _within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Arr
     variables, values = [], []
     rows = np.array([record.row for record in facts.records.values() if record.is_read])
     for i in np.flatnonzero(allowed).tolist():
-        low, high = facts.domains[i]  # type: ignore[misc]
+        grid = facts.coordinates.grid(i, GRID_POINTS)
         if step is not None:
-            tried = rows[~np.isnan(rows[:, i]), i] if len(rows) else np.zeros(0)
-            tried = tried if len(tried) else np.array([(low + high) / 2])
-            reach = step * (high - low)
-            start, end = max(low, float(tried.min()) - reach), min(high, float(tried.max()) + reach)
-            if start > end:  # all that was measured lies further outside the domain
-                continue
-            low, high = start, end
-        variables.append(np.full(GRID_POINTS, i))
-        values.append(np.linspace(low, high, GRID_POINTS))
-    if not variables:
+            grid = _near(facts.coordinates, i, rows[~np.isnan(rows[:, i]), i] if len(rows) else np.zeros(0), step)
+        variables.append(np.full(len(grid), i))
+        values.append(grid)
+    if not sum(map(len, variables)):
         raise AcboError("no setting is that near to what was tried", "allow a larger --step")
     return np.concatenate(variables), np.concatenate(values)
+
+
+def _near(coordinates: Coordinates, i: int, tried: Array, step: float) -> Array:
+    """Values of variable i that are allowed, at most that share of its domain outside of all that
+    was tried; none if all that lies further outside the domain.
+    """
+    low, high = coordinates.domain(i)
+    there = coordinates.inside(i, tried) if len(tried) else np.array([(low + high) / 2])
+    reach = step * (high - low)
+    start, end = max(low, float(there.min()) - reach), min(high, float(there.max()) + reach)
+    if start > end:
+        return np.zeros(0)
+    found = coordinates.outside(i, np.linspace(start, end, GRID_POINTS))
+    if coordinates.scales[i].step is None:
+        return found
+    found = np.unique(found)
+    back = coordinates.inside(i, found)  # a step may lie further off than what it is nearest to
+    return found[(back >= start - 1e-9 * reach) & (back <= end + 1e-9 * reach)]

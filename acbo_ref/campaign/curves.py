@@ -23,6 +23,7 @@ class Curve:
     Attributes:
         values, predicted, low, high: (N,) each; low to high: the 90 % interval of the expectation.
         measured_low, measured_high: (N,) the 90 % interval of a single outcome.
+        is_log: whether the variable is on a logarithmic scale.
     """
 
     variable: str
@@ -32,6 +33,7 @@ class Curve:
     high: Array
     measured_low: Array
     measured_high: Array
+    is_log: bool
 
     @property
     def noise(self) -> float:
@@ -51,20 +53,22 @@ def best_value(facts: Facts, session: CampaignSession, variable: str) -> float:
 
 
 def curve(facts: Facts, session: CampaignSession, variable: str, points: int) -> Curve:
-    """The curve of a variable at evenly spaced values, both ends of the domain included.
+    """The curve of a variable over its domain, at so many values (fewer where not so many are
+    allowed), evenly spaced on its scale.
 
     Raises:
         AcboError: a variable that cannot be set or is not read.
     """
-    low, high = checked_lever(facts, variable, "curve")
+    checked_lever(facts, variable, "curve")
     i = check_is_read(facts, session, variable)
-    values = np.linspace(low, high, points)
-    cost, error, std = session.predict(np.full(points, i), values)
+    values = facts.coordinates.grid(i, points)
+    cost, error, std = session.predict(np.full(len(values), i), values)
     target = facts.cost * cost
     expected, outcome = (
         QUANTILE * factor * deviation
         for factor, deviation in ((facts.expectation_factor, error), (facts.outcome_factor, std))
     )
     return Curve(
-        variable, values, target, target - expected, target + expected, target - outcome, target + outcome
+        variable, values, target, target - expected, target + expected, target - outcome, target + outcome,
+        facts.scales[i].is_log,
     )  # fmt: skip

@@ -17,10 +17,12 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.journal import Entry
+from acbo_ref.campaign.scales import Coordinates, Scale, scale_of
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-SCHEMA = 1
+# 2 has scales; a journal without any is of schema 1, so that an older version reads it.
+SCHEMA, WITHOUT_SCALES = 2, 1
 
 
 class CampaignWarning(UserWarning):
@@ -91,6 +93,7 @@ class Facts:
         abandoned: proposals that will not be done, unless they are told after all.
         notes: what was noted, by id.
         prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
+        scales: how the values of each variable lie.
     """
 
     target: str
@@ -106,6 +109,7 @@ class Facts:
     abandoned: frozenset[str]
     notes: dict[str, list[str]]
     prices: tuple[float, ...]
+    scales: tuple[Scale, ...]
 
     @cached_property
     def observations(self) -> Array:
@@ -122,6 +126,21 @@ class Facts:
     def cost(self) -> float:
         """The target times this is what the policy drives down."""
         return -1.0 if self.direction == "maximize" else 1.0
+
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """Between the user's units and what the policy reads. A circle is cut open opposite to the
+        best experiment on the variable, before there is one at its low end.
+        """
+        seams = []
+        for i, (scale, domain) in enumerate(zip(self.scales, self.domains, strict=True)):
+            tried = [row for was_set, row in self.interventions if i in was_set] if scale.is_periodic else []
+            low, high = domain or (0.0, 0.0)
+            best = (
+                min(tried, key=lambda row: self.cost * row[self.target_index])[i] if tried else low - (high - low) / 2
+            )
+            seams.append(best + (high - low) / 2)
+        return Coordinates(self.domains, self.scales, seams)
 
     @property
     def prices_differ(self) -> bool:
@@ -175,9 +194,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         first = entries[0]
         if first["kind"] != "created":
             raise ValueError("it does not begin with its creation")
-        if first["schema"] != SCHEMA:
+        if first["schema"] not in (WITHOUT_SCALES, SCHEMA):
             raise AcboError(
-                f"{path} has journal schema {first['schema']}, this version reads {SCHEMA}", "use a newer acbo"
+                f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
         variables = tuple(first["variables"])
         proposals: dict[str, Proposal] = {}
@@ -236,6 +255,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             abandoned=frozenset(abandoned),
             notes=notes,
             prices=tuple(float(first.get("costs", {}).get(name, 1.0)) for name in variables),
+            scales=tuple(scale_of(first.get("scales", {}).get(name, []), name) for name in variables),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error

@@ -14,7 +14,7 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.curves import Curve
 from acbo_ref.campaign.predictions import Belief
-from acbo_ref.campaign.svg import WIDTH, Chart, Range, escaped, rounded, spanned
+from acbo_ref.campaign.svg import WIDTH, Chart, Range, escaped, rounded, setting, spanned
 from acbo_ref.files import Document
 
 MOST_BELIEFS = 14
@@ -62,25 +62,21 @@ def lever(
 ) -> str:
     """One lever: what was measured at its values, what is expected, doing nothing, its domain."""
     domain = float(curve.values[0]), float(curve.values[-1])
-    width, noise = domain[1] - domain[0], curve.noise
-    shown = points.all()
-    tried = shown[:, 0][(shown[:, 0] >= domain[0] - width) & (shown[:, 0] <= domain[1] + width)]
-    ends = [
-        f"{rounded(curve.predicted[k], noise)} at {rounded(curve.values[k], width / 100)}"
-        for k in (0, len(curve.values) - 1)
-    ]
+    noise = curve.noise
+    low, high = (setting(end, domain, curve.is_log) for end in domain)
     description = (
-        f"{target} against {curve.variable}, whose domain is {rounded(domain[0], width / 100)} to "
-        f"{rounded(domain[1], width / 100)}. Expected: {ends[0]}, {ends[1]}. "
+        f"{target} against {curve.variable}, whose domain is {low} to {high}. "
+        f"Expected: {rounded(curve.predicted[0], noise)} at {low}, {rounded(curve.predicted[-1], noise)} at {high}. "
         f"{len(points.alone)} experiments set it alone, {len(points.together)} together with others."
     )
     if recommended is not None:
-        description += f" Recommended: {rounded(recommended, width / 100)}."
+        description += f" Recommended: {setting(recommended, domain, curve.is_log)}."
     if len(points.best):
         description += f" The best outcome so far, {rounded(points.best[0, 1], noise)}, is among them."
     chart = Chart(
-        f"lever{n}", f"{curve.variable} and {target}", description, spanned(domain, tried), y, curve.variable, axis
-    )
+        f"lever{n}", f"{curve.variable} and {target}", description, _lever_range(curve, points), y, curve.variable, axis,
+        is_log=curve.is_log,
+    )  # fmt: skip
     chart.shade(*domain, "domain")
     chart.area(curve.values, curve.measured_low, curve.measured_high, "outcome")
     chart.area(curve.values, curve.low, curve.high, "band")
@@ -94,6 +90,17 @@ def lever(
     if recommended is not None:
         chart.arrow(recommended, "recommended")
     return chart.svg()
+
+
+def _lever_range(curve: Curve, points: Points) -> Range:
+    """The values of a lever that its chart shows: the domain, and what was measured unless it is
+    further from it than that is wide.
+    """
+    place = np.log if curve.is_log else np.asarray
+    domain, tried = place(curve.values[[0, -1]]), place(points.all()[:, 0])
+    width = domain[1] - domain[0]
+    low, high = spanned(domain, tried[(tried >= domain[0] - width) & (tried <= domain[1] + width)])
+    return (float(np.exp(low)), float(np.exp(high))) if curve.is_log else (low, high)
 
 
 def progress(

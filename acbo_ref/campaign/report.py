@@ -23,7 +23,7 @@ from acbo_ref.campaign.facts import Facts
 from acbo_ref.campaign.pictures import Points
 from acbo_ref.campaign.predictions import Belief, Recommendation
 from acbo_ref.campaign.style import STYLE
-from acbo_ref.campaign.svg import escaped, rounded
+from acbo_ref.campaign.svg import escaped, rounded, setting
 from acbo_ref.files import Document
 
 # A chart shows at most so many past rows, evenly spaced.
@@ -65,9 +65,8 @@ class Findings:
 
     def value(self, variable: str, value: float) -> str:
         """A value of a variable, for the page: to a thousandth of its domain."""
-        domain = self.facts.domains[self.facts.variables.index(variable)]
-        text = f"{value:.4g}" if domain is None else rounded(value, (domain[1] - domain[0]) / 300)
-        return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+        i = self.facts.variables.index(variable)
+        return setting(value, self.facts.domains[i], self.facts.scales[i].is_log)
 
     @property
     def told(self) -> list[Document]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
+from acbo_ref.campaign.scales import PLAIN, Scale, check_scale, scale_of
 from acbo_ref.campaign.tables import (
     LARGEST,
     Table,
@@ -48,22 +49,28 @@ def checked_text(text: object, what: str, longest: int) -> str:
     return text.strip()
 
 
-def checked_domain(name: str, domain: Iterable[object] | None, is_target: bool) -> tuple[float, float] | None:
+def checked_domain(
+    name: str, domain: Iterable[object] | None, is_target: bool
+) -> tuple[tuple[float, float] | None, Scale]:
+    """The domain (low, high) of what may be (low, high, "log", ...), and its scale."""
     if domain is None:
-        return None
+        return None, PLAIN
     if is_target:
         raise AcboError(f"the target {name!r} cannot be set", "give domains of other variables")
     try:
         if isinstance(domain, str):
             raise ValueError
-        low, high = (number(end, f"domain of {name!r}") for end in domain)
+        first, second, *kinds = domain
+        low, high = (number(end, f"domain of {name!r}") for end in (first, second))
     except (TypeError, ValueError) as error:
         raise AcboError(f"the domain of {name!r} is not (low, high)") from error
     if not low < high:  # nan included
         raise AcboError(f"the domain of {name!r} is {low:g} to {high:g}", "its low end must lie below its high end")
     if high - low < max(1e-100, 1e-12 * max(abs(low), abs(high))):
         raise AcboError(f"the domain of {name!r} is too narrow to be told apart", "give it in another unit")
-    return low, high
+    scale = scale_of(kinds, name)
+    check_scale(scale, low, high, name)
+    return (low, high), scale
 
 
 def checked_budget(budget: SupportsIndex | None) -> int | None:
@@ -162,15 +169,22 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"the target {facts.target!r} is missing", "an experiment without its outcome teaches nothing")
     index = facts.variables.index(variable)
-    low, high = facts.domains[index]  # type: ignore[misc]
     if math.isnan(row[index]):
         row[index] = value
-    elif abs(row[index] - value) > SET_POINT_TOLERANCE * (high - low):
+    elif facts.coordinates.distance(index, row[index], value) > SET_POINT_TOLERANCE:
         raise AcboError(
             f"{variable!r} is {row[index]:g} in the row and was to be set to {value:g}",
             "tell_external (or `import`) records an experiment that was done otherwise",
         )
+    check_logarithms(facts.variables, facts.scales, row, "row")
     return row
+
+
+def check_logarithms(names: Sequence[str], scales: Sequence[Scale], row: Sequence[float], where: str) -> None:
+    """Whether values on a logarithmic scale are above 0, or missing."""
+    for name, scale, value in zip(names, scales, row, strict=True):
+        if scale.is_log and value <= 0:
+            raise AcboError(f"{where}: {name!r} = {value:g}, and its scale is log", "leave it empty if it is not known")
 
 
 def checked_lever(facts: Facts, variable: str, where: str) -> tuple[float, float]:
@@ -189,6 +203,7 @@ def checked_action(facts: Facts, variable: str, given: object, where: str) -> fl
     value = number(given, f"{where}, value of {variable!r}")
     if math.isnan(value):
         raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
+    value = facts.coordinates.within(facts.variables.index(variable), value)
     if not domain[0] <= value <= domain[1]:
         raise AcboError(
             f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
@@ -203,6 +218,7 @@ def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where
     """
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"{where}: the target {facts.target!r} is missing", "leave the row out")
+    check_logarithms(facts.variables, facts.scales, row, where)
     for variable, given in do.items():
         value = checked_action(facts, variable, given, where)
         row = checked_row(facts, row, variable, value)
@@ -316,9 +332,9 @@ def checked_person(by: str | None) -> str | None:
 
 
 def checked_variables(
-    variables: Mapping[str, tuple[float, float] | None], target: str, direction: str
-) -> tuple[list[str], list[tuple[float, float] | None]]:
-    """Names and domains.
+    variables: Mapping[str, Iterable[object] | None], target: str, direction: str
+) -> tuple[list[str], list[tuple[float, float] | None], list[Scale]]:
+    """Names, domains and scales.
 
     Raises:
         AcboError: a name, a domain, the target or the direction is not possible.
@@ -331,7 +347,8 @@ def checked_variables(
         raise AcboError(f"the target {target!r} is no variable", did_you_mean(target, names))
     if direction not in ("minimize", "maximize"):
         raise AcboError(f"direction {direction!r} is not possible", did_you_mean(direction, ["minimize", "maximize"]))
-    domains = [checked_domain(name, variables[name], name == target) for name in names]
+    checked = [checked_domain(name, variables[name], name == target) for name in names]
+    domains, scales = [domain for domain, _ in checked], [scale for _, scale in checked]
     if not any(d is not None for d in domains):
         raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
-    return names, domains
+    return names, domains, scales

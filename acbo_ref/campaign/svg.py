@@ -44,6 +44,14 @@ def rounded(value: float | None, noise: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def setting(value: float, domain: Range | None, is_log: bool = False) -> str:
+    """A value of a variable, to about a thousandth of its domain; four significant digits on a
+    logarithmic scale or without a domain.
+    """
+    text = f"{value:.4g}" if domain is None or is_log else rounded(value, (domain[1] - domain[0]) / 300)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
 def spanned(*parts: Numbers, margin: float = 0.05) -> Range:
     """The range of all finite numbers, a little wider."""
     finite = np.concatenate([np.asarray(part, float).ravel() for part in parts])
@@ -53,6 +61,20 @@ def spanned(*parts: Numbers, margin: float = 0.05) -> Range:
     low, high = float(finite.min()), float(finite.max())
     extra = margin * (high - low) or 0.5 * abs(low) or 0.5
     return low - extra, high + extra
+
+
+def log_ticks(span: Range, most: int) -> list[tuple[float, str]]:
+    """Powers of ten within a range of positive numbers, with 2 and 5 times these where there is
+    room; and what they are called.
+    """
+    low, high = (math.floor(math.log10(end)) for end in span)
+    every = max(1, -(-(high - low) // most))
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [f * 10.0**n for n in range(low, high + 1, every) for f in factors]
+        found = [value for value in found if span[0] <= value <= span[1]]
+        if len(found) <= most:
+            break
+    return [(value, f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")) for value in found]
 
 
 def ticks(span: Range, most: int) -> list[float]:
@@ -85,6 +107,7 @@ class Chart:
         title, description: for those who cannot see it.
         y_name, x_name: written at the axes.
         x_labels: words at numbers, in place of the axis's numbers.
+        is_log: whether x is on a logarithmic scale.
     """
 
     def __init__(
@@ -97,13 +120,15 @@ class Chart:
         x_name: str,
         y_name: str,
         x_labels: Sequence[tuple[float, str]] | None = None,
+        is_log: bool = False,
     ) -> None:
         self._name, self._title, self._description = name, title, description
         self._x, self._y, self._names = x, y, (x_name, y_name)
         self._y_ticks = ticks(y, 5)
         self._y_labels = labels(self._y_ticks)
         self._left = 12 + CHARACTER * max(map(len, self._y_labels), default=1)
-        self._x_labels = x_labels
+        self._x_labels = log_ticks(x, 6) if is_log else x_labels
+        self._is_log = is_log
         self._back: list[str] = []  # below the grid
         self._marks: list[str] = []  # inside the frame, cut off at it
         self._words: list[str] = []
@@ -111,6 +136,8 @@ class Chart:
     def _at(self, x: float, y: float) -> tuple[float, float]:
         """A place in the picture; what is far outside is put just outside."""
         (x0, x1), (y0, y1) = self._x, self._y
+        if self._is_log:
+            x0, x1, x = math.log(x0), math.log(x1), math.log(max(x, 1e-300))
         across, up = ((v - a) / (b - a) for v, a, b in ((x, x0, x1), (y, y0, y1)))
         across, up = (min(max(v, -2.0), 3.0) for v in (across, up))
         return (
@@ -163,7 +190,7 @@ class Chart:
         left, right, top, bottom = self._left, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
         parts = []
         for value, label in zip(self._y_ticks, self._y_labels, strict=True):
-            y = self._at(0, value)[1]
+            y = self._at(self._x[0], value)[1]
             parts.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{right}"/>')
             parts.append(f'<text class="tick" x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
         places = self._x_labels
@@ -171,7 +198,7 @@ class Chart:
             at = ticks(self._x, 6)
             places = list(zip(at, labels(at), strict=True))
         for value, label in places:
-            x = self._at(value, 0)[0]
+            x = self._at(value, self._y[0])[0]
             room = CHARACTER * len(label) / 2
             x_text = min(max(x, room + 1), WIDTH - 1 - room)
             parts.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>')

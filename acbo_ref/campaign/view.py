@@ -118,6 +118,7 @@ class CampaignView:
             "remaining": facts.remaining,
             "observations": len(facts.observations),
             "interventions": len(facts.interventions),
+            "scales": {n: scale.kinds for n, scale in zip(facts.variables, facts.scales, strict=True) if scale.kinds},
             "costs": {
                 n: price
                 for n, price, d in zip(facts.variables, facts.prices, facts.domains, strict=True)
