@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import acbo_ref
 
 if TYPE_CHECKING:
+    from acbo_ref import BASELINES as BASELINES
     from acbo_ref import SCM as SCM
     from acbo_ref import AcboError as AcboError
     from acbo_ref import Answer as Answer

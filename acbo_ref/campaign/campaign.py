@@ -28,6 +28,7 @@ from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.caution import Caution
 from acbo_ref.campaign.facts import SCHEMA, WITHOUT_SCALES, CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
+from acbo_ref.campaign.methods import MakeMethod, proposal_by
 from acbo_ref.campaign.predictions import (
     Belief,
     Recommendation,
@@ -144,10 +145,17 @@ class Campaign(CampaignView):
 
     # --------------------------------------------------------------------------------- the commands
 
-    def ask(self, another: bool = False, by: str | None = None, caution: Caution | None = None) -> Proposal:
+    def ask(
+        self,
+        another: bool = False,
+        by: str | None = None,
+        caution: Caution | None = None,
+        method: MakeMethod | None = None,
+    ) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
         another variable. `by` says who asks, for the journal; so in every command that writes.
-        `caution` bounds a new proposal; the pending one stays as it is.
+        `caution` bounds a new proposal; the pending one stays as it is. `method` chooses in place
+        of the policy: one of `acbo.BASELINES`, which knows neither bounds nor what is pending.
 
         Raises:
             AcboError: the budget is spent, every variable has a pending proposal, or no experiment
@@ -161,7 +169,12 @@ class Campaign(CampaignView):
                 found.append(facts.pending[0])
                 return None
             check_budget(facts, 1)
-            found.append(next_proposal(facts, self._session(facts), caution or Caution()))
+            session = self._session(facts)
+            found.append(
+                next_proposal(facts, session, caution or Caution())
+                if method is None
+                else proposal_by(facts, session, method)
+            )
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)

@@ -15,6 +15,7 @@ from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
+from acbo_ref.campaign.methods import MakeMethod, settled_by
 from acbo_ref.campaign.predictions import (
     Answer,
     Belief,
@@ -46,6 +47,16 @@ class CampaignView:
         """What to settle on now, and how much better than doing nothing it is. Writes nothing."""
         facts = self._read()
         return recommendation(facts, self._session(facts))
+
+    def settle(self, method: MakeMethod) -> Answer:
+        """What another method, one of `acbo.BASELINES`, would settle on now, and what the policy
+        expects of that. Writes nothing.
+
+        Raises:
+            AcboError: it would set nothing.
+        """
+        facts = self._read()
+        return settled_by(facts, self._session(facts), method)
 
     def predict(self, variable: str, value: float) -> Answer:
         """What is expected if `variable` is set to `value`. Writes nothing.
