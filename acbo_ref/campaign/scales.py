@@ -139,7 +139,7 @@ class Coordinates:
             return values
         low, high = self.domains[i]  # type: ignore[misc]
         if scale.is_log:
-            values = np.exp(values)
+            values = np.array([float(f"{value:.12g}") for value in np.exp(values)])  # 8, and not 7.999999999999998
         elif scale.is_periodic:
             values = low + np.mod(values + self.seams[i] - low, high - low)
         if scale.step is not None:
