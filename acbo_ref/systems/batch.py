@@ -77,6 +77,17 @@ def target_parents(batch: SCMBatch[A]) -> A:
     return parents
 
 
+def causes(edges: Array) -> Array:
+    """(E, V, V, 2) bool from edges (E, V, V): is i a direct cause of j, and is it a cause at all?
+
+    The graph has no cycle, so paths of up to 2^n edges are those of n doublings.
+    """
+    reach = edges.astype(np.float32)
+    for _ in range(max(edges.shape[1] - 1, 1).bit_length()):
+        reach = np.minimum(reach + reach @ reach, 1.0)
+    return np.stack([edges, reach > 0.5], axis=-1)
+
+
 def is_linear(batch: SCMBatch[Array]) -> Array:
     """(E,) bool: models whose expectations have a closed form."""
     return np.asarray(~batch.saturate & ~(batch.amplitude != 0).any(axis=(1, 2)))

@@ -126,15 +126,15 @@ def _term_cases() -> Iterator[_Case]:
     variable = np.array([0, 1, 3, 4])[rng.integers(0, 4, (2, 3, 7))]
     value, rewards = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3, 7))
     rewards[0, 0] = 0.1
-    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
     parents, parent_mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]], bool)
     ratio = np.exp(0.5 * rng.standard_normal((2, 3, 7)))
     variance, weight = rng.random((2, 3, 5)), rng.random((2, 3, 5))
-    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise), outcome, variance, weight)[0]
+    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise, noise), outcome, variance, weight)[0]
     yield "log_prob", (outputs, variable, value, 1.5), log_prob_forward(outputs, variable, value, 1.5)[0]
     yield "entropy", (logits,), entropy_forward(logits)[0]
     yield "parent_loss", (means, parents, parent_mask), parent_loss_forward(means, parents, parent_mask)[0]
-    edge_logits, edges = rng.standard_normal((2, 3, 5, 5)), rng.random((2, 5, 5)) < 0.5
+    edge_logits, edges = rng.standard_normal((2, 3, 5, 5, 2)), rng.random((2, 5, 5, 2)) < 0.5
     pairs = edge_mask(np.array([[True] * 5, [True] * 3 + [False] * 2]))
     yield "edge_loss", (edge_logits, edges, pairs), edge_loss_forward(edge_logits, edges, pairs)[0]
     yield "parent_entropy", (means, parent_mask[:, None]), parent_entropy(means, parent_mask[:, None])

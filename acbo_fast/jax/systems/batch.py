@@ -34,6 +34,14 @@ def to_arrays(batch: SCMBatch[NDArray[Any]], dtype: str) -> SCMBatch[NDArray[Any
     return SCMBatch(*(a.astype(dtype) if a.dtype.kind == "f" else a for a in batch))
 
 
+def causes(edges: Array) -> Array:
+    """See acbo_ref.systems.batch.causes."""
+    reach = edges.astype(jnp.float32)
+    for _ in range(max(edges.shape[1] - 1, 1).bit_length()):
+        reach = jnp.minimum(reach + reach @ reach, 1)
+    return jnp.stack([edges, reach > 0.5], -1)
+
+
 def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array) -> Array:
     """Rows (E, N, V) from noise (E, N, V), each under its own do(X_variable = value); see
     acbo_ref.systems.batch.simulate.
