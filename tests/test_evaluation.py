@@ -613,7 +613,7 @@ def test_suites_are_as_described():
 
 def test_wide_and_nonlinear_systems_are_what_they_say():
     assert [len(s.names) for s in load_suite("wide", 0, quick=True).systems] == [20, 50, 100]
-    assert all(s.sines for s in load_suite("nonlinear", 0, quick=True).systems)
+    assert all(s.terms for s in load_suite("nonlinear", 0, quick=True).systems)
 
 
 def test_the_real_networks_are_shipped_with_their_attribution():

@@ -7,13 +7,13 @@ import json
 import pytest
 from test_scm import diamond
 
-from acbo_ref import AcboError, Sine, load_scm, save_scm
+from acbo_ref import AcboError, Term, load_scm, save_scm
 from acbo_ref.systems.files import scm_from_dict, scm_to_dict
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
 def test_round_trip(tmp_path, suffix):
-    scm = diamond(saturate=True, sines=(Sine("Y", 1.5, 0.3, {"A": 0.7}),), direction="maximize")
+    scm = diamond(saturate=True, terms=(Term("Y", 1.5, 0.3, {"A": 0.7}),), direction="maximize")
     path = tmp_path / f"scm{suffix}"
     save_scm(scm, path)
     again = load_scm(path)
@@ -65,7 +65,7 @@ CASES = [
     (lambda d: d.update(direction="down"), "direction is 'down'", "minimize"),
     (lambda d: d.update(saturate=1), "saturate is 1", "true or false"),
     (
-        lambda d: d.update(sines=[{"variable": "Y", "amplitude": 1, "phase": 0, "frequencies": 3}]),
+        lambda d: d.update(terms=[{"variable": "Y", "amplitude": 1, "phase": 0, "frequencies": 3}]),
         "frequencies",
         "mapping",
     ),
@@ -119,7 +119,7 @@ MESSAGES = [
     (("target",), 3, "target is 3", "give a non-empty text"),
     (("variables",), {}, "variables is not a list", ""),
     (("edges",), {}, "edges is not a list", ""),
-    (("sines",), {}, "sines is not a list", ""),
+    (("terms",), {}, "terms is not a list", ""),
     (("saturate",), 1, "saturate is 1", "write true or false"),
     (
         ("variables", 0),
@@ -156,18 +156,18 @@ MESSAGES = [
         "give each edge once",
     ),
     (
-        ("sines", 0),
+        ("terms", 0),
         [],
         "sine term 1 is not a mapping of keys to values",
         "expected keys: variable, amplitude, phase, frequencies",
     ),
-    (("sines", 0, "frequencies"), [], "frequencies of sine term 1 is not a mapping", "write {parent: frequency, ...}"),
-    (("sines", 0, "frequencies"), {"x": "a"}, "frequency 'x' of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "frequencies"), {"": 1.0}, "parent in sine term 1 is ''", "give a non-empty text"),
-    (("sines", 0, "variable"), "", "variable of sine term 1 is ''", "give a non-empty text"),
-    (("sines", 0, "amplitude"), "a", "amplitude of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "phase"), "a", "phase of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "phase"), GONE, "sine term 1 has no 'phase'", "required: variable, amplitude, phase, frequencies"),
+    (("terms", 0, "frequencies"), [], "frequencies of sine term 1 is not a mapping", "write {parent: frequency, ...}"),
+    (("terms", 0, "frequencies"), {"x": "a"}, "frequency 'x' of sine term 1 is 'a'", "give a number"),
+    (("terms", 0, "frequencies"), {"": 1.0}, "parent in sine term 1 is ''", "give a non-empty text"),
+    (("terms", 0, "variable"), "", "variable of sine term 1 is ''", "give a non-empty text"),
+    (("terms", 0, "amplitude"), "a", "amplitude of sine term 1 is 'a'", "give a number"),
+    (("terms", 0, "phase"), "a", "phase of sine term 1 is 'a'", "give a number"),
+    (("terms", 0, "phase"), GONE, "sine term 1 has no 'phase'", "required: variable, amplitude, phase, frequencies"),
 ]
 
 
@@ -181,7 +181,7 @@ def whole_document():
         "direction": "minimize",
         "variables": [first, {"name": "y", "low": -1.0, "high": 1.0}],
         "edges": [{"from": "x", "to": "y", "weight": 1.0}],
-        "sines": [{"variable": "y", "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0}}],
+        "terms": [{"variable": "y", "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0}}],
         "saturate": False,
     }
 
@@ -203,10 +203,10 @@ def test_every_message_word_for_word(path, value, message, hint):
 
 def test_what_may_be_left_out_has_its_default():
     document = whole_document()
-    for key in ("name", "direction", "sines", "saturate"):
+    for key in ("name", "direction", "terms", "saturate"):
         del document[key]
     scm = scm_from_dict(document)
-    assert (scm.name, scm.direction, scm.sines, scm.saturate) == ("unnamed", "minimize", (), False)
+    assert (scm.name, scm.direction, scm.terms, scm.saturate) == ("unnamed", "minimize", (), False)
 
 
 def test_the_largest_model_and_one_variable_more(monkeypatch):

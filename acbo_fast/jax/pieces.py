@@ -87,7 +87,7 @@ PIECES: dict[str, Callable[..., Any]] = {
     "parent_loss": _piece(loss.parent_loss),
     "edge_loss": _piece(loss.edge_loss),
     "parent_entropy": _piece(loss.parent_entropy),
-    "outcome_loss": _piece(lambda *a: loss.outcome_loss(OutcomePrediction(*a[:3], a[2]), *a[3:])),
+    "outcome_loss": _piece(lambda *a: loss.outcome_loss(OutcomePrediction(a[0], a[1], a[2], a[2]), *a[3:])),
     "clipped_objective": _piece(loss.clipped_objective),
     "advantages": _piece(loss.advantages),
     "forward": _forward,

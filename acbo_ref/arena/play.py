@@ -126,7 +126,7 @@ def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task
     for s, system in enumerate(systems):
         n = len(system.names)
         task.observations[s, :, :n] = observations[s]
-        task.valid[s, :n] = True
+        task.valid[s, :n] = system.visible
         task.manipulable[s, :n] = system.manipulable
         task.low[s, :n], task.high[s, :n] = system.low, system.high
     return task

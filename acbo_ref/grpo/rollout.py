@@ -29,6 +29,7 @@ from fractions import Fraction
 from typing import Generic, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
@@ -279,10 +280,9 @@ def _trajectories(
     inputs = reading.inputs(views, learned)
     dtype = inputs.channels.dtype
     stacked |= {name: stacked[name].astype(dtype) for name in _FLOATS}
-    kinds = (int, dtype, dtype, bool)
     return Trajectories(
         inputs=inputs,
-        tried=Tried(*(array.astype(kind) for array, kind in zip(_tried(tried, learned), kinds, strict=True))),
+        tried=_tried(tried, learned, dtype),
         committed=committed,
         parents=target_parents(systems),
         parent_mask=task.valid & ~task.is_target,
@@ -295,7 +295,7 @@ def _trajectories(
     )
 
 
-def _tried(before: Sequence[Tried[Array]], learned: Array) -> Tried[Array]:
+def _tried(before: Sequence[Tried[Array]], learned: Array, dtype: DTypeLike) -> Tried[Array]:
     """The own outcomes before each learned decision (E, K'), (E, K', K) each, from those before
     each of the K: what came later does not count. (E, K', 0) over rows.
     """
@@ -306,7 +306,8 @@ def _tried(before: Sequence[Tried[Array]], learned: Array) -> Tried[Array]:
         return np.pad(array, ((0, 0), (0, room - array.shape[1])))
 
     fields = zip(*before, strict=True)
-    return Tried(*(np.stack([padded(array) for array in arrays], axis=1)[each, learned] for arrays in fields))
+    kept = Tried(*(np.stack([padded(array) for array in arrays], axis=1)[each, learned] for arrays in fields))
+    return kept._replace(value=kept.value.astype(dtype), outcome=kept.outcome.astype(dtype))
 
 
 def _weights(

@@ -11,8 +11,8 @@
 
 The edge head is there to teach the trunk: a table has V - 1 answers about the target and V (V - 1)
 about all its pairs, and which variable causes which is what has to be read from the rows (Lorch et
-al. 2022, "Amortized Inference for Causal Structure Learning"). Its second answer also says what in a
-row is not the action's doing (local.py).
+al. 2022, "Amortized Inference for Causal Structure Learning"). Its second answer also says what in
+a row is not the action's doing (local.py).
 
 Contract: functions of h and z, not of how they were made (network.py). No sampling, no loss here.
 Letters: E episodes, V variables, K decisions, N tables, H size of h, D width, F evidence channels

@@ -69,9 +69,7 @@ def no_own_rows(num_states: int, width: int) -> OwnRows[Array]:
     return OwnRows(tried, np.zeros((num_states, 0, width)))
 
 
-def own_row_added(
-    own: OwnRows[Array], task: Task, units: Units[Array], was_set: Array, rows: Array
-) -> OwnRows[Array]:
+def own_row_added(own: OwnRows[Array], task: Task, units: Units[Array], was_set: Array, rows: Array) -> OwnRows[Array]:
     """With one raw row (N, V) more of each system, of which the newest MOST_TRIED are kept.
 
     Args:
@@ -182,7 +180,7 @@ def local_backward(
 ) -> tuple[OutcomePrediction[Array], OutcomePrediction[Array], Array, Array]:
     """d_asked, d_known, d_asked_log_length and d_known_log_length of `local_forward`.
 
-    With b = B^-1 r and q = 1 - k . w, so that mean = m + e k . b and log error = log e + log(q) / 2:
+    With b = B^-1 r and q = 1 - k . w: mean = m + e k . b and log error = log e + log(q) / 2, so
 
         d k = e b d_mean - w d_log_error / q
         d r = sum e w d_mean,       d B = - d_r b^T + sum w w^T d_log_error / 2 q

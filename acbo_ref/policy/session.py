@@ -218,7 +218,9 @@ class Session:
             return self._own.tried
         return own_outcomes(self._own, self._thought.cause_logits, self._view.evidence)
 
-    def _predict(self, outcome: OutcomeState[Array], tried: Tried[Array], variable: Array, standard: Array) -> Prediction:
+    def _predict(
+        self, outcome: OutcomeState[Array], tried: Tried[Array], variable: Array, standard: Array
+    ) -> Prediction:
         standard = standard.astype(outcome.slope.dtype)
         predicted, _ = predict_forward(self._params, outcome, tried, variable, standard)
         return raw_prediction(self._task, self._reading.units, *predicted[:3])

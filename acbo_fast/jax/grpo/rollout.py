@@ -133,7 +133,8 @@ class _Episodes:
                 self.params, network, self.observations(), self.observation_mask, self.systems.valid, self.steps + 1
             )
         places = self.steps - 1 if reads_pairs(network) else 0
-        own = local.no_own_rows(*self.systems.valid.shape[:1], places, self.systems.valid.shape[1], self.dtype)
+        num_episodes, width = self.systems.valid.shape
+        own = local.no_own_rows(num_episodes, places, width, self.dtype)
         return State(cache, self.moments, self.first_view, own)
 
     def observations(self) -> Array:

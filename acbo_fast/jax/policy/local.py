@@ -6,6 +6,8 @@ Letters: N states, M actions asked about, R own outcomes, V variables.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -20,7 +22,7 @@ from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Units
 from acbo_ref.policy.local import LEAST_LEFT, LEAST_RATIO, OwnRows, Tried
 
 
-def no_own_rows(num_states: int, places: int, width: int, dtype: str) -> OwnRows[Array]:
+def no_own_rows(num_states: int, places: int, width: int, dtype: Any) -> OwnRows[Array]:
     """Before the first experiment, with empty places for later ones."""
     shape = (num_states, places)
     tried = Tried(jnp.zeros(shape, int), jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(shape, bool))
@@ -36,8 +38,8 @@ def own_row_added(
     variable: Array,
     rows: Array,
 ) -> OwnRows[Array]:
-    """With raw rows (N, V), in which `variable` (N,) was set, at number `place`; dropped if there is
-    no such place.
+    """With raw rows (N, V), in which `variable` (N,) was set, at number `place`; dropped if there
+    is no such place.
     """
     each = jnp.arange(len(rows))
     standard = jnp.where(valid, (rows - units.location) / units.scale, 0)
@@ -57,9 +59,7 @@ def own_outcomes(own: OwnRows[Array], cause_logits: Array, evidence: Array) -> T
     return own.tried._replace(outcome=own.tried.outcome - jnp.clip(moved, -OUTCOME_BOUND, OUTCOME_BOUND))
 
 
-def _correlation(
-    p_variable: Array, p_value: Array, p_log_length: Array, q_variable: Array, q_value: Array
-) -> Array:
+def _correlation(p_variable: Array, p_value: Array, p_log_length: Array, q_variable: Array, q_value: Array) -> Array:
     """k (N, P, Q)."""
     gap = (p_value[:, :, None] - q_value[:, None]) / HALF_WIDTH
     distance = jnp.square(gap * jnp.exp(-p_log_length)[:, :, None])

@@ -20,8 +20,8 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
 from acbo_fast.jax.policy import local
+from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
 from acbo_fast.jax.policy.heads import heads
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig

@@ -351,7 +351,9 @@ def loss_and_gradient(
     if outputs.edge_logits is None:
         return terms, d
     d_edges = like("edge_logits", outputs.edge_logits)
-    terms[TERMS.index("edge_loss")] = edge_losses(outputs.edge_logits, batch.causes, batch.edge_mask, scales[4], d_edges)
+    terms[TERMS.index("edge_loss")] = edge_losses(
+        outputs.edge_logits, batch.causes, batch.edge_mask, scales[4], d_edges
+    )
     return terms, d._replace(edge_logits=d_edges)
 
 

@@ -259,8 +259,8 @@ def outcome_weights(space: Workspace, params: Params) -> OutcomeWeights:
 
 @scalar
 def outcome_head(hidden: Any, slope: Any, centre: Any, features: Any, head: Any, before: Any, after: Any) -> Any:
-    """(mean, log_error, log_noise, log_scatter) of the target under one action, and its hidden layer
-    before and after GELU.
+    """(mean, log_error, log_noise, log_scatter) of the target under one action, and its hidden
+    layer before and after GELU.
 
     hidden, before, after (H/2,); features (6,).
     """

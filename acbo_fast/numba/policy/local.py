@@ -23,15 +23,16 @@ class Workings(NamedTuple):
     """What one state's own outcomes are worked out in.
 
     Args:
-        index: (R,) int64, those that count.
-        before, after, features: (R, H/2), (R, H/2) and (R, 6), of the outcome head at their actions.
+        place: (R,) int64, those that count.
+        before, after, features: (R, H/2), (R, H/2) and (R, 6), of the outcome head at their
+            actions.
         mean, log_error, log_noise, log_scatter, residual, solved: (R,), see the reference.
         own, distance, inverse: (R, R), k, squared distances in lengths, and B^-1.
         k, gap, weight: (R,), of the action asked about: k, squared distances, and w.
         d_residual, d_matrix: (R,) and (R, R).
     """
 
-    index: Array
+    place: Array
     before: Array
     after: Array
     features: Array
@@ -53,13 +54,24 @@ class Workings(NamedTuple):
 
 def workings(space: Workspace, places: int, half: int) -> Workings:
     """Arrays for `places` own outcomes; half is H/2."""
-    vectors = ("mean", "log_error", "log_noise", "log_scatter", "residual", "solved", "k", "gap", "weight", "d_residual")
+    vectors = (
+        "mean",
+        "log_error",
+        "log_noise",
+        "log_scatter",
+        "residual",
+        "solved",
+        "k",
+        "gap",
+        "weight",
+        "d_residual",
+    )
     squares = ("own", "distance", "inverse", "d_matrix")
     arrays = {name: space("local." + name, places, dtype=np.float64) for name in vectors}
     arrays |= {name: space("local." + name, places, places, dtype=np.float64) for name in squares}
     arrays |= {name: space("local." + name, places, half) for name in ("before", "after")}
     return Workings(
-        index=space("local.index", places, dtype=np.int64),
+        place=space("local.place", places, dtype=np.int64),
         features=space("local.features", places, VALUE_FEATURES),
         **arrays,
     )
@@ -87,7 +99,7 @@ def invert(matrix: Any, size: int) -> None:
                     matrix[i, j] -= share * matrix[p, j]
 
 
-@kernel
+@scalar
 def prepare(state: OutcomeState[Array], tried: Tried[Array], n: int, head: OutcomeWeights, w: Workings) -> int:
     """Works out state n's own outcomes; returns how many count."""
     size = 0
@@ -95,22 +107,27 @@ def prepare(state: OutcomeState[Array], tried: Tried[Array], n: int, head: Outco
         if not tried.counts[n, r]:
             continue
         i = tried.variable[n, r]
-        w.index[size] = r
+        w.place[size] = r
         value_features(tried.value[n, r], w.features[size])
         mean, log_error, log_noise, log_scatter = outcome_head(
             state.hidden[n, i], state.slope[n, i], state.centre[n, i], w.features[size], head,
             w.before[size], w.after[size],
         )  # fmt: skip
-        w.mean[size], w.log_error[size], w.log_noise[size], w.log_scatter[size] = mean, log_error, log_noise, log_scatter
+        w.mean[size], w.log_error[size], w.log_noise[size], w.log_scatter[size] = (
+            mean,
+            log_error,
+            log_noise,
+            log_scatter,
+        )
         w.residual[size] = (np.float64(tried.outcome[n, r]) - np.float64(mean)) * np.exp(-np.float64(log_error))
         size += 1
     for p in range(size):
-        i = tried.variable[n, w.index[p]]
+        i = tried.variable[n, w.place[p]]
         inverse_length = np.exp(-np.float64(state.log_length[n, i]))
         for q in range(size):
-            gap = np.float64(tried.value[n, w.index[p]] - tried.value[n, w.index[q]]) / HALF_WIDTH * inverse_length
+            gap = np.float64(tried.value[n, w.place[p]] - tried.value[n, w.place[q]]) / HALF_WIDTH * inverse_length
             w.distance[p, q] = gap * gap
-            w.own[p, q] = np.exp(-0.5 * gap * gap) if tried.variable[n, w.index[q]] == i else 0.0
+            w.own[p, q] = np.exp(-0.5 * gap * gap) if tried.variable[n, w.place[q]] == i else 0.0
             w.inverse[p, q] = w.own[p, q]
         w.inverse[p, p] += max(np.exp(2.0 * (w.log_scatter[p] - w.log_error[p])), LEAST_RATIO)
     invert(w.inverse, size)
@@ -130,8 +147,8 @@ def weigh(state: Any, tried: Any, n: int, i: int, value: Any, size: int, w: Any)
     shift, left = 0.0, 1.0
     for p in range(size):
         w.k[p], w.gap[p] = 0.0, 0.0
-        if tried.variable[n, w.index[p]] == i:
-            gap = np.float64(value - tried.value[n, w.index[p]]) / HALF_WIDTH * inverse_length
+        if tried.variable[n, w.place[p]] == i:
+            gap = np.float64(value - tried.value[n, w.place[p]]) / HALF_WIDTH * inverse_length
             w.gap[p] = gap * gap
             w.k[p] = np.exp(-0.5 * gap * gap)
             shift += w.k[p] * w.solved[p]
@@ -179,7 +196,7 @@ def predict(
             out[n, m, 0], out[n, m, 1], out[n, m, 2] = mean, log_error, log_noise
 
 
-@kernel
+@scalar
 def local_gradient(
     d_mean: float, d_log_error: float, error: float, shift: float, left: float, size: int, w: Workings
 ) -> Any:
@@ -198,7 +215,7 @@ def local_gradient(
     return d_log_error + moved * shift, d_length
 
 
-@kernel
+@scalar
 def finish(
     state: OutcomeState[Array],
     tried: Tried[Array],
@@ -214,7 +231,7 @@ def finish(
     """
     kind = state.slope.dtype.type
     for p in range(size):
-        i = tried.variable[n, w.index[p]]
+        i = tried.variable[n, w.place[p]]
         d_length = 0.0
         for q in range(size):
             w.d_matrix[p, q] -= w.d_residual[p] * w.solved[q]

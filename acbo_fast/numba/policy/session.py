@@ -103,7 +103,8 @@ class Session:
 
     def _keep(self, thought: Thought[Array]) -> None:
         """A copy: the network's arrays are written anew by whoever uses it next."""
-        self._thought = Thought(*(None if array is None else array.copy() for array in thought))
+        logits = thought.cause_logits
+        self._thought = Thought(thought.h.copy(), None if logits is None else logits.copy())
 
     def _heads(self, allowed: Array) -> tuple[PolicyOutputs[Array], Tried[Array]]:
         """What the heads say, and the own outcomes, as the network sees them now."""
