@@ -237,8 +237,8 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         task = batch_task([system], [episodes.observations[s]])
         units, index = standard_units(task), played.variable[s]
         values = (played.value[s] - units.location[0, index]) / units.scale[0, index]
-        standard[s] = np.clip(values, -HALF_WIDTH, HALF_WIDTH)
-        is_parent[s] = system.parent_mask[index]
+        standard[s] = np.where(index < 0, 0.0, np.clip(values, -HALF_WIDTH, HALF_WIDTH))
+        is_parent[s] = system.parent_mask[index] & (index >= 0)
         is_optimal[s] = index == system.oracle.variable
         parents.append(np.delete(system.parent_mask, system.target_index))
     return MethodResults(

@@ -32,6 +32,8 @@ MOST_TERMS, MOST_JOINT = 8, 4
 STYLES, STYLE_SHARES = ("apart", "jointly", "product"), (0.55, 0.35, 0.1)
 # What becomes of a parent's line if each is treated apart.
 KINDS, KIND_SHARES = ("line", "process", "bump", "tanh", "cliff", "square"), (0.15, 0.28, 0.25, 0.11, 0.06, 0.15)
+# Share of bumps and squares that have a lowest point inside; of the others half have it, too.
+INWARD = 0.5
 # Widths in half domains.
 BUMP_WIDTH, TANH_WIDTH, CLIFF_WIDTH = (0.2, 1.0), (0.15, 1.0), (0.02, 0.1)
 
@@ -104,7 +106,10 @@ class _Child:
             place = float(np.clip(self._rng.standard_normal(), -1, 1) * 0.3 * self._half[i])
         frequency = 1.0 / (self._log_uniform(low, high) * self._half[i])
         shape = "tanh" if kind == "cliff" else kind
-        return [(self._signed(), float(-frequency * place), {int(i): float(frequency)}, shape)]
+        size = self._signed()
+        if self._rng.random() < INWARD:  # a lowest point between the ends
+            size = {"bump": -abs(size), "square": abs(size)}.get(kind, size)
+        return [(size, float(-frequency * place), {int(i): float(frequency)}, shape)]
 
     def product(self, i: int, j: int) -> list[tuple[float, float, dict[int, float], str]]:
         """4 x y = (x + y)^2 - (x - y)^2, of both in half domains."""

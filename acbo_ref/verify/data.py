@@ -31,7 +31,7 @@ SMALL: Document = {
     "policy": {"hidden_dim": 8, "num_layers": 4, "num_heads": 2},
     "grpo": {"group_size": 7, "ppo_epochs": 2, "minibatches": 2, "learning_rate": 1e-3, "learned_decisions": 2},
     "heads": {"probes": 2},
-    "scm": {"nonlinear": 0.3, "saturate": 0.3, "manipulable": 0.8},
+    "scm": {"nonlinear": 0.3, "saturate": 0.3, "curved": 0.4, "hidden": 0.3, "manipulable": 0.8},
     "curriculum": {"stages": [{"name": "all", "variables": [3, 5], "graphs": ["chain", "fork", "erdos_renyi"]}]},
 }
 
