@@ -27,6 +27,7 @@ from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
+from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.systems.scm import System
@@ -147,11 +148,14 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
             gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
         normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
     kind = _head(method)
+    by_outcome_head = (kind or backend.config.decision) == "outcome_head"
     for k in range(steps):
         if sampled:
             decision = session.decide(gumbel[k], normal[k], kind)
         else:
             decision = session.decide(decision=kind)
+        if by_outcome_head:
+            decision = or_nothing(decision, task, backend.config.optimism)
         rows = np.zeros((count, width))
         for s, system in enumerate(systems):
             row = system.simulate(episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s]))[0]
@@ -160,6 +164,8 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         played.cost[:, k] = rows[np.arange(count), task.target]
         session.observe(decision.variable, rows)
     last = session.decide(decision=kind, optimism=0.0)  # what it would settle on: neither a draw nor exploration
+    if by_outcome_head:
+        last = or_nothing(last, task, -SETTLE_ERRORS)
     played.recommended_variable[:], played.recommended_value[:] = last.variable, last.value
     for s, system in enumerate(systems):
         others = np.arange(len(system.names)) != system.target_index
@@ -249,6 +255,7 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         cost=played.cost,
         expected=expected,
         recommended=recommended,
+        leaves=played.recommended_variable < 0,
         baseline=moments[:, 0],
         spread=spread,
         best=best,

@@ -10,7 +10,7 @@ Letters: E episodes, V variables, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,9 @@ from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_adde
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.reading import open_reading
 
+# A recommendation must be better than doing nothing by this many errors of its own, or it is to
+# leave the system as it is.
+SETTLE_ERRORS = 1.5
 # Standard values at which the outcome head is asked, ends of the domain included.
 DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
 # The same in rollouts, where a coarser one is good enough.
@@ -70,8 +73,8 @@ class Decision:
     """What to do next in each of E systems, and why.
 
     Args:
-        variable: (E,).
-        value: (E,) raw, inside the domain.
+        variable: (E,), -1 for doing nothing (`or_nothing`).
+        value: (E,) raw, inside the domain; 0 for doing nothing.
         probability: (E, V), of choosing each variable, by the policy head.
         parent_probability: (E, V).
         outcome_mean: (E,) raw, expectation of the target under this very action.
@@ -87,6 +90,31 @@ class Decision:
     outcome_mean: Array
     outcome_error: Array
     outcome_std: Array
+
+
+def or_nothing(decision: Decision, task: Task, optimism: float) -> Decision:
+    """The decision, or in its place doing nothing (variable -1, value 0) where that is as good: the
+    observational mean of the target is not above mean - optimism * error of the action.
+
+    With `optimism` below 0 an action must be better with some certainty. Without two observational
+    rows nobody knows what doing nothing gives, and the action stands.
+    """
+    each, counts = np.arange(len(task.target)), task.observation_mask
+    number = counts.sum(axis=1)
+    rows = np.where(counts, task.observations[each, :, task.target], 0.0)
+    usual = rows.sum(axis=1) / np.maximum(number, 1)
+    squares = np.where(counts, (rows - usual[:, None]) ** 2, 0.0).sum(axis=1)
+    std = np.sqrt(squares / np.maximum(number - 1, 1))
+    leave = (number > 1) & (decision.outcome_mean - optimism * decision.outcome_error >= usual)
+    error = std / np.sqrt(np.maximum(number, 1))
+    return replace(
+        decision,
+        variable=np.where(leave, -1, decision.variable),
+        value=np.where(leave, 0.0, decision.value),
+        outcome_mean=np.where(leave, usual, decision.outcome_mean),
+        outcome_error=np.where(leave, error, decision.outcome_error),
+        outcome_std=np.where(leave, np.hypot(error, std), decision.outcome_std),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,14 +38,14 @@ from acbo_ref.grpo.rollout import observe
 from acbo_ref.grpo.update import loss_and_gradient, minibatch
 from acbo_ref.policy import layers, pair_trunk
 from acbo_ref.policy.decoder import open_decoder
-from acbo_ref.policy.heads import VALUE_FEATURES, OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
-from acbo_ref.policy.local import Tried, predict_backward, predict_forward
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.local import predict_backward, predict_forward
 from acbo_ref.policy.network import forward
 from acbo_ref.policy.reading import open_reading
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.checks import Check, output_errors, relative_error
-from acbo_ref.verify.data import ROWS, iteration_data, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
 
 GRADIENT_TOLERANCE = 1e-6
 STEP = 1e-3
@@ -159,28 +159,6 @@ def pair_layer_checks() -> Iterator[Check]:
         "layer variable", lambda: float((pair_trunk.variable_forward(x, valid) * d_known).sum()),
         {"x": x}, {"x": pair_trunk.variable_backward(d_known, valid)}, rng,
     )  # fmt: skip
-
-
-def local_case() -> tuple[Params, OutcomeState[Array], Tried[Array], Array, Array]:
-    """An outcome head, its state of 4 variables in 2 systems, 5 own outcomes of each (variables
-    tried twice and at one place, one that does not count), and 7 actions, some of them tried.
-    """
-    rng = generator(0, Role.VERIFY, 7)
-    params = {
-        "outcome_head.value.weight": rng.standard_normal((VALUE_FEATURES, 6)),
-        "outcome_head.out.weight": rng.standard_normal((6, 4)) / 3,
-        "outcome_head.out.bias": np.array([0.1, 0.0, -0.5, -0.4]),
-    }
-    state = OutcomeState(rng.standard_normal((2, 4, 6)), *rng.standard_normal((3, 2, 4)))
-    tried = Tried(
-        variable=np.array([[0, 1, 1, 1, 3], [2, 2, 0, 2, 1]]),
-        value=np.array([[-2.0, 5.0, 4.0, 4.0, 1.0], [0.0, 3.0, -5.0, -1.0, 2.0]]),
-        outcome=rng.standard_normal((2, 5)),
-        counts=np.array([[True] * 5, [True, True, False, True, True]]),
-    )
-    variable = np.array([[0, 1, 1, 2, 3, 3, 0], [2, 2, 0, 3, 1, 0, 2]])
-    value = np.array([[-2.0, 4.0, -4.0, 1.0, 1.5, 5.0, 0.0], [1.0, 0.0, -5.0, 2.0, 2.0, 3.0, -4.0]])
-    return params, state, tried, variable, value
 
 
 def local_checks() -> Iterator[Check]:
