@@ -105,7 +105,7 @@ def test_far_outcomes_and_tiny_scatter_stay_finite():
 
 def task(rows=5):
     """Two levers, a variable that is only seen, and the target, X3, each in units of its own."""
-    observations = np.random.default_rng(0).standard_normal((1, rows, 4)) + [0, 10, -3, 7]
+    observations = np.random.default_rng(0).normal((0, 10, -3, 7), 1.0, (1, rows, 4))
     return Task(
         observations=observations, observation_mask=np.ones((1, rows), bool), target=np.array([3]),
         valid=np.ones((1, 4), bool), manipulable=np.array([[True, True, False, False]]),
