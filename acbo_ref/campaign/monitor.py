@@ -1,0 +1,91 @@
+"""Does the policy describe this system? Its predictions are watched as the outcomes come in.
+
+Of a policy that describes the system, the 90 % interval of a proposal misses one outcome in ten,
+and outcomes lie above the prediction as often as below. Against each of the two stands a test that
+may be looked at after every experiment: the likelihood of what was seen under an unknown share,
+averaged over all shares, over its likelihood under the share that should be (Robbins 1970; an
+e-value, Grunwald, de Heide & Koolen 2024). Whatever is true, if the share is as it should be, this
+number ever reaches 1 / level with a probability of at most `level` (Ville 1939).
+
+Intervals learn from their misses: each widens all later ones, each hit narrows them a little, so
+that one in ten misses in the long run whatever the system does (quantile tracking, Angelopoulos,
+Candes & Tibshirani 2023, sec. 2.1; after Gibbs & Candes 2021).
+
+Contract: functions of facts; writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import betaln
+
+from acbo_ref.campaign.calibration import COVERAGE
+from acbo_ref.campaign.facts import Facts
+
+# The probability that one of the two tests ever speaks of a system that is described well.
+ALARM_LEVEL = 0.02
+# How much a miss widens the intervals: by exp(WIDENING * COVERAGE), and a hit narrows them by
+# exp(WIDENING * (1 - COVERAGE)).
+WIDENING = 0.3
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What became of the predictions.
+
+    Attributes:
+        told: proposals with an outcome. missed: outcomes outside of their 90 % interval. worse: on
+            the bad side of the prediction.
+        evidence: the larger e-value of the two tests; `alarm` if it reaches 2 / ALARM_LEVEL.
+        words: one sentence.
+    """
+
+    told: int
+    missed: int
+    worse: int
+    evidence: float
+    alarm: bool
+    words: str
+
+
+def evidence_against(share: float, count: int, total: int) -> float:
+    """The e-value of `count` events in `total` against the probability `share` of one."""
+    log_average = float(betaln(1 + count, 1 + total - count) - betaln(1, 1))
+    return math.exp(log_average - count * math.log(share) - (total - count) * math.log1p(-share))
+
+
+def outcomes_of(facts: Facts) -> list[tuple[bool, bool]]:
+    """(missed, worse) of every proposal with an outcome that counts, in their order."""
+    found = []
+    for id, proposal in facts.proposals.items():
+        record = facts.records.get(id)
+        if record is None or not record.is_read:
+            continue
+        measured = float(record.row[facts.target_index])
+        missed = not proposal.low <= measured <= proposal.high
+        found.append((missed, facts.cost * measured > facts.cost * proposal.predicted))
+    return found
+
+
+def watch(facts: Facts) -> Watch:
+    """The tests on what was told so far; the largest e-values count, as one may look at any time."""
+    seen = outcomes_of(facts)
+    evidence = 1.0
+    for total in range(1, len(seen) + 1):
+        missed, worse = (sum(event) for event in zip(*seen[:total], strict=True))
+        tests = evidence_against(1.0 - COVERAGE, missed, total), evidence_against(0.5, worse, total)
+        evidence = max(evidence, *tests)
+    missed, worse = (sum(event) for event in zip(*seen, strict=True)) if seen else (0, 0)
+    alarm = evidence >= 2.0 / ALARM_LEVEL
+    words = f"{missed} of {len(seen)} outcomes lay outside of their 90 % interval"
+    if alarm:
+        words = f"the model does not describe this system: {words}, {worse} were worse than predicted"
+    return Watch(len(seen), missed, worse, evidence, alarm, words)
+
+
+def widening(seen: Sequence[tuple[bool, bool]]) -> float:
+    """The factor on the intervals of the next proposal after these outcomes."""
+    return math.exp(WIDENING * sum(float(missed) - (1.0 - COVERAGE) for missed, _ in seen))
