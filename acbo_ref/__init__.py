@@ -28,11 +28,16 @@ from acbo_ref.version import __version__ as __version__
 
 _EXPORTS = {
     "AcboError": "errors",
+    "Answer": "campaign.predictions",
+    "Belief": "campaign.predictions",
     "Campaign": "campaign.campaign",
+    "CampaignWarning": "campaign.facts",
     "Caution": "campaign.caution",
     "Config": "config",
     "EvaluationSettings": "arena.compare",
     "FunctionalSCM": "systems.functional",
+    "Proposal": "campaign.facts",
+    "Recommendation": "campaign.predictions",
     "ReferenceBackend": "backend",
     "SCM": "systems.scm",
     "Term": "systems.scm",
@@ -43,6 +48,7 @@ _EXPORTS = {
     "load_checkpoint": "training.checkpoint",
     "load_config": "config",
     "load_scm": "systems.files",
+    "read_table": "campaign.workbooks",
     "save_scm": "systems.files",
     "upgrade_campaign": "campaign.campaign",
 }
@@ -55,6 +61,12 @@ if TYPE_CHECKING:
     from acbo_ref.campaign.campaign import load_campaign as load_campaign
     from acbo_ref.campaign.campaign import upgrade_campaign as upgrade_campaign
     from acbo_ref.campaign.caution import Caution as Caution
+    from acbo_ref.campaign.facts import CampaignWarning as CampaignWarning
+    from acbo_ref.campaign.facts import Proposal as Proposal
+    from acbo_ref.campaign.predictions import Answer as Answer
+    from acbo_ref.campaign.predictions import Belief as Belief
+    from acbo_ref.campaign.predictions import Recommendation as Recommendation
+    from acbo_ref.campaign.workbooks import read_table as read_table
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config
     from acbo_ref.errors import AcboError as AcboError
@@ -74,3 +86,7 @@ def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'acbo_ref' has no attribute {name!r}")
     return getattr(import_module(f"acbo_ref.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

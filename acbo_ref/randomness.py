@@ -38,6 +38,7 @@ class Role(IntEnum):
     COMMITTED = 16
     LEARNED = 17
     OPTIMISM = 18
+    BATCH = 19
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, show, yes_option
+from acbo_cli.campaign_new import new
+from acbo_cli.campaign_options import (
+    by_option,
+    campaign_warnings,
+    folder_argument,
+    pairs,
+    sheet_option,
+    show,
+    show_words,
+    yes_option,
+)
 from acbo_cli.campaign_text import (
-    answer_text,
     beliefs_text,
     history_csv,
     history_text,
-    proposal_text,
-    recommendation_text,
     status_text,
 )
 from acbo_cli.options import echo_json, format_option
@@ -25,87 +32,15 @@ def campaign() -> None:
     """Spend real experiments: the policy proposes one, you do it and tell what came out."""
 
 
-@campaign.command()
-@folder_argument
-@click.option("--data", type=click.Path(path_type=Path), help="CSV of observations; its header names the variables.")
-@click.option("--target", required=True, help="The variable to drive down or up.")
-@click.option("--minimize/--maximize", "minimize", default=None, help="Drive the target down, or up; say which.")
-@click.option(
-    "--domain", "domains", multiple=True, metavar="NAME=LOW:HIGH", help="A variable that can be set, repeatable."
-)
-@click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
-@click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
-@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
-@click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
-@click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
-@by_option
-@format_option
-def new(
-    folder: Path,
-    data: Path | None,
-    target: str,
-    minimize: bool | None,
-    domains: tuple[str, ...],
-    fixed: tuple[str, ...],
-    domain_from_data: bool,
-    ignore: tuple[str, ...],
-    budget: int | None,
-    policy: Path | None,
-    by: str | None,
-    output_format: str,
-) -> None:
-    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
-    or --ignore, unless --domain-from-data is given."""
-    import numpy as np
-
-    from acbo_ref.campaign.campaign import Campaign
-    from acbo_ref.campaign.rules import domain_from_data as from_data
-    from acbo_ref.campaign.tables import Table, read_csv, select, text_columns
-    from acbo_ref.errors import AcboError, did_you_mean
-
-    if minimize is None:
-        raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
-    given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
-    if data is not None:
-        table_read = read_csv(data)
-    else:
-        table_read = Table([*given, *fixed, target], [], [], "the campaign")
-    columns = table_read.names
-    for name in (*given, *fixed, *ignore, target):
-        if name not in columns:
-            raise AcboError(f"{table_read.where} has no column {name!r}", did_you_mean(name, columns))
-    both = set(given) & set(fixed)
-    if both:
-        raise AcboError(f"{min(both)!r} has both --domain and --fixed")
-    unread = [name for name in text_columns(table_read) if name not in (*given, *fixed, *ignore, target)]
-    if unread:
-        click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
-    names = [name for name in columns if name not in (*ignore, *unread)]
-    rows = select(table_read, names)
-    variables: dict[str, tuple[float, float] | None] = {}
-    for i, name in enumerate(names):
-        if name in given:
-            variables[name] = given[name]
-        elif name in fixed or name == target:
-            variables[name] = None
-        elif domain_from_data:
-            variables[name] = from_data(np.array([row[i] for row in rows]), name)
-            low, high = variables[name]  # type: ignore[misc]
-            click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
-        else:
-            raise AcboError(
-                f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
-            )
-    with campaign_warnings():
-        direction = "minimize" if minimize else "maximize"
-        made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by)
-    click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
-    show(made.status(), output_format, status_text)
+campaign.add_command(new)
 
 
 @campaign.command()
 @folder_argument
 @click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@click.option(
+    "--batch", type=int, metavar="N", help="N experiments side by side: those pending, and new ones about any variable."
+)
 @click.option("--never-below", type=float, metavar="VALUE", help="What the measured target must not fall below.")
 @click.option("--never-above", type=float, metavar="VALUE", help="What the measured target must not rise above.")
 @click.option("--risk", type=float, default=0.1, show_default=True, help="Probability that it does all the same.")
@@ -117,6 +52,7 @@ def new(
 def ask(
     folder: Path,
     another: bool,
+    batch: int | None,
     never_below: float | None,
     never_above: float | None,
     risk: float,
@@ -126,13 +62,29 @@ def ask(
 ) -> None:
     """The experiment to do next; the pending one until it is told.
 
-    With --never-below, --never-above or --step a new proposal stays within these bounds.
+    With --never-below, --never-above or --step a new proposal stays within these bounds. With
+    --batch they spread over what may still be the best.
+
+    \b
+    acbo campaign ask reactor --batch 4 --never-below 40
     """
     from acbo_ref.campaign.campaign import Caution
+    from acbo_ref.errors import AcboError
 
+    caution = Caution(never_below, never_above, risk, step)
+    if batch is None:
+        with campaign_warnings():
+            proposal = _load(folder).ask(another, by, caution)
+        show_words(proposal, output_format)
+        return
+    if another:
+        raise AcboError("--another and --batch exclude each other", "--batch counts those pending as well")
     with campaign_warnings():
-        proposal = _load(folder).ask(another, by, Caution(never_below, never_above, risk, step))
-    show(asdict(proposal), output_format, proposal_text)
+        proposals = _load(folder).ask_batch(batch, by, caution)
+    if output_format == "json":
+        echo_json([asdict(proposal) for proposal in proposals])
+    else:
+        click.echo("\n".join(map(str, proposals)))
 
 
 @campaign.command()
@@ -146,10 +98,10 @@ def ask(
 def tell(
     folder: Path, id: str, values: tuple[str, ...], rows: tuple[str, ...], yes: bool, by: str | None, output_format: str
 ) -> None:
-    """Record the measured row of proposal ID: a CSV file with a header and one line, or NAME=VALUE
-    for each variable.
+    """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
+    NAME=VALUE for each variable.
     """
-    from acbo_ref.campaign.tables import read_csv
+    from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
 
     rows = values + rows
@@ -158,7 +110,7 @@ def tell(
     if len(rows) == 1 and "=" not in rows[0]:
         if not Path(rows[0]).exists():
             raise AcboError(f"no file {rows[0]!r}", "a row is FILE.csv, or NAME=VALUE for each variable")
-        given = read_csv(rows[0])
+        given = read_table(rows[0])
         if len(given.rows) != 1:
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
         row: dict[str, object] = dict(zip(given.names, given.rows[0], strict=True))
@@ -255,16 +207,21 @@ def export(folder: Path, file: Path) -> None:
 @campaign.command("import")
 @folder_argument
 @click.argument("data", type=click.Path(path_type=Path))
+@sheet_option
 @yes_option
 @by_option
 @format_option
-def import_rows(folder: Path, data: Path, yes: bool, by: str | None, output_format: str) -> None:
-    """Record the rows of a CSV file that nobody asked for; column `intervention` names the variable
-    that was set, empty for an observation."""
+def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str | None, output_format: str) -> None:
+    """Record the rows of a CSV or .xlsx file that nobody asked for; column `intervention` names the
+    variable that was set, empty for an observation.
+
+    \b
+    acbo campaign import reactor march.xlsx --sheet runs
+    """
     with campaign_warnings():
         opened = _load(folder)
         before = opened.status()
-        opened.import_csv(data, yes, by)
+        opened.import_rows(data, yes, by, sheet)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
@@ -278,7 +235,7 @@ def recommend(folder: Path, output_format: str) -> None:
     """What to settle on now, and how much better than doing nothing that is."""
     with campaign_warnings():
         found = _load(folder).recommend()
-    show(asdict(found), output_format, recommendation_text)
+    show_words(found, output_format)
 
 
 @campaign.command()
@@ -290,7 +247,22 @@ def predict(folder: Path, action: str, output_format: str) -> None:
     ((name, value),) = pairs((action,), "action").items()
     with campaign_warnings():
         found = _load(folder).predict(name, value)
-    show(asdict(found), output_format, answer_text)
+    show_words(found, output_format)
+
+
+@campaign.command()
+@folder_argument
+@click.argument("variable")
+@format_option
+def suggest(folder: Path, variable: str, output_format: str) -> None:
+    """The best value of one variable, and what to expect of it. Records nothing.
+
+    \b
+    acbo campaign suggest reactor temp
+    """
+    with campaign_warnings():
+        found = _load(folder).suggest(variable)
+    show_words(found, output_format)
 
 
 @campaign.command()
@@ -301,10 +273,12 @@ def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
     """What the policy thinks of every variable, or of those named: is it a direct cause, what is
     its best value, and what would that give?
     """
+    from acbo_ref.campaign.tables import known_name
     from acbo_ref.errors import AcboError, did_you_mean
 
     with campaign_warnings():
         found = {belief.variable: asdict(belief) for belief in _load(folder).beliefs()}
+    names = tuple(known_name(name, found) for name in names)
     for name in names:
         if name not in found:
             raise AcboError(f"nothing is believed of {name!r}", did_you_mean(name, found))
@@ -330,12 +304,14 @@ def status(folder: Path, output_format: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
 @format_option
 def report(folder: Path, output: Path | None, output_format: str) -> None:
-    """Write a page: history, predictions against outcomes, current beliefs."""
-    from acbo_cli.campaign_report import write_campaign_report
+    """Write a page: what to do, a picture of every lever, and what it rests on. One file that
+    needs no network.
 
-    path = output or folder / "report.html"
+    \b
+    acbo campaign report reactor --output reactor.html
+    """
     with campaign_warnings():
-        write_campaign_report(_load(folder), path)
+        path = _load(folder).report(output)
     click.echo(f"written: {path}", err=True)
     show({"report": str(path)}, output_format, lambda value: value["report"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def campaign_warnings() -> AbstractContextManager[None]:
 
 
 by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
+sheet_option = click.option("--sheet", metavar="NAME", help="Which sheet of an .xlsx file; default the first.")
 yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
 
 
@@ -29,6 +31,11 @@ def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, An
         echo_json(value)
     else:
         click.echo(text(value))
+
+
+def show_words(found: Any, output_format: str) -> None:
+    """A record of the campaign that knows its own words: these, or its fields as JSON."""
+    show(asdict(found), output_format, lambda _: str(found))
 
 
 def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
@@ -46,13 +53,12 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
     return found
 
 
-def domain(name: str, text: str) -> tuple[float, float]:
+def domain(name: str, text: str) -> tuple[float | str, ...]:
+    """LOW:HIGH[:log|:int|:step=SIZE|:periodic] as Campaign.create takes it."""
     from acbo_ref.errors import AcboError
 
-    low, separator, high = text.partition(":")
+    low, *rest = text.split(":")
     try:
-        if not separator:
-            raise ValueError
-        return float(low), float(high)
-    except ValueError as error:
+        return float(low), float(rest[0]), *rest[1:]
+    except (ValueError, IndexError) as error:
         raise AcboError(f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {name}=0:5") from error

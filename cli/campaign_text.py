@@ -1,4 +1,4 @@
-"""What `acbo campaign` prints: proposals, recommendations, histories, where a campaign stands."""
+"""What `acbo campaign` prints: beliefs, histories, where a campaign stands."""
 
 from __future__ import annotations
 
@@ -7,37 +7,6 @@ import io
 from typing import Any
 
 from acbo_cli.options import table
-
-
-def proposal_text(p: dict[str, Any]) -> str:
-    return (
-        f"{p['id']}: set {p['variable']} to {p['value']:.10g}\n"
-        f"  expected {p['predicted']:.4g}, measured within [{p['low']:.4g}, {p['high']:.4g}] with 90 %\n"
-        f"  direct cause with probability {p['parent_probability']:.2f}\n"
-        f"  why: {p['reason']}"
-    )
-
-
-def recommendation_text(r: dict[str, Any]) -> str:
-    lines = [
-        f"set {r['variable']} to {r['value']:.10g}",
-        f"  expected {r['predicted']:.4g} [{r['low']:.4g}, {r['high']:.4g}]",
-    ]
-    if r["improvement"] is not None:
-        lines.append(
-            f"  better than doing nothing ({r['baseline']:.4g}) by {r['improvement']:.4g} "
-            f"[{r['improvement_low']:.4g}, {r['improvement_high']:.4g}]"
-        )
-    return "\n".join([*lines, f"  {r['verdict']}"])
-
-
-def answer_text(a: dict[str, Any]) -> str:
-    lines = [
-        f"{a['variable']} = {a['value']:.10g}",
-        f"  expected {a['predicted']:.4g} [{a['low']:.4g}, {a['high']:.4g}]",
-        f"  a single outcome within [{a['measured_low']:.4g}, {a['measured_high']:.4g}] with 90 %",
-    ]
-    return "\n".join([*lines, *([] if a["baseline"] is None else [f"  doing nothing gave {a['baseline']:.4g}"])])
 
 
 def beliefs_text(found: list[dict[str, Any]]) -> str:
@@ -86,10 +55,12 @@ def history_csv(found: list[dict[str, Any]]) -> str:
 
 
 def status_text(s: dict[str, Any]) -> str:
-    rows = [
-        [name, "target" if name == s["target"] else "fixed" if d is None else f"{d[0]:.10g} to {d[1]:.10g}"]
-        for name, d in s["variables"].items()
-    ]
+    rows = []
+    for name, d in s["variables"].items():
+        ends = "" if d is None else ", ".join([f"{d[0]:.10g} to {d[1]:.10g}", *s["scales"].get(name, [])])
+        cost = f"{s['costs'][name]:.6g}" if name in s["costs"] else ""
+        rows.append([name, ends or ("target" if name == s["target"] else "fixed"), cost])
+    shown = 3 if len(set(s["costs"].values())) > 1 else 2
     budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
     pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
     lines = [
@@ -100,4 +71,6 @@ def status_text(s: dict[str, Any]) -> str:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
     if s["torn_line"]:
         lines.append("the journal's last line is torn and is ignored")
-    return "\n".join([*lines, "", table(["variable", "domain"], rows, words=True)])
+    return "\n".join(
+        [*lines, "", table(["variable", "domain", "cost"][:shown], [row[:shown] for row in rows], words=True)]
+    )

@@ -223,38 +223,3 @@ def episode(system: System, r: MethodResults, index: int) -> str:
         beside.plot(steps, r.outcome[index], color="#555", lw=1.1)
         beside.set_ylabel("measured target, raw")
         return _svg(figure)
-
-
-def campaign_outcomes(told: list[dict[str, Any]], target: str) -> str:
-    """Predicted 90 % interval and measured target of each experiment that was told."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 3.4))
-        for n, h in enumerate(told):
-            axis.plot([n, n], [h["low"], h["high"]], color="#56B4E9", lw=5, solid_capstyle="butt", alpha=0.6)
-        axis.plot(range(len(told)), [h["predicted"] for h in told], "_", color="#0072B2", ms=12, label="expected")
-        axis.plot(range(len(told)), [h["measured"] for h in told], "o", color="#D55E00", ms=5, label="measured")
-        axis.set_xticks(range(len(told)), [h["id"] for h in told], rotation=90 if len(told) > 25 else 0)
-        axis.set_ylabel(_plain(target))
-        axis.legend()
-        return _svg(figure)
-
-
-def _plain(text: str) -> str:
-    """A user's name, in which a dollar sign does not begin a formula."""
-    return text.replace("$", r"\$")
-
-
-def campaign_beliefs(beliefs: list[Any], target: str) -> str:
-    """Expected target at the best value of each variable that can be set, with its 90 %
-    interval.
-    """
-    shown = [b for b in beliefs if b.value is not None]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 0.9 + 0.32 * len(shown)))
-        for n, b in enumerate(shown):
-            axis.plot([b.low, b.high], [n, n], color="#56B4E9", lw=5, solid_capstyle="butt", alpha=0.6)
-            axis.plot(b.predicted, n, "|", color="#0072B2", ms=12)
-        axis.set_yticks(range(len(shown)), [_plain(f"{b.variable} = {b.value:.4g}") for b in shown])
-        axis.invert_yaxis()
-        axis.set_xlabel(_plain(f"expected {target}"))
-        return _svg(figure)

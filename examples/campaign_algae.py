@@ -16,17 +16,15 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from acbo_cli.campaign_report import write_campaign_report
 
-from acbo_ref import Campaign, load_scm
-from acbo_ref.campaign.tables import read_csv, select
+import acbo
 
 SEED, OBSERVATIONS, BUDGET = 0, 20, 12
 
 
 def main(folder: Path) -> None:
     with resources.as_file(resources.files("acbo_ref") / "arena" / "networks" / "bnrep_algal2--ChiA.json") as path:
-        plant = load_scm(path)
+        plant = acbo.load_scm(path)
     rng = np.random.default_rng(SEED)
 
     # What a practitioner starts from: a table of past measurements, nothing set.
@@ -37,16 +35,15 @@ def main(folder: Path) -> None:
         writer.writerow(plant.names)
         writer.writerows(np.round(past, 4).tolist())
 
-    table = read_csv(folder / "observations.csv")
     domains = {
         name: (float(plant.low[i]), float(plant.high[i])) if plant.manipulable[i] else None
         for i, name in enumerate(plant.names)
     }
-    campaign = Campaign.create(
+    campaign = acbo.Campaign.create(
         folder / "campaign",
         domains,
         "ChiA",
-        observations=select(table, table.names),
+        observations=acbo.read_table(folder / "observations.csv"),
         budget=BUDGET,
     )
     for _ in range(BUDGET):
@@ -69,8 +66,7 @@ def main(folder: Path) -> None:
     oracle = plant.oracle
     print(f"\nwhat the laboratory would not know: its true expectation is {truth:.2f};", end=" ")
     print(f"the best there is, {plant.names[oracle.variable]} = {oracle.value:.2f}, gives {oracle.expected:.2f}")
-    write_campaign_report(campaign, folder / "campaign" / "report.html")
-    print(f"report: {folder / 'campaign' / 'report.html'}")
+    print(f"report: {campaign.report()}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def measured(variable: str, value: float) -> dict[str, float | None]:
 
 def experiment(folder: Path) -> None:
     """Go on to the last experiment, from wherever the journal stands: every other row is corrected
-    and remarked on, and every third proposal abandoned.
+    and remarked on, every third proposal abandoned, and two are always asked for at once.
     """
     while True:
         campaign = load_campaign(folder)
@@ -71,7 +71,7 @@ def experiment(folder: Path) -> None:
         elif campaign.status()["interventions"] == EXPERIMENTS:
             return
         else:
-            proposal = campaign.ask()
+            proposal = campaign.ask_batch(2)[0]
             if int(proposal.id[1:]) % 3 == 0:
                 campaign.abandon(proposal.id)
             else:

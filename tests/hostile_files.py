@@ -2,7 +2,7 @@
 
     python tests/hostile_files.py COUNT [KIND ...]
 
-Kinds: checkpoint, scm, scm_yaml, config, table, journal.
+Kinds: checkpoint, scm, scm_yaml, config, table, workbook, journal.
 
 Each must be read, or refused with an AcboError, within 10 seconds and 1.5 GB; anything else is a
 failure (exit code 1). Prints a line a kind. A process of its own, since its memory is limited.
@@ -21,6 +21,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from campaign_crashes import create, small_policy
 from acbo_ref.campaign.campaign import load_campaign
 from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.campaign.tables import read_csv
+from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.config import load_config
 from acbo_ref.errors import AcboError
 from acbo_ref.systems.files import load_scm
@@ -216,6 +218,80 @@ def table(folder: Path) -> Kind:
     return Kind(".csv", honest, made, read_csv)
 
 
+def workbook(folder: Path) -> Kind:
+    """Spreadsheets: the archive changed, each part changed inside a sound archive, and bombs."""
+    import openpyxl
+
+    rng = np.random.default_rng(0)
+    book = openpyxl.Workbook()
+    book.active.append(["when", "temp [C]", "b", "y"])
+    for row in rng.standard_normal((12, 3)).tolist():
+        book.active.append([datetime(2026, 1, 2), *row])
+    book.create_sheet("notes").append(["nothing here"])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet, index, styles = "xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml"
+    strings, begin = "xl/sharedStrings.xml", b"<sheetData>"
+    kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    entry = b'<Override PartName="/xl/sharedStrings.xml" ContentType="%s"/></Types>' % kind
+    members["[Content_Types].xml"] = members["[Content_Types].xml"].replace(b"</Types>", entry)
+    members[strings] = b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>b</t></si></sst>'
+    members[sheet] = members[sheet].replace(b't="inlineStr"><is><t>b</t></is>', b't="s"><v>0</v>')
+    honest = _zip(members)
+    rows = members[sheet].partition(begin)
+
+    def with_sheet(inside: bytes, dimension: bytes = b'ref="A1:D13"') -> dict[str, bytes]:
+        head = rows[0].replace(b'ref="A1:D13"', dimension)
+        return {**members, sheet: head + begin + inside + b"</sheetData></worksheet>"}
+
+    def cells(reference: bytes) -> bytes:
+        return b'<row r="1"><c r="A1"><v>1</v></c></row><row r="2"><c r="%s"><v>1</v></c></row>' % reference
+
+    data = rows[2].partition(b"</sheetData>")[0]
+    laughs = b"<!DOCTYPE x [<!ENTITY a 'ha'>" + b"".join(
+        b"<!ENTITY %c '%s'>" % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9)
+    ) + b"]>"  # fmt: skip
+    many_sheets = members[index].replace(
+        b"</sheets>", b"".join(b'<sheet name="s%d" sheetId="%d" r:id="rId1"/>' % (i, i + 9) for i in range(3000)) + b"</sheets>"
+    )  # fmt: skip
+    packed = zipfile.ZIP_DEFLATED
+    made = [
+        *(_zip({k: v for k, v in members.items() if k != gone}) for gone in members),
+        *(_zip({**members, part: b""}) for part in members),
+        _zip(with_sheet(data, b'ref="A1:XFD1048576"')), _zip(with_sheet(data, b'ref="A1:ZZZ999999999999"')), _zip(with_sheet(data, b'ref="x"')),
+        *(_zip(with_sheet(cells(at))) for at in (b"XFD1048576", b"ZZZ2", b"AAAAAAAA2", b"A99999999999", b"A-1", b"", b"1", b"A" * 10_000)),
+        _zip(with_sheet(data + b'<row r="999999999999"><c><v>1</v></c></row>')), _zip(with_sheet(b'<row r="1e300"><c><v>1</v></c></row>')),
+        _zip(with_sheet(b"<row>" + b"<c/>" * 8_000_000 + b"</row>"), packed), _zip(with_sheet(b"<row/>" * 8_000_000), packed),
+        _zip(with_sheet(b"<row/>" * 1_090_000), packed), _zip(with_sheet(b"<row><c><v>1</v></c></row>" * 700_000), packed),
+        _zip(with_sheet((b"<row>" + b"<c><v>1</v></c>" * 9_000 + b"</row>") * 120), packed),
+        _zip(with_sheet(b'<row r="1"><c r="A1"><v>1</v></c></row>' + b'<row><c r="XFD1"><v>1</v></c></row>' * 1_000_000), packed),
+        _zip(with_sheet(b"<row " + b" ".join(b'a%d=""' % i for i in range(2_000_000)) + b"/>"), packed),
+        _zip(with_sheet(b"<row>" * 300_000 + b"</row>" * 300_000), packed), _zip(with_sheet(b"<c>" * 190_000 + b"</c>" * 190_000), packed),
+        _zip(with_sheet(b'<row><c t="s"><v>99</v></c></row>')), _zip(with_sheet(b'<row><c t="s"><v>-1</v></c></row>')),
+        _zip(with_sheet(b'<row><c t="inlineStr"><is><t>a</t></is></c></row><row><c><v>' + b"9" * 5000 + b"</v></c></row>")),
+        _zip(with_sheet(b'<row><c t="inlineStr"><is><t>a</t></is></c></row><row><c><v>1e999</v></c></row>')),
+        _zip(with_sheet(b'<row><c t="inlineStr"><is><t>a</t></is></c></row><row><c><f>1/0</f></c></row>')),
+        _zip(with_sheet(b'<row><c t="inlineStr"><is><t>\x1b[2J</t></is></c></row>')), _zip(with_sheet(b'<row><c t="d"><v>x</v></c></row>')),
+        _zip({**members, sheet: laughs + b"<worksheet>&j;</worksheet>"}), _zip({**members, strings: laughs + b"<sst>&j;</sst>"}),
+        _zip({**members, sheet: members[sheet].decode().encode("utf-16")}), _zip({**members, strings: members[strings].decode().encode("utf-16")}),
+        _zip({**members, sheet: b'<?xml version="1.0" encoding="cp037"?>' + rows[2]}),
+        _zip({**members, sheet: b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><worksheet/>'}),
+        _zip({**members, strings: b"<sst>" + b"<si><t>a</t></si>" * 3_000_000 + b"</sst>"}, packed),
+        _zip({**members, strings: b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">' + b"<si><t>a</t></si>" * 1_200_000 + b"</sst>"}, packed),
+        _zip({**members, strings: b"\x00" * 100_000_000}, packed), _zip({**members, "xl/media/image1.png": b"\x00" * 400_000_000}, packed),
+        _zip({**members, index: many_sheets, sheet: with_sheet(b"<row/>" * 500_000)[sheet].replace(b"<dimension", b"<dim")}, packed),
+        _zip({**members, styles: members[styles] + b"<x/>" * 5_000_000}, packed), _zip({**members, styles: b"<styleSheet>" + b"<xf/>" * 350_000}, packed),
+        _zip({**members, "../../pwned.xml": b"<a/>"}), _zip({**members, **{f"a{i}": b"" for i in range(60_000)}}),
+        _zip(members, zipfile.ZIP_LZMA), _zip(members, zipfile.ZIP_BZIP2), _zip({}), b"", b"PK\x05\x06" + b"\x00" * 18, b"a,b\n1,2\n", pickle.dumps(_Payload()),
+    ]  # fmt: skip
+    for member in members:  # each part changed inside a sound archive
+        for seed in range(40):
+            made.append(_zip({**members, member: changed(members[member], np.random.default_rng(seed))}))
+    return Kind(".xlsx", honest, made, read_table)
+
+
 def journal(folder: Path) -> Kind:
     campaign = create(folder / "campaign", small_policy(folder / "policy.npz"))
     for n in range(4):
@@ -242,6 +318,7 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "scm_yaml": scm_yaml,
     "config": config,
     "table": table,
+    "workbook": workbook,
     "journal": journal,
 }
 

@@ -177,7 +177,7 @@ def test_experiments_that_set_several_variables_are_evidence(campaign, tmp_path)
     campaign.tell_external({"a": 7.0, "b": 0.4}, {"y": -4.0, "c": 0.0})
     file = tmp_path / "more.csv"
     file.write_text("y,intervention,a,b,c\n-4.1,a+b,7.5,0.3,0.1\n-3.9, a + b ,6.5,0.5,-0.1\n")
-    assert campaign.import_csv(file) == 2
+    assert campaign.import_rows(file) == 2
     both = campaign.recommend()
     assert campaign.status()["interventions"] == 3 and both != before
     assert load_campaign(campaign.path).recommend() == both
@@ -188,13 +188,13 @@ def test_experiments_that_set_several_variables_are_evidence(campaign, tmp_path)
     assert one.recommend() != both
     file.write_text("y,intervention,a,b,c\n-4.1,a+q,7.5,0.3,0.1\n")
     with pytest.raises(AcboError, match="no variable named 'q'"):
-        campaign.import_csv(file)
+        campaign.import_rows(file)
 
 
 def test_importing_is_all_or_nothing(campaign, tmp_path):
     file = tmp_path / "more.csv"
     file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.5,,5.0,0.2,0.3\n0.5,b,4.0,0.9,0.1\n")
-    assert campaign.import_csv(file) == 3
+    assert campaign.import_rows(file) == 3
     assert campaign.status()["interventions"] == 2 and campaign.status()["observations"] == 6
     before = journal_bytes(campaign)
     for line, words in (
@@ -206,7 +206,7 @@ def test_importing_is_all_or_nothing(campaign, tmp_path):
     ):
         file.write_text(f"y,intervention,a,b,c\n1.5,a,3.0,0.1,\n{line}\n")
         with pytest.raises(AcboError, match=words):
-            campaign.import_csv(file)
+            campaign.import_rows(file)
         assert journal_bytes(campaign) == before
 
 
@@ -215,7 +215,7 @@ def test_columns_that_import_does_not_know_are_refused(campaign, tmp_path):
     file = tmp_path / "more.csv"
     file.write_text("y,Intervention,a,b,c\n1.5,a,3.0,0.1,\n")
     with pytest.raises(AcboError, match="'Intervention'") as error:
-        campaign.import_csv(file)
+        campaign.import_rows(file)
     assert "did you mean 'intervention'" in error.value.hint
 
 
@@ -427,7 +427,7 @@ def test_damage_elsewhere_is_an_error(campaign):
 def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
     first = json.loads(journal_bytes(campaign).splitlines()[0])["entry"]
     for change, words in (
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 3}, "schema 3.* up to 2"),
         ({"kind": "told"}, "creation"),
         ({"variables": 3}, "not a campaign"),
     ):
@@ -594,7 +594,6 @@ def test_the_command_line_end_to_end(folder, capsys, tmp_path):
 
 
 def test_the_report_is_one_page(folder, capsys):
-    pytest.importorskip("matplotlib")
     for _ in range(2):
         assert run(["campaign", "ask", str(folder)]) == 0
         assert run(["campaign", "report", str(folder)]) == 0
@@ -603,7 +602,7 @@ def test_the_report_is_one_page(folder, capsys):
     assert run(["campaign", "report", str(folder), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": str(folder / "report.html")}
     page = (folder / "report.html").read_text()
-    assert page.startswith("<!doctype html>") and "<script" not in page and "Recommendation" in page
+    assert page.startswith("<!doctype html>") and "<script" not in page and "How sure" in page
     assert all(name in page for name in ("temp", "dose", "age", "yield", "e1", "e2"))
 
 

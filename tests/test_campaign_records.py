@@ -136,7 +136,7 @@ def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
     file = tmp_path / "all.csv"
     assert campaign.export_csv(file) == 7
     again = Campaign.create(tmp_path / "again", VARIABLES, "y", policy=policy)
-    again.import_csv(file)
+    again.import_rows(file)
     assert again.recommend() == campaign.recommend() and again.beliefs() == campaign.beliefs()
     a, b = campaign._read(), again._read()
     np.testing.assert_array_equal(a.observations, b.observations)
@@ -186,10 +186,10 @@ def test_a_lever_that_was_moved_far_may_move_the_target_far(tmp_path, policy):
 def test_a_file_is_not_imported_twice_by_mistake(campaign, tmp_path):
     file = tmp_path / "more.csv"
     file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.5,,5.0,0.2,0.3\n")
-    campaign.import_csv(file)
+    campaign.import_rows(file)
     with pytest.raises(AcboError, match="recorded before"):
-        campaign.import_csv(file)
-    assert campaign.import_csv(file, yes=True) == 2 and campaign.status()["interventions"] == 2
+        campaign.import_rows(file)
+    assert campaign.import_rows(file, yes=True) == 2 and campaign.status()["interventions"] == 2
 
 
 @pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
@@ -198,7 +198,7 @@ def test_a_variable_with_a_plus_in_its_name(tmp_path, policy):
     campaign = Campaign.create(tmp_path / "c", domains, "y", observations=np.eye(2), policy=policy)
     file = tmp_path / "rows.csv"
     file.write_text("a+b,y,intervention\n0.5,1.0,a+b\n")
-    campaign.import_csv(file)
+    campaign.import_rows(file)
     assert campaign.history()[-1]["set"] == {"a+b": 0.5}
 
 
@@ -297,16 +297,13 @@ def test_questions_are_answered_and_not_recorded(campaign, capsys):
 
 
 def test_the_report_tells_all_of_it(campaign, tmp_path):
-    pytest.importorskip("matplotlib")
-    from acbo_cli.campaign_report import write_campaign_report
-
     done(campaign)
     campaign.tell_external({"a": 7.0, "b": 0.5}, {"y": 1.0, "c": 0.0})
     campaign.note("x1", "both <valves> open")
     done(campaign)
     campaign.abandon("e2")
     campaign.ask()
-    write_campaign_report(campaign, tmp_path / "page.html")
+    campaign.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "a = 7, b = 0.5" in page and "both &lt;valves&gt; open" in page
     assert all(word in page for word in ("abandoned", "pending", "nobody asked for it", "1 of 1 outcomes", "e3"))

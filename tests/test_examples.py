@@ -16,7 +16,6 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.mark.skipif(not shipped_policy().exists(), reason="no policy ships yet")
 def test_the_algae_campaign(tmp_path):
-    pytest.importorskip("matplotlib")
     done = subprocess.run(
         [sys.executable, EXAMPLES / "campaign_algae.py", tmp_path / "algae"], capture_output=True, text=True, timeout=60
     )

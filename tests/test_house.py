@@ -98,7 +98,7 @@ def test_every_package_is_shipped():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {
         ".".join(p.parent.relative_to(ROOT).parts)
-        for top in ("acbo_ref", "acbo_fast")
+        for top in ("acbo", "acbo_ref", "acbo_fast")
         for p in (ROOT / top).rglob("__init__.py")
     }
     assert set(listed) == found | {"acbo_cli", "acbo_configs"} and len(listed) == len(set(listed))
@@ -282,7 +282,7 @@ def test_a_backend_mirrors_the_reference(backend):
     assert used == set(OTHER_PARAMETERS.get(backend, {})), set(OTHER_PARAMETERS.get(backend, {})) - used
 
 
-OPTIONAL = ("sklearn", "optuna", "matplotlib", "gymnasium", "dask", "distributed", "jax", "numba")
+OPTIONAL = ("sklearn", "optuna", "matplotlib", "gymnasium", "dask", "distributed", "jax", "numba", "openpyxl")
 
 
 def test_what_is_optional_is_imported_when_it_is_used():

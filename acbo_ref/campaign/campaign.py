@@ -16,28 +16,31 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.caution import Caution, cautious_proposal, checked_caution
-from acbo_ref.campaign.facts import SCHEMA, CampaignWarning, Proposal, numbers, plain, replay, stamped
+from acbo_ref.campaign.caution import Caution
+from acbo_ref.campaign.facts import SCHEMA, WITHOUT_SCALES, CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
     Belief,
     Recommendation,
-    proposal,
 )
 from acbo_ref.campaign.rules import (
     believe,
-    check_columns,
+    check_budget,
+    check_logarithms,
     check_observations,
     check_reach,
     checked_budget,
+    checked_costs,
+    checked_count,
     checked_person,
     checked_row,
     checked_text,
@@ -46,21 +49,20 @@ from acbo_ref.campaign.rules import (
     domain_from_data,
     doubts,
     external_row,
+    imported_rows,
     known_record,
-    named,
 )
 from acbo_ref.campaign.tables import (
+    by_known_names,
     observation_rows,
-    read_csv,
     row_values,
-    select,
-    set_variables,
 )
 from acbo_ref.campaign.view import CampaignView, policy_name
+from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
-Domains = Mapping[str, tuple[float, float] | None]
+Domains = Mapping[str, Sequence[float | str] | None]
 __all__ = [
     "Belief",
     "Campaign",
@@ -89,19 +91,24 @@ class Campaign(CampaignView):
         budget: int | None = None,
         policy: str | Path | None = None,
         by: str | None = None,
+        costs: Mapping[str, float | str] | None = None,
     ) -> Campaign:
         """Begin a campaign.
 
         Args:
             path: a folder that holds no campaign yet.
             variables: in order, the domain (low, high) of each variable that can be set, None for
-                the target and the others.
+                the target and the others. A domain may also be (low, high, "log"), with "int",
+                "step=5" or "periodic"; see scales.py.
             target, direction: what to "minimize" or "maximize".
-            observations: rows measured without setting anything: a DataFrame, an array in the order
-                of `variables`, or rows by name. Missing values are allowed, but for the target.
+            observations: rows measured without setting anything: a DataFrame, what `read_table`
+                gives, an array in the order of `variables`, or rows by name. Missing values are
+                allowed, but for the target.
             budget: how many experiments may be proposed; None for no limit.
             policy: a checkpoint or run folder; default the one that ships.
             by: who does this, for the journal.
+            costs: what an experiment on a variable costs, in any unit; 1 where nothing is said. The
+                next experiment is then the one with the most gain for its cost.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
@@ -109,11 +116,13 @@ class Campaign(CampaignView):
         path = Path(path)
         if (path / "journal.jsonl").exists():
             raise AcboError(f"{path} holds a campaign already", "choose another folder")
-        names, domains = checked_variables(variables, target, direction)
-        budget = checked_budget(budget)
+        names, domains, scales = checked_variables(variables, target, direction)
+        budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
         rows = observation_rows(observations, names)
         table = np.array(rows, float).reshape(-1, len(names))
         check_observations(table, names, target)
+        for n, row in enumerate(rows, start=1):
+            check_logarithms(names, scales, row, f"observation {n}")
         checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
         check_reach(checkpoint.config, len(names), len(rows))
         factors = calibrate(checkpoint)
@@ -121,10 +130,12 @@ class Campaign(CampaignView):
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
+        kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
+        more = {key: value for key, value in (("costs", prices), ("scales", kinds)) if value}
         created: Entry = {
-            "kind": "created", "schema": SCHEMA, "target": target, "direction": direction, "variables": names,
-            "domains": [None if d is None else list(d) for d in domains], "budget": budget,
-            **_policy_entry(path, checkpoint, factors),
+            "kind": "created", "schema": SCHEMA if kinds else WITHOUT_SCALES, "target": target, "direction": direction,
+            "variables": names, "domains": [None if d is None else list(d) for d in domains], "budget": budget,
+            **more, **_policy_entry(path, checkpoint, factors),
         }  # fmt: skip
         given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
         entries = [stamped(entry, checked_person(by)) for entry in ([created, given] if rows else [created])]
@@ -149,18 +160,34 @@ class Campaign(CampaignView):
             if facts.pending and not another:
                 found.append(facts.pending[0])
                 return None
-            if facts.remaining is not None and facts.remaining <= 0:
-                raise AcboError(
-                    f"the budget of {facts.budget} experiments is spent",
-                    "`recommend` says what to settle on; tell_external records further experiments",
-                )
-            session = self._session(facts)
-            careful = caution is not None and not checked_caution(caution).bounds_nothing
-            found.append(cautious_proposal(facts, session, caution) if careful else proposal(facts, session))  # type: ignore[arg-type]
+            check_budget(facts, 1)
+            found.append(next_proposal(facts, self._session(facts), caution or Caution()))
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)
         return found[0]
+
+    def ask_batch(self, count: int, by: str | None = None, caution: Caution | None = None) -> list[Proposal]:
+        """Experiments to do side by side: those pending, and new ones until there are `count`, also
+        several about one variable: drawn from what may be the best; see asking.py.
+
+        Raises:
+            AcboError: the budget does not allow so many, or no experiment lies within the bounds;
+                those asked for before that stay.
+        """
+        count = checked_count(count)
+
+        def decide(entries: list[Entry]) -> Entry | None:
+            facts = self._facts(entries)
+            if len(facts.pending) >= count:
+                return None
+            check_budget(facts, count - len(facts.pending))
+            found = proposal_beside(facts, self._session(facts), caution or Caution())
+            return {"kind": "asked", "proposal": asdict(found)}
+
+        for _ in range(count):
+            self._write(decide, by)
+        return self._read().pending
 
     def tell(self, id: str, row: Any, yes: bool = False, by: str | None = None) -> None:
         """Record the measured row of a proposed experiment: all variables, by name or in order. One
@@ -205,8 +232,9 @@ class Campaign(CampaignView):
         def decide(entries: list[Entry]) -> Entry:
             facts = self._facts(entries)
             values = row_values(row, facts.variables)
-            recorded = external_row(facts, do, values, "row")
-            believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in do])]), yes)
+            were_set = by_known_names(do, facts.variables)
+            recorded = external_row(facts, were_set, values, "row")
+            believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in were_set])]), yes)
             return {"kind": "rows", "rows": [recorded]}
 
         self._write(decide, by)
@@ -265,40 +293,24 @@ class Campaign(CampaignView):
 
         self._write(decide, by)
 
-    def import_csv(self, path: str | Path, yes: bool = False, by: str | None = None) -> int:
-        """Record the rows of a CSV file, all or none; a column `intervention` names the variable
-        that was set, or several as a+b, empty for an observation. Without that column all rows are
-        observations. Returns the number of rows.
+    def import_rows(self, path: str | Path, yes: bool = False, by: str | None = None, sheet: str | None = None) -> int:
+        """Record the rows of a CSV or .xlsx file, all or none; a column `intervention` names the
+        variable that was set, or several as a+b, empty for an observation. Without that column all
+        rows are observations. Returns the number of rows.
+
+        Args:
+            sheet: of an .xlsx file; default the first.
 
         Raises:
             AcboError: a row that is impossible; or, without `yes`, one that is hard to believe, or
                 rows that were recorded before.
         """
-        table = read_csv(path)
+        table = read_table(path, sheet)
         count = [0]
 
         def decide(entries: list[Entry]) -> Entry | None:
-            facts = self._facts(entries)
-            check_columns(table, facts)
-            values = select(table, facts.variables)
-            column = table.names.index("intervention") if "intervention" in table.names else None
-            rows = []
-            for n, cells, row in zip(table.lines, table.rows, values, strict=True):
-                names = set_variables(str(cells[column]) if column is not None else "", facts.variables)
-                do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
-                rows.append(external_row(facts, do, row, f"{path}, line {n}"))
+            rows, unlikely = imported_rows(self._facts(entries), table)
             count[0] = len(rows)
-            unlikely = doubts(
-                facts,
-                (
-                    (
-                        f"{path}, line {n}",
-                        numbers(made["row"]),
-                        [facts.variables.index(x) for x in named(made["variable"])],
-                    )
-                    for n, made in zip(table.lines, rows, strict=True)
-                ),
-            )
             if any(entry["kind"] == "rows" and entry["rows"] == rows for entry in entries):
                 unlikely.insert(0, f"{path}: these very rows were recorded before")
             believe(unlikely, yes)

@@ -6,7 +6,8 @@
 The probability is that of the calibrated interval of a single outcome, so it is as right as that.
 
 Contract: functions of facts and of a session; writes nothing. Among the actions that are left the
-choice is the policy's own: lowest expectation minus `optimism` errors.
+choice is the policy's own, lowest expectation minus `optimism` errors; where experiments differ in
+what they cost, it is the most gain for that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from scipy.special import ndtr
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Proposal
-from acbo_ref.campaign.predictions import CampaignSession, choosable, proposed
+from acbo_ref.campaign.predictions import CampaignSession, proposed
+from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.tables import number
 from acbo_ref.errors import AcboError
 
@@ -73,9 +75,14 @@ class Choice:
     danger: float
 
 
-def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caution) -> Choice:
+def choose(
+    facts: Facts, session: CampaignSession, allowed: Array, caution: Caution, draw: Array | None = None
+) -> Choice:
     """The best action within bounds; allowed (V,) bool.
 
+    Args:
+        draw: (V,) standard errors that each variable's expectations lie off; None for the policy's
+            own `optimism`.
     Raises:
         AcboError: there is none; says what is nearest to one.
     """
@@ -83,8 +90,9 @@ def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caut
     cost, error, std = session.predict(variable, value)
     std = std * facts.outcome_factor
     danger = _danger(facts, cost, std, caution)
-    bound = cost - session.optimism * error
-    best = int(np.where(danger <= caution.risk, bound, np.inf).argmin())
+    hoped = cost + (-session.optimism if draw is None else draw[variable]) * error
+    merit = _merit(facts, session, variable, hoped)
+    best = int(np.where(danger <= caution.risk, merit, -np.inf).argmax())
     if danger[best] > caution.risk:
         safest = int(danger.argmin())
         limits = " and ".join(
@@ -100,17 +108,35 @@ def choose(facts: Facts, session: CampaignSession, allowed: Array, caution: Caut
     return Choice(int(variable[best]), float(value[best]), float(cost[best]), float(std[best]), float(danger[best]))
 
 
-def cautious_proposal(facts: Facts, session: CampaignSession, caution: Caution) -> Proposal:
-    """The next experiment within bounds, about a variable without a pending proposal."""
-    choice = choose(facts, session, choosable(facts, session), caution)
+def bounded_proposal(
+    facts: Facts, session: CampaignSession, allowed: Array, caution: Caution, draw: Array | None = None
+) -> Proposal:
+    """The next experiment within bounds; arguments as of `choose`."""
+    choice = choose(facts, session, allowed, caution, draw)
     parents = session.decide().parent_probability[0]
     better = "highest" if facts.direction == "maximize" else "lowest"
-    reason = f"the {better} {facts.target} hoped for within the bounds"
+    reason = f"the {better} {facts.target} hoped for"
+    if facts.prices_differ:
+        reason = f"the most gain in {facts.target} hoped for, for what it costs"
+    if draw is not None:
+        reason = f"drawn from what may be best, beside {', '.join(p.id for p in facts.pending)}"
+    if not caution.bounds_nothing:
+        reason += ", within the bounds"
     if caution.never_below is not None or caution.never_above is not None:
         reason += f"; beyond the limit with {choice.danger:.1%}"
     return proposed(
         facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
     )
+
+
+def _merit(facts: Facts, session: CampaignSession, variable: Array, hoped: Array) -> Array:
+    """(N,) what speaks for each action, whose cost is hoped to be that: the gain over what would be
+    settled on now, by what the experiment costs (as expected improvement per second: Snoek et al.
+    2012, sec. 3.2).
+    """
+    settled = float(session.decide(decision="outcome_head", optimism=0.0).outcome_mean[0])
+    gain = settled - hoped
+    return np.asarray(np.where(gain > 0, gain / np.array(facts.prices)[variable], gain))
 
 
 def _danger(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:
@@ -130,17 +156,29 @@ def _within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Arr
     variables, values = [], []
     rows = np.array([record.row for record in facts.records.values() if record.is_read])
     for i in np.flatnonzero(allowed).tolist():
-        low, high = facts.domains[i]  # type: ignore[misc]
+        grid = facts.coordinates.grid(i, GRID_POINTS)
         if step is not None:
-            tried = rows[~np.isnan(rows[:, i]), i] if len(rows) else np.zeros(0)
-            tried = tried if len(tried) else np.array([(low + high) / 2])
-            reach = step * (high - low)
-            start, end = max(low, float(tried.min()) - reach), min(high, float(tried.max()) + reach)
-            if start > end:  # all that was measured lies further outside the domain
-                continue
-            low, high = start, end
-        variables.append(np.full(GRID_POINTS, i))
-        values.append(np.linspace(low, high, GRID_POINTS))
-    if not variables:
+            grid = _near(facts.coordinates, i, rows[~np.isnan(rows[:, i]), i] if len(rows) else np.zeros(0), step)
+        variables.append(np.full(len(grid), i))
+        values.append(grid)
+    if not sum(map(len, variables)):
         raise AcboError("no setting is that near to what was tried", "allow a larger --step")
     return np.concatenate(variables), np.concatenate(values)
+
+
+def _near(coordinates: Coordinates, i: int, tried: Array, step: float) -> Array:
+    """Values of variable i that are allowed, at most that share of its domain outside of all that
+    was tried; none if all that lies further outside the domain.
+    """
+    low, high = coordinates.domain(i)
+    there = coordinates.inside(i, tried) if len(tried) else np.array([(low + high) / 2])
+    reach = step * (high - low)
+    start, end = max(low, float(there.min()) - reach), min(high, float(there.max()) + reach)
+    if start > end:
+        return np.zeros(0)
+    found = coordinates.outside(i, np.linspace(start, end, GRID_POINTS))
+    if coordinates.scales[i].step is None:
+        return found
+    found = np.unique(found)
+    back = coordinates.inside(i, found)  # a step may lie further off than what it is nearest to
+    return found[(back >= start - 1e-9 * reach) & (back <= end + 1e-9 * reach)]

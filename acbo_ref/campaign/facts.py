@@ -17,9 +17,12 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.journal import Entry
+from acbo_ref.campaign.scales import Coordinates, Scale, scale_of
+from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-SCHEMA = 1
+# 2 has scales; a journal without any is of schema 1, so that an older version reads it.
+SCHEMA, WITHOUT_SCALES = 2, 1
 
 
 class CampaignWarning(UserWarning):
@@ -31,7 +34,7 @@ def warn(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Words):
     """An experiment to do: set `variable` to `value`.
 
     Attributes:
@@ -50,6 +53,14 @@ class Proposal:
     high: float
     parent_probability: float
     reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.id}: set {self.variable} to {self.value:.10g}\n"
+            f"  expected {self.predicted:.4g}, measured within [{self.low:.4g}, {self.high:.4g}] with 90 %\n"
+            f"  direct cause with probability {self.parent_probability:.2f}\n"
+            f"  why: {self.reason}"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class Facts:
             observations and x1, x2, ... for experiments nobody asked for.
         abandoned: proposals that will not be done, unless they are told after all.
         notes: what was noted, by id.
+        prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
+        scales: how the values of each variable lie.
     """
 
     target: str
@@ -95,6 +108,8 @@ class Facts:
     records: dict[str, Record]
     abandoned: frozenset[str]
     notes: dict[str, list[str]]
+    prices: tuple[float, ...]
+    scales: tuple[Scale, ...]
 
     @cached_property
     def observations(self) -> Array:
@@ -111,6 +126,26 @@ class Facts:
     def cost(self) -> float:
         """The target times this is what the policy drives down."""
         return -1.0 if self.direction == "maximize" else 1.0
+
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """Between the user's units and what the policy reads. A circle is cut open opposite to the
+        best experiment on the variable, before there is one at its low end.
+        """
+        seams = []
+        for i, (scale, domain) in enumerate(zip(self.scales, self.domains, strict=True)):
+            tried = [row for was_set, row in self.interventions if i in was_set] if scale.is_periodic else []
+            low, high = domain or (0.0, 0.0)
+            best = (
+                min(tried, key=lambda row: self.cost * row[self.target_index])[i] if tried else low - (high - low) / 2
+            )
+            seams.append(best + (high - low) / 2)
+        return Coordinates(self.domains, self.scales, seams)
+
+    @property
+    def prices_differ(self) -> bool:
+        """Whether some experiments cost more than others."""
+        return len({price for price, d in zip(self.prices, self.domains, strict=True) if d is not None}) > 1
 
     @property
     def target_index(self) -> int:
@@ -159,9 +194,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         first = entries[0]
         if first["kind"] != "created":
             raise ValueError("it does not begin with its creation")
-        if first["schema"] != SCHEMA:
+        if first["schema"] not in (WITHOUT_SCALES, SCHEMA):
             raise AcboError(
-                f"{path} has journal schema {first['schema']}, this version reads {SCHEMA}", "use a newer acbo"
+                f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
         variables = tuple(first["variables"])
         proposals: dict[str, Proposal] = {}
@@ -219,8 +254,10 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             records=records,
             abandoned=frozenset(abandoned),
             notes=notes,
+            prices=tuple(float(first.get("costs", {}).get(name, 1.0)) for name in variables),
+            scales=tuple(scale_of(first.get("scales", {}).get(name, []), name) for name in variables),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error
 
 

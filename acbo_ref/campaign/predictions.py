@@ -24,6 +24,8 @@ from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import COVERAGE, QUANTILE
 from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
+from acbo_ref.campaign.scales import Coordinates
+from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
@@ -39,7 +41,7 @@ OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Words):
     """What to settle on now.
 
     Attributes:
@@ -61,6 +63,20 @@ class Recommendation:
     improvement_high: float | None
     verdict: str
 
+    def __str__(self) -> str:
+        is_likely = self.improvement is None or self.verdict.startswith("improvement likely")
+        lines = [
+            self.verdict,
+            f"  {'' if is_likely else 'the most promising: '}set {self.variable} to {self.value:.10g}",
+            f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
+        ]
+        if self.improvement is not None:
+            lines.append(
+                f"  better than doing nothing ({self.baseline:.4g}) by {self.improvement:.4g} "
+                f"[{self.improvement_low:.4g}, {self.improvement_high:.4g}]"
+            )
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -77,7 +93,7 @@ class Belief:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Words):
     """What is expected if `variable` is set to `value`.
 
     Attributes:
@@ -95,6 +111,14 @@ class Answer:
     measured_high: float
     baseline: float | None
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.variable} = {self.value:.10g}",
+            f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
+            f"  a single outcome within [{self.measured_low:.4g}, {self.measured_high:.4g}] with 90 %",
+        ]
+        return "\n".join([*lines, *([] if self.baseline is None else [f"  doing nothing gave {self.baseline:.4g}"])])
+
 
 class CampaignSession:
     """A session whose target was handed over in other units: costs = location + scale * what the
@@ -105,22 +129,38 @@ class CampaignSession:
         optimism: the errors that the policy's decisions subtract.
     """
 
-    def __init__(self, session: AnySession, location: float, scale: float, reads: Array, optimism: float) -> None:
+    def __init__(
+        self,
+        session: AnySession,
+        location: float,
+        scale: float,
+        reads: Array,
+        optimism: float,
+        coordinates: Coordinates,
+    ) -> None:
         self._session, self._location, self._scale = session, location, scale
+        self._coordinates = coordinates
         self.reads, self.optimism = reads, optimism
 
     def decide(
         self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
     ) -> Decision:
-        """As `policy.session.Session.decide`, with outcomes as costs in the user's unit.
+        """As `policy.session.Session.decide`, with values and outcomes (costs) in the user's unit.
+        The value is the nearest that is allowed, and the prediction is of that.
 
         Raises:
             AcboError: the numbers told are so far apart that nothing finite comes out.
         """
         found = self._session.decide(decision=decision, optimism=optimism, allowed=allowed)
         _check_finite(found.value, found.outcome_mean, found.outcome_error, found.outcome_std)
+        chosen = int(found.variable[0])
+        value = self._coordinates.outside(chosen, found.value) if chosen >= 0 else found.value
+        if chosen >= 0 and self._coordinates.scales[chosen].step is not None:
+            mean, error, std = self.predict(found.variable, value)
+            return replace(found, value=value, outcome_mean=mean, outcome_error=error, outcome_std=std)
         return replace(
             found,
+            value=value,
             outcome_mean=self._location + self._scale * found.outcome_mean,
             outcome_error=self._scale * found.outcome_error,
             outcome_std=self._scale * found.outcome_std,
@@ -133,7 +173,10 @@ class CampaignSession:
         Raises:
             AcboError: as `decide`.
         """
-        found = self._session.predict(variable[None], value[None])
+        inside = value.astype(float)
+        for i in set(variable.tolist()):
+            inside[variable == i] = self._coordinates.inside(i, inside[variable == i])
+        found = self._session.predict(variable[None], inside[None])
         _check_finite(found.mean, found.error, found.std)
         return self._location + self._scale * found.mean[0], self._scale * found.error[0], self._scale * found.std[0]
 
@@ -152,7 +195,9 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     observations this changes nothing, since the policy takes its units from them; with fewer it
     keeps the units sensible.
     """
-    observed, done = facts.observations, facts.interventions
+    coordinates = facts.coordinates
+    observed = coordinates.rows(facts.observations)
+    done = [(was_set, coordinates.rows(np.array(row))) for was_set, row in facts.interventions]
     over_rows = not reads_pairs(backend.config.policy)  # moments have no limit
     if over_rows:
         done = done[-INTERVENTIONS_READ:]
@@ -161,8 +206,8 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
         observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
     measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])
     manipulable = np.array([d is not None for d in facts.domains])
-    low = np.array([-1.0 if d is None else d[0] for d in facts.domains])
-    high = np.array([1.0 if d is None else d[1] for d in facts.domains])
+    ends = [(-1.0, 1.0) if d is None else coordinates.domain(i) for i, d in enumerate(facts.domains)]
+    low, high = np.array(ends).T
     mean = column_means(measured)
     spread = np.sqrt(column_means((measured - mean) ** 2))
     spread = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
@@ -195,7 +240,9 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
     unit = abs(float(scale[target]))
-    return CampaignSession(session, facts.cost * float(location[target]), unit, reads, backend.config.optimism)
+    return CampaignSession(
+        session, facts.cost * float(location[target]), unit, reads, backend.config.optimism, coordinates
+    )
 
 
 def choosable(facts: Facts, session: CampaignSession) -> Array:
@@ -288,15 +335,21 @@ def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
     return found
 
 
+def check_is_read(facts: Facts, session: CampaignSession, variable: str) -> int:
+    """The index of a variable, which must be one that the policy reads."""
+    i = facts.variables.index(variable)
+    if not session.reads[i]:
+        raise AcboError(f"{variable!r} is not among the {MOST_VARIABLES} variables that the policy reads")
+    return i
+
+
 def answer(facts: Facts, session: CampaignSession, variable: str, value: float) -> Answer:
     """What is expected of an action that the user asks about.
 
     Raises:
         AcboError: the variable is not read, or numbers are too far apart.
     """
-    i = facts.variables.index(variable)
-    if not session.reads[i]:
-        raise AcboError(f"{variable!r} is not among the {MOST_VARIABLES} variables that the policy reads")
+    i = check_is_read(facts, session, variable)
     cost, error, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
     predicted, low, high = _interval(facts, cost, error * facts.expectation_factor)
     _, measured_low, measured_high = _interval(facts, cost, std * facts.outcome_factor)

@@ -15,7 +15,18 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
-from acbo_ref.campaign.tables import LARGEST, Table, check_names, number, text_columns
+from acbo_ref.campaign.scales import PLAIN, Scale, check_scale, scale_of
+from acbo_ref.campaign.tables import (
+    LARGEST,
+    Table,
+    by_known_names,
+    check_names,
+    number,
+    select,
+    set_variables,
+    text_columns,
+    with_known_names,
+)
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document
@@ -23,6 +34,7 @@ from acbo_ref.files import Document
 FEW_OBSERVATIONS = 3
 # A set value may be measured a little off: this share of the domain's width.
 SET_POINT_TOLERANCE = 0.05
+MOST_AT_ONCE = 100
 DOMAIN_PERCENTILES = (1.0, 99.0)
 # A number is doubted that lies further outside everything measured so far than this many times its
 # whole range (and as many more as a variable that was set lies outside its own); of fewer rows than
@@ -37,22 +49,28 @@ def checked_text(text: object, what: str, longest: int) -> str:
     return text.strip()
 
 
-def checked_domain(name: str, domain: Iterable[object] | None, is_target: bool) -> tuple[float, float] | None:
+def checked_domain(
+    name: str, domain: Iterable[object] | None, is_target: bool
+) -> tuple[tuple[float, float] | None, Scale]:
+    """The domain (low, high) of what may be (low, high, "log", ...), and its scale."""
     if domain is None:
-        return None
+        return None, PLAIN
     if is_target:
         raise AcboError(f"the target {name!r} cannot be set", "give domains of other variables")
     try:
         if isinstance(domain, str):
             raise ValueError
-        low, high = (number(end, f"domain of {name!r}") for end in domain)
+        first, second, *kinds = domain
+        low, high = (number(end, f"domain of {name!r}") for end in (first, second))
     except (TypeError, ValueError) as error:
         raise AcboError(f"the domain of {name!r} is not (low, high)") from error
     if not low < high:  # nan included
         raise AcboError(f"the domain of {name!r} is {low:g} to {high:g}", "its low end must lie below its high end")
     if high - low < max(1e-100, 1e-12 * max(abs(low), abs(high))):
         raise AcboError(f"the domain of {name!r} is too narrow to be told apart", "give it in another unit")
-    return low, high
+    scale = scale_of(kinds, name)
+    check_scale(scale, low, high, name)
+    return (low, high), scale
 
 
 def checked_budget(budget: SupportsIndex | None) -> int | None:
@@ -65,6 +83,47 @@ def checked_budget(budget: SupportsIndex | None) -> int | None:
     if whole < 1 or isinstance(budget, bool):
         raise AcboError(f"a budget of {budget!r} is not possible", "give a whole number of experiments, at least 1")
     return whole
+
+
+def checked_costs(
+    costs: Mapping[str, object] | None, names: Sequence[str], domains: Sequence[object]
+) -> dict[str, float]:
+    """What an experiment on each variable costs, of those for which it was said."""
+    found = {}
+    for name, given in by_known_names(costs or {}, names).items():
+        if name not in names:
+            raise AcboError(f"no variable named {name!r} to cost anything", did_you_mean(str(name), names))
+        if domains[names.index(name)] is None:
+            raise AcboError(f"{name!r} has a cost and cannot be set", "only a variable with a domain has one")
+        found[name] = number(given, f"cost of {name!r}")
+        if not found[name] > 0:  # nan included
+            raise AcboError(f"a cost of {found[name]:g} of {name!r} is not possible", "a number above 0, in any unit")
+    return found
+
+
+def checked_count(count: SupportsIndex) -> int:
+    """How many experiments to do side by side."""
+    try:
+        whole = operator.index(count)
+    except TypeError:
+        whole = 0
+    if not 1 <= whole <= MOST_AT_ONCE or isinstance(count, bool):
+        raise AcboError(f"{count!r} experiments at once are not possible", f"a whole number, 1 to {MOST_AT_ONCE}")
+    return whole
+
+
+def check_budget(facts: Facts, count: int) -> None:
+    """Whether so many more experiments may be proposed."""
+    if facts.remaining is None or facts.remaining >= count:
+        return
+    if facts.remaining == 0:
+        raise AcboError(
+            f"the budget of {facts.budget} experiments is spent",
+            "`recommend` says what to settle on; tell_external records further experiments",
+        )
+    raise AcboError(
+        f"the budget of {facts.budget} experiments leaves {facts.remaining}, and {count} more are asked for"
+    )
 
 
 def domain_from_data(values: Array, name: str) -> tuple[float, float]:
@@ -110,27 +169,41 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"the target {facts.target!r} is missing", "an experiment without its outcome teaches nothing")
     index = facts.variables.index(variable)
-    low, high = facts.domains[index]  # type: ignore[misc]
     if math.isnan(row[index]):
         row[index] = value
-    elif abs(row[index] - value) > SET_POINT_TOLERANCE * (high - low):
+    elif facts.coordinates.distance(index, row[index], value) > SET_POINT_TOLERANCE:
         raise AcboError(
             f"{variable!r} is {row[index]:g} in the row and was to be set to {value:g}",
             "tell_external (or `import`) records an experiment that was done otherwise",
         )
+    check_logarithms(facts.variables, facts.scales, row, "row")
     return row
 
 
-def checked_action(facts: Facts, variable: str, given: object, where: str) -> float:
-    """The value that a variable is set to, which must be one that can be set, inside its domain."""
+def check_logarithms(names: Sequence[str], scales: Sequence[Scale], row: Sequence[float], where: str) -> None:
+    """Whether values on a logarithmic scale are above 0, or missing."""
+    for name, scale, value in zip(names, scales, row, strict=True):
+        if scale.is_log and value <= 0:
+            raise AcboError(f"{where}: {name!r} = {value:g}, and its scale is log", "leave it empty if it is not known")
+
+
+def checked_lever(facts: Facts, variable: str, where: str) -> tuple[float, float]:
+    """The domain of a variable, which must be one that can be set."""
     if variable not in facts.variables:
         raise AcboError(f"{where}: no variable named {variable!r}", did_you_mean(variable, facts.variables))
     domain = facts.domains[facts.variables.index(variable)]
     if domain is None:
         raise AcboError(f"{where}: {variable!r} cannot be set in this campaign", "only a variable with a domain can")
+    return domain
+
+
+def checked_action(facts: Facts, variable: str, given: object, where: str) -> float:
+    """The value that a variable is set to, which must be one that can be set, inside its domain."""
+    domain = checked_lever(facts, variable, where)
     value = number(given, f"{where}, value of {variable!r}")
     if math.isnan(value):
         raise AcboError(f"{where}: the value that {variable!r} was set to is missing")
+    value = facts.coordinates.within(facts.variables.index(variable), value)
     if not domain[0] <= value <= domain[1]:
         raise AcboError(
             f"{where}: {variable!r} = {value:g} is outside its domain {domain[0]:g} to {domain[1]:g}",
@@ -145,6 +218,7 @@ def external_row(facts: Facts, do: Mapping[str, object], row: list[float], where
     """
     if math.isnan(row[facts.target_index]):
         raise AcboError(f"{where}: the target {facts.target!r} is missing", "leave the row out")
+    check_logarithms(facts.variables, facts.scales, row, where)
     for variable, given in do.items():
         value = checked_action(facts, variable, given, where)
         row = checked_row(facts, row, variable, value)
@@ -156,7 +230,7 @@ def corrected_row(facts: Facts, id: str, changes: Mapping[str, object]) -> list[
     """The row of record `id` with some values changed, checked as it was when it was recorded."""
     record = known_record(facts, id)
     row = list(record.row)
-    for name, value in changes.items():
+    for name, value in by_known_names(changes, facts.variables).items():
         if name not in facts.variables:
             raise AcboError(f"no variable named {name!r}", did_you_mean(name, facts.variables))
         row[facts.variables.index(name)] = number(value, f"{id}, {name!r}")
@@ -196,6 +270,26 @@ def check_columns(table: Table, facts: Facts) -> None:
         if name not in text or hint.startswith("did you mean"):
             raise AcboError(f"{table.where}: column {name!r} is no variable of this campaign", hint)
         warn(f"{table.where}: column {name!r} is left out, since there are no numbers in it")
+
+
+def imported_rows(facts: Facts, table: Table) -> tuple[list[Document], list[str]]:
+    """The journal rows of a table to import, and what is hard to believe in them.
+
+    Raises:
+        AcboError: a column or a row that is impossible.
+    """
+    table = with_known_names(table, [*facts.variables, "intervention"])
+    check_columns(table, facts)
+    column = table.names.index("intervention") if "intervention" in table.names else None
+    rows, read = [], []
+    for n, cells, row in zip(table.lines, table.rows, select(table, facts.variables), strict=True):
+        cell = "" if column is None or cells[column] is None else str(cells[column])
+        names = set_variables(cell, facts.variables)
+        do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
+        where = f"{table.where}, line {n}"
+        rows.append(external_row(facts, do, row, where))
+        read.append((where, numbers(rows[-1]["row"]), [facts.variables.index(name) for name in do]))
+    return rows, doubts(facts, read)
 
 
 def doubts(facts: Facts, rows: Iterable[tuple[str, Sequence[float], Sequence[int]]]) -> list[str]:
@@ -238,9 +332,9 @@ def checked_person(by: str | None) -> str | None:
 
 
 def checked_variables(
-    variables: Mapping[str, tuple[float, float] | None], target: str, direction: str
-) -> tuple[list[str], list[tuple[float, float] | None]]:
-    """Names and domains.
+    variables: Mapping[str, Iterable[object] | None], target: str, direction: str
+) -> tuple[list[str], list[tuple[float, float] | None], list[Scale]]:
+    """Names, domains and scales.
 
     Raises:
         AcboError: a name, a domain, the target or the direction is not possible.
@@ -253,12 +347,8 @@ def checked_variables(
         raise AcboError(f"the target {target!r} is no variable", did_you_mean(target, names))
     if direction not in ("minimize", "maximize"):
         raise AcboError(f"direction {direction!r} is not possible", did_you_mean(direction, ["minimize", "maximize"]))
-    domains = [checked_domain(name, variables[name], name == target) for name in names]
+    checked = [checked_domain(name, variables[name], name == target) for name in names]
+    domains, scales = [domain for domain, _ in checked], [scale for _, scale in checked]
     if not any(d is not None for d in domains):
         raise AcboError("no variable can be set", "give the domain (low, high) of at least one")
-    return names, domains
-
-
-def named(names: str | list[str] | None) -> list[str]:
-    """The variables that a journal's row says were set, as a list."""
-    return [] if names is None else [names] if isinstance(names, str) else names
+    return names, domains, scales

@@ -4,6 +4,9 @@ Files are separated by commas, semicolons or tabs, whichever the header line has
 commas between cells a number may have a decimal comma. An empty cell, NA, NaN or null is a missing
 value. Everything else must be a number of at most 1e100; the error names the line and the column.
 
+A name may end in a unit, `temp [C]` or `temp (C)`. It is the same name without it: a column
+`temp [C]` is found as `temp`, and the other way round. `temp [C]` and `temp [F]` differ.
+
 Contract: reads, checks and returns plain lists of floats (nan where missing). Columns are found by
 name, in any order.
 """
@@ -14,8 +17,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy as np
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import write_atomically
 
-MISSING = ("", "na", "nan", "n/a", "null", "none")
+MISSING = ("", "na", "nan", "n/a", "#n/a", "null", "none")
 MAX_BYTES, MAX_COLUMNS = 256 * 2**20, 10_000
 LARGEST = 1e100  # squares and products of measurements must stay finite
 
@@ -154,6 +157,36 @@ def _is_number(cell: object) -> bool:
     return True
 
 
+_UNIT = re.compile(r"(.*\S)\s*(?:\[([^][()]+)\]|\(([^][()]+)\))")
+
+
+def name_and_unit(name: str) -> tuple[str, str | None]:
+    """`temp [C]` and `temp (C)` as ("temp", "C"); a name without a unit has None."""
+    found = _UNIT.fullmatch(name)
+    return (name, None) if found is None else (found[1], (found[2] or found[3]).strip())
+
+
+def known_name(name: str, known: Collection[str]) -> str:
+    """The one of the known names that is meant by `name`: itself, or the only one that differs by
+    having a unit or having none; else `name`, unchanged.
+    """
+    if name in known:
+        return name
+    bare, unit = name_and_unit(name)
+    same = [k for k in known if name_and_unit(k)[0] == bare and (unit is None or name_and_unit(k)[1] in (None, unit))]
+    return same[0] if len(same) == 1 else name
+
+
+def with_known_names(table: Table, known: Collection[str]) -> Table:
+    """The table with the known names in place of those that differ by a unit, where no other column
+    has that name.
+    """
+    found = [known_name(name, known) for name in table.names]
+    taken = [*table.names, *found]
+    names = [k if k == n or taken.count(k) == 1 else n for n, k in zip(table.names, found, strict=True)]
+    return replace(table, names=names)
+
+
 def write_csv(path: str | Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     """A new comma-separated file, whole or not at all.
 
@@ -173,9 +206,12 @@ def set_variables(text: str, variables: Sequence[str]) -> list[str]:
     """The variables that a cell of the column `intervention` names: none, one, or several as
     a+b.
     """
-    if text.strip() in variables:
-        return [text.strip()]
-    return [name.strip() for name in text.split("+") if name.strip()]
+    if not text.strip():
+        return []
+    whole = known_name(text.strip(), variables)
+    if whole in variables:
+        return [whole]
+    return [known_name(name.strip(), variables) for name in text.split("+") if name.strip()]
 
 
 def check_names(names: Sequence[str], where: str) -> None:
@@ -197,7 +233,7 @@ def select(table: Table, wanted: Sequence[str]) -> list[list[float]]:
     Raises:
         AcboError: a wanted column is not there, or a cell is not a number.
     """
-    position = {name: i for i, name in enumerate(table.names)}
+    position = {name: i for i, name in enumerate(with_known_names(table, wanted).names)}
     for name in wanted:
         if name not in position:
             raise AcboError(f"{table.where} has no column {name!r}", did_you_mean(name, table.names))
@@ -205,6 +241,21 @@ def select(table: Table, wanted: Sequence[str]) -> list[list[float]]:
         [number(row[position[name]], f"{table.where}, line {n}, column {name!r}") for name in wanted]
         for n, row in zip(table.lines, table.rows, strict=True)
     ]
+
+
+def by_known_names(values: Mapping[Any, object], known: Collection[str]) -> dict[Any, object]:
+    """Values by name, with the known names in place of those that differ by a unit.
+
+    Raises:
+        AcboError: one variable is named twice.
+    """
+    found: dict[Any, object] = {}
+    for given, value in values.items():
+        name = known_name(given, known) if isinstance(given, str) else given
+        if name in found:
+            raise AcboError(f"{name!r} is given twice")
+        found[name] = value
+    return found
 
 
 def row_values(row: Any, variables: Sequence[str]) -> list[float]:
@@ -217,6 +268,7 @@ def row_values(row: Any, variables: Sequence[str]) -> list[float]:
     if hasattr(row, "to_dict"):
         row = row.to_dict()
     if isinstance(row, Mapping):
+        row = by_known_names(row, variables)
         for name in row:
             if name not in variables:
                 raise AcboError(f"the row has no variable's name: {name!r}", did_you_mean(str(name), variables))
@@ -228,11 +280,13 @@ def row_values(row: Any, variables: Sequence[str]) -> list[float]:
 
 
 def observation_rows(observations: Any, variables: Sequence[str]) -> list[list[float]]:
-    """Observational rows from a pandas DataFrame (columns by name), an (O, V) array, or a sequence
-    of rows.
+    """Observational rows from a Table or a pandas DataFrame (columns by name), an (O, V) array, or
+    a sequence of rows.
     """
     if observations is None:
         return []
+    if isinstance(observations, Table):
+        return select(observations, variables)
     if hasattr(observations, "columns") and hasattr(observations, "to_numpy"):
         names = [str(c) for c in observations.columns]
         check_names(names, "the data frame")

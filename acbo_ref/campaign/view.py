@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.predictions import (
@@ -24,10 +25,11 @@ from acbo_ref.campaign.predictions import (
     open_session,
     recommendation,
 )
+from acbo_ref.campaign.report import Findings, report_page
 from acbo_ref.campaign.rules import checked_action
-from acbo_ref.campaign.tables import write_csv
+from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
-from acbo_ref.files import Document
+from acbo_ref.files import Document, write_atomically
 from acbo_ref.training.checkpoint import Checkpoint
 
 
@@ -52,13 +54,55 @@ class CampaignView:
             AcboError: a variable that cannot be set, or a value outside its domain.
         """
         facts = self._read()
+        variable = known_name(variable, facts.variables)
         checked = checked_action(facts, variable, value, "predict")
         return answer(facts, self._session(facts), variable, checked)
+
+    def suggest(self, variable: str) -> Answer:
+        """The best value of one variable, and what is expected of it. Writes nothing.
+
+        Raises:
+            AcboError: a variable that cannot be set or is not read.
+        """
+        facts = self._read()
+        variable = known_name(variable, facts.variables)
+        session = self._session(facts)
+        return answer(facts, session, variable, best_value(facts, session, variable))
 
     def beliefs(self) -> list[Belief]:
         """What the policy thinks of every variable but the target. Writes nothing."""
         facts = self._read()
         return beliefs(facts, self._session(facts))
+
+    def curve(self, variable: str, points: int = 41) -> Curve:
+        """What is expected over the whole domain of `variable`, at so many values. Writes nothing.
+
+        Raises:
+            AcboError: a variable that cannot be set or is not read.
+        """
+        facts = self._read()
+        variable = known_name(variable, facts.variables)
+        session = self._session(facts)
+        return curve(facts, session, variable, points)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page about this campaign, default `report.html` in its folder; returns where.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        facts = self._read()
+        session = self._session(facts)
+        levers = [
+            n for n, d, r in zip(facts.variables, facts.domains, session.reads, strict=True) if d is not None and r
+        ]
+        found = Findings(
+            self.path.resolve().name, facts, self.history(), recommendation(facts, session), beliefs(facts, session),
+            [curve(facts, session, name, 41) for name in levers],
+        )  # fmt: skip
+        path = self.path / "report.html" if path is None else Path(path)
+        write_atomically(path, report_page(found).encode())
+        return path
 
     def status(self) -> Document:
         """Where the campaign stands, as plain data. Writes nothing."""
@@ -74,6 +118,12 @@ class CampaignView:
             "remaining": facts.remaining,
             "observations": len(facts.observations),
             "interventions": len(facts.interventions),
+            "scales": {n: scale.kinds for n, scale in zip(facts.variables, facts.scales, strict=True) if scale.kinds},
+            "costs": {
+                n: price
+                for n, price, d in zip(facts.variables, facts.prices, facts.domains, strict=True)
+                if d is not None
+            },
             "pending": [asdict(p) for p in facts.pending],
             "abandoned": sorted(facts.abandoned) + [id for id, r in facts.records.items() if not r.is_read],
             "torn_line": torn.decode(errors="replace")[:200] if torn else None,
@@ -92,8 +142,8 @@ class CampaignView:
         return proposed + [_experiment(facts, id) for id in facts.records if id.startswith("x")]
 
     def export_csv(self, path: str | Path) -> int:
-        """Write every row that counts to a new CSV file, as `import_csv` reads it: numbers in full,
-        empty where missing, and a column `intervention`. Returns the number of rows.
+        """Write every row that counts to a new CSV file, as `import_rows` reads it: numbers in
+        full, empty where missing, and a column `intervention`. Returns the number of rows.
 
         Raises:
             AcboError: the file is there already.

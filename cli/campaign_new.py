@@ -1,0 +1,109 @@
+"""`acbo campaign new`: from a table of past measurements to a campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, sheet_option, show
+from acbo_cli.campaign_text import status_text
+from acbo_cli.options import format_option
+
+
+@click.command()
+@folder_argument
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of observations; its header names the variables."
+)
+@sheet_option
+@click.option("--target", required=True, help="The variable to drive down or up.")
+@click.option("--minimize/--maximize", "minimize", default=None, help="Drive the target down, or up; say which.")
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="NAME=LOW:HIGH[:KIND]",
+    help="A variable that can be set, repeatable. KIND: log, int, step=SIZE, periodic.",
+)
+@click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
+@click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
+@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
+@click.option(
+    "--cost",
+    "costs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What an experiment on it costs; 1 if not said, repeatable.",
+)
+@click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
+@click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
+@by_option
+@format_option
+def new(
+    folder: Path,
+    data: Path | None,
+    sheet: str | None,
+    target: str,
+    minimize: bool | None,
+    domains: tuple[str, ...],
+    fixed: tuple[str, ...],
+    domain_from_data: bool,
+    ignore: tuple[str, ...],
+    costs: tuple[str, ...],
+    budget: int | None,
+    policy: Path | None,
+    by: str | None,
+    output_format: str,
+) -> None:
+    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
+    or --ignore, unless --domain-from-data is given.
+
+    \b
+    acbo campaign new reactor --data past.xlsx --target yield --maximize \\
+        --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
+    """
+    import numpy as np
+
+    from acbo_ref.campaign.campaign import Campaign
+    from acbo_ref.campaign.rules import domain_from_data as from_data
+    from acbo_ref.campaign.tables import Table, select, text_columns, with_known_names
+    from acbo_ref.campaign.workbooks import read_table
+    from acbo_ref.errors import AcboError, did_you_mean
+
+    if minimize is None:
+        raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
+    given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
+    if data is not None:
+        table_read = with_known_names(read_table(data, sheet), [*given, *fixed, *ignore, target])
+    else:
+        table_read = Table([*given, *fixed, target], [], [], "the campaign")
+    columns = table_read.names
+    for name in (*given, *fixed, *ignore, target):
+        if name not in columns:
+            raise AcboError(f"{table_read.where} has no column {name!r}", did_you_mean(name, columns))
+    both = set(given) & set(fixed)
+    if both:
+        raise AcboError(f"{min(both)!r} has both --domain and --fixed")
+    unread = [name for name in text_columns(table_read) if name not in (*given, *fixed, *ignore, target)]
+    if unread:
+        click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
+    names = [name for name in columns if name not in (*ignore, *unread)]
+    rows = select(table_read, names)
+    variables: dict[str, tuple[float | str, ...] | None] = {}
+    for i, name in enumerate(names):
+        if name in given:
+            variables[name] = given[name]
+        elif name in fixed or name == target:
+            variables[name] = None
+        elif domain_from_data:
+            low, high = variables[name] = from_data(np.array([row[i] for row in rows]), name)
+            click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
+        else:
+            raise AcboError(
+                f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
+            )
+    with campaign_warnings():
+        direction = "minimize" if minimize else "maximize"
+        made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by, pairs(costs, "--cost"))
+    click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
+    show(made.status(), output_format, status_text)
