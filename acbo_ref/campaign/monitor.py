@@ -9,7 +9,7 @@ number ever reaches 1 / level with a probability of at most `level` (Ville 1939)
 
 Intervals learn from their misses: each widens all later ones, each hit narrows them a little, so
 that one in ten misses in the long run whatever the system does (quantile tracking, Angelopoulos,
-Candes & Tibshirani 2023, sec. 2.1; after Gibbs & Candes 2021).
+Candes & Tibshirani 2023, sec. 2.1; after Gibbs & Candes 2021; `Facts.widening`).
 
 Contract: functions of facts; writes nothing.
 """
@@ -17,19 +17,14 @@ Contract: functions of facts; writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy.special import betaln
 
-from acbo_ref.campaign.calibration import COVERAGE
-from acbo_ref.campaign.facts import Facts
+from acbo_ref.campaign.facts import COVERAGE, Facts
 
 # The probability that one of the two tests ever speaks of a system that is described well.
 ALARM_LEVEL = 0.02
-# How much a miss widens the intervals: by exp(WIDENING * COVERAGE), and a hit narrows them by
-# exp(WIDENING * (1 - COVERAGE)).
-WIDENING = 0.3
 
 
 @dataclass(frozen=True)
@@ -57,22 +52,9 @@ def evidence_against(share: float, count: int, total: int) -> float:
     return math.exp(log_average - count * math.log(share) - (total - count) * math.log1p(-share))
 
 
-def outcomes_of(facts: Facts) -> list[tuple[bool, bool]]:
-    """(missed, worse) of every proposal with an outcome that counts, in their order."""
-    found = []
-    for id, proposal in facts.proposals.items():
-        record = facts.records.get(id)
-        if record is None or not record.is_read:
-            continue
-        measured = float(record.row[facts.target_index])
-        missed = not proposal.low <= measured <= proposal.high
-        found.append((missed, facts.cost * measured > facts.cost * proposal.predicted))
-    return found
-
-
 def watch(facts: Facts) -> Watch:
-    """The tests on what was told so far; the largest e-values count, as one may look at any time."""
-    seen = outcomes_of(facts)
+    """The tests on what was told so far. The largest e-value counts: one may look at any time."""
+    seen = facts.outcomes
     evidence = 1.0
     for total in range(1, len(seen) + 1):
         missed, worse = (sum(event) for event in zip(*seen[:total], strict=True))
@@ -84,8 +66,3 @@ def watch(facts: Facts) -> Watch:
     if alarm:
         words = f"the model does not describe this system: {words}, {worse} were worse than predicted"
     return Watch(len(seen), missed, worse, evidence, alarm, words)
-
-
-def widening(seen: Sequence[tuple[bool, bool]]) -> float:
-    """The factor on the intervals of the next proposal after these outcomes."""
-    return math.exp(WIDENING * sum(float(missed) - (1.0 - COVERAGE) for missed, _ in seen))
