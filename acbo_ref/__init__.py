@@ -41,7 +41,7 @@ _EXPORTS = {
     "Recommendation": "campaign.predictions",
     "ReferenceBackend": "backend",
     "SCM": "systems.scm",
-    "Sine": "systems.scm",
+    "Term": "systems.scm",
     "Trainer": "training.trainer",
     "Variable": "systems.scm",
     "evaluate": "arena.compare",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from acbo_ref.systems.files import save_scm as save_scm
     from acbo_ref.systems.functional import FunctionalSCM as FunctionalSCM
     from acbo_ref.systems.scm import SCM as SCM
-    from acbo_ref.systems.scm import Sine as Sine
+    from acbo_ref.systems.scm import Term as Term
     from acbo_ref.systems.scm import Variable as Variable
     from acbo_ref.training.checkpoint import load_checkpoint as load_checkpoint
     from acbo_ref.training.trainer import Trainer as Trainer

@@ -125,6 +125,12 @@ class PriorConfig:
     intercept: Range = setting("range", (0.0, 0.0), "intercepts before any rescaling", -1e6, 1e6)
     sine_amplitude: Range = setting("range", (0.5, 1.5), "amplitude of a sine term, times |weight|", 0.0, 1e3)
     sine_frequency: Range = setting("range", (0.3, 1.5), "frequency of a sine term", 0.0, 1e3)
+    curved: float = setting("share", 0.0, "share of SCMs with curves: see systems/curves", 0.0, 1.0)
+    curve_length: Range = setting("range", (0.3, 3.0), "length scale of a curve, half domains of its parent", 1e-3, 1e3)
+    curve_size: Range = setting(
+        "range", (0.3, 10.0), "size of a curve, noise standard deviations of its child", 0.0, 1e3
+    )
+    hidden: float = setting("share", 0.0, "share of roots with several effects that nobody sees", 0.0, 1.0)
     domain_center: Range = setting("range", (0.0, 0.0), "centre of a variable's domain", -1e6, 1e6)
     domain_half_width: Range = setting("range", (5.0, 5.0), "half the width of a variable's domain", 1e-6, 1e6)
     varied: float = setting(

@@ -30,7 +30,7 @@ def method_option(function: F) -> F:
     return click.option(
         "--method",
         metavar="NAME",
-        help="Who chooses: policy (the default), random, endpoints, regress, paths, thompson, gp.",
+        help="Who chooses: policy (the default), random, endpoints, regress, paths, thompson, gp, gp_all.",
     )(function)
 
 
@@ -42,7 +42,7 @@ def chosen_method(name: str | None) -> Any:
     if name in (None, "policy"):
         return None
     # Optuna takes outcomes of its own trials only, and could not be told what others did
-    known = [method for method in BASELINES if method != "optuna"]
+    known = [method for method in BASELINES if method not in ("optuna", "nothing")]
     if name not in known:
         raise AcboError(f"no method {name!r} can run a campaign", did_you_mean(str(name), ["policy", *known]))
     return BASELINES[str(name)]

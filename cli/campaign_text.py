@@ -67,6 +67,8 @@ def status_text(s: dict[str, Any]) -> str:
         f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
         f"pending: {pending}",
     ]
+    if s["watch"]["told"]:
+        lines.append(s["watch"]["words"])
     if s["abandoned"]:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
     if s["torn_line"]:

@@ -15,12 +15,12 @@ from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import Task
 from acbo_ref.randomness import Role, generator
 
-METHODS = [name for name in BASELINES if name != "optuna"]
+METHODS = [name for name in BASELINES if name not in ("optuna", "nothing")]
 ROWS = np.random.default_rng(0).standard_normal((8, 4)) * [3, 0.5, 1, 1] + [5, 0, 0, 3]
 
 
 def make(name):
-    if name == "gp":
+    if name in ("gp", "gp_all"):
         pytest.importorskip("sklearn")
     return BASELINES[name]
 

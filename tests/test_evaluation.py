@@ -43,6 +43,7 @@ def results(**changes):
         "cost": np.array([[5.0, 4, 3, 2], [1.0, 1, 1, 1]]),
         "expected": expected,
         "recommended": np.array([-3.0, 2.0]),
+        "leaves": np.zeros(2, bool),
         "baseline": np.array([0.0, 10.0]),
         "spread": np.array([1.0, 2.0]),
         "best": np.array([-4.0, 2.0]),
@@ -265,13 +266,19 @@ def test_the_interval_narrows_with_more_systems():
         summary = summarise(
             MethodResults(
                 np.zeros((count, 4), int), np.zeros((count, 4)), np.zeros((count, 4)), expected, expected, expected,
-                expected[:, 0], np.zeros(count), np.ones(count), np.full(count, -4.0),
+                expected[:, 0], np.zeros(count, bool), np.zeros(count), np.ones(count), np.full(count, -4.0),
                 np.ones((count, 4), bool), np.ones((count, 4), bool), [], [], [1.0],
             )
         )["score"]  # fmt: skip
         return summary["high"] - summary["low"]
 
     assert width(400) == pytest.approx(width(25) / 4, rel=0.5)
+
+
+def test_leaves_and_worse_than_nothing_by_hand():
+    """Baselines 0 and 10, spreads 1 and 2: worse by 0.06 and by 0.04 spreads."""
+    summary = summarise(results(recommended=np.array([0.06, 10.08]), leaves=np.array([False, True])))
+    assert summary["leaves"]["mean"] == 0.5 and summary["worse_than_nothing"]["mean"] == 0.5
 
 
 # ---------------------------------------------------------------------------------------- baselines
@@ -613,7 +620,7 @@ def test_suites_are_as_described():
 
 def test_wide_and_nonlinear_systems_are_what_they_say():
     assert [len(s.names) for s in load_suite("wide", 0, quick=True).systems] == [20, 50, 100]
-    assert all(s.sines for s in load_suite("nonlinear", 0, quick=True).systems)
+    assert all(s.terms for s in load_suite("nonlinear", 0, quick=True).systems)
 
 
 def test_the_real_networks_are_shipped_with_their_attribution():

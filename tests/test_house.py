@@ -126,6 +126,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "systems.files": {"*": TAKEN},
         "systems.graphs": {"*": TAKEN},
         "systems.prior": {"*": TAKEN},
+        "systems.curves": {"*": TAKEN},
         "policy.inputs": dict.fromkeys(("to_domain", "to_standard", "set_mask"), TAKEN)
                          | {"observation_channels": "part of Reading or reading.py"},
         "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN},
@@ -174,7 +175,11 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
                          "outcome_backward": FUSED, "edge_forward": "edge_logits, a method of the trunk",
                          "edge_backward": METHOD},
         "policy.session": {"lowest_predicted": "OutcomeDecider"},
-        "systems.batch": {"simulate": "simulate_row, inlined, and simulate_observations"},
+        "systems.batch": {"simulate": "simulate_row, inlined, and simulate_observations", "term_values": "term_value",
+                          "causes": TAKEN},
+        "policy.local": dict.fromkeys(("no_own_rows", "own_row_added", "own_outcomes"), TAKEN)
+                        | {"local_forward": "prepare and weigh", "local_backward": "local_gradient and finish",
+                           "predict_forward": "predict", "predict_backward": "local_gradient and finish"},
         "grpo.loss": {
             "parent_entropy": "parent_entropies", "log_prob_forward": "normal_log_density and log_softmax",
             "log_prob_backward": FUSED, "clipped_objective_forward": "clipped_objective",
@@ -191,6 +196,7 @@ OTHER_PARAMETERS = {
         "policy.inputs.standard_units": "arrays in place of a Task, which lives on the host",
         "policy.reading.open_reading": "what is known is given as arrays on the device",
         "grpo.rollout.judge": "draws are given with the units they are judged in",
+        "policy.local.own_row_added": "arrays on the device in place of a Task",
     },
     "numba": {
         "policy.decoder.RowDecoder": "the network knows its config",

@@ -16,6 +16,7 @@ from acbo_ref.grpo import loss
 from acbo_ref.grpo.update import loss_and_gradient
 from acbo_ref.policy import layers
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction
+from acbo_ref.policy.local import Tried, predict_forward
 from acbo_ref.policy.network import forward
 from acbo_ref.policy.session import Decision, Prediction
 from acbo_ref.verify import gradients, parity
@@ -35,7 +36,8 @@ PIECES = {
     "parent_loss": lambda backend, *a: loss.parent_loss_forward(*a)[0],
     "edge_loss": lambda backend, *a: loss.edge_loss_forward(*a)[0],
     "parent_entropy": lambda backend, *a: loss.parent_entropy(*a),
-    "outcome_loss": lambda backend, *a: loss.outcome_loss_forward(OutcomePrediction(*a[:3]), *a[3:])[0],
+    "predict": lambda backend, *a: np.stack(predict_forward(*a)[0][:3]),
+    "outcome_loss": lambda backend, *a: loss.outcome_loss_forward(OutcomePrediction(*a[:3], a[2]), *a[3:])[0],
     "clipped_objective": lambda backend, *a: loss.clipped_objective_forward(*a)[0],
     "advantages": lambda backend, *a: loss.advantages(*a),
     "forward": lambda backend, params, inputs, steps: forward(params, backend.config.policy, inputs, steps)[0],
@@ -46,9 +48,14 @@ PIECES = {
 
 
 def off(array):
-    """The array with its largest entry off by a thousandth; a whole number, by one."""
+    """The array with its largest entry off by a thousandth; a whole number, by one; a truth turned
+    over.
+    """
     array = np.array(array)
     entry = np.unravel_index(np.abs(array).argmax(), array.shape)
+    if array.dtype.kind == "b":
+        array[entry] = not array[entry]
+        return array
     array[entry] = array[entry] * 1.001 if array.dtype.kind == "f" and array[entry] else array[entry] + 1
     return array
 
@@ -116,13 +123,18 @@ def test_a_wrong_number_of_the_network_fails_by_its_name(name):
 
 # What the one-pass forward is computed from: it notices as well.
 ALSO = {name: ["one pass = step by step"] for name in ("variable", "value", "log_prob", "channels", "evidence")}
+TRIED = tuple(f"tried {name}" for name in Tried._fields)
+ROLLOUT = (*parity._PLAYED, *TRIED, "causes", "channels", "evidence")
 
 
-@pytest.mark.parametrize("name", [*parity._PLAYED, "channels", "evidence", "one pass = step by step"])
+@pytest.mark.parametrize("name", [*ROLLOUT, "one pass = step by step"])
 def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
     class Wrong(ReferenceBackend):
         def rollout(self, *arguments):
             played = super().rollout(*arguments)
+            if name in TRIED:
+                field = name.removeprefix("tried ")
+                return played._replace(tried=played.tried._replace(**{field: off(getattr(played.tried, field))}))
             if name in ("channels", "evidence"):
                 inputs = played.inputs._replace(**{name: off(getattr(played.inputs, name))})
                 return played._replace(inputs=inputs)
@@ -131,17 +143,17 @@ def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
                 choosable = np.flatnonzero(played.inputs.choosable[0])
                 variable[0, 0, 0] = next(i for i in choosable if i != variable[0, 0, 0])
                 return played._replace(variable=variable)
-            return played._replace(**{name: off(getattr(played, name))}) if name in parity._PLAYED else played
+            return played._replace(**{name: off(getattr(played, name))})
 
     pieces = dict(PIECES)
-    if name not in (*parity._PLAYED, "channels", "evidence"):
+    if name not in ROLLOUT:
 
         def moved(*arguments):  # every mean, since a single one may be of a variable that no candidate has
             outputs = PIECES["forward"](*arguments)
             return outputs._replace(means=outputs.means * 1.001)
 
         pieces["forward"] = moved
-    backend = ReferenceBackend(CONFIG) if name not in (*parity._PLAYED, "channels", "evidence") else Wrong(CONFIG)
+    backend = Wrong(CONFIG) if name in ROLLOUT else ReferenceBackend(CONFIG)
     found = failed(parity.rollout_checks(backend, pieces, CONFIG, ""))
     assert found == [name, *ALSO.get(name, [])]
 
@@ -226,6 +238,11 @@ def test_every_wrong_gradient_fails_by_its_name(monkeypatch):
         yield from ()
 
     monkeypatch.setattr(gradients, "check_gradients", both)
-    list(gradients.layer_checks()) + list(gradients.term_checks()) + list(gradients.policy_checks(CONFIG, "policy"))
+    (
+        list(gradients.layer_checks())
+        + list(gradients.term_checks())
+        + list(gradients.local_checks())
+        + list(gradients.policy_checks(CONFIG, "policy"))
+    )
     assert len(seen) > 60
     assert [s for s in seen if s[2] or not s[3]] == []

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acbo_ref import SCM, AcboError, FunctionalSCM, Sine, Variable
+from acbo_ref import SCM, AcboError, FunctionalSCM, Term, Variable
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import (
     MONTE_CARLO_DRAWS,
@@ -58,7 +58,7 @@ def naive_rows(scm, noise, variable, value):
             for (parent, child), weight in scm.edges.items():
                 if child == v.name:
                     x += weight * rows[n, scm.index(parent)]
-            for s in scm.sines:
+            for s in scm.terms:
                 if s.variable == v.name:
                     angle = sum(f * rows[n, scm.index(p)] for p, f in s.frequencies.items()) + s.phase
                     x += s.amplitude * np.sin(angle)
@@ -98,8 +98,8 @@ def test_edges_of_a_batch_by_hand():
     edge.
     """
     variables = tuple(Variable(name) for name in "ABC")
-    sines = (Sine("B", 1.0, 0.0, {"C": 0.5}), Sine("A", 0.0, 0.0, {"B": 0.5}))
-    model = SCM("edges", "A", variables, {("C", "A"): 2.0, ("B", "A"): -1.0, ("C", "B"): 0.0}, sines)
+    terms = (Term("B", 1.0, 0.0, {"C": 0.5}), Term("A", 0.0, 0.0, {"B": 0.5}))
+    model = SCM("edges", "A", variables, {("C", "A"): 2.0, ("B", "A"): -1.0, ("C", "B"): 0.0}, terms)
     batch = stack([model], num_variables=4)
     assert [model.names[i] for i in model.order] == ["C", "B", "A"]
     assert np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
@@ -117,12 +117,12 @@ def test_oracle_respects_manipulable():
 
 @pytest.mark.parametrize("saturate", [False, True])
 def test_simulation_equals_the_naive_one(saturate):
-    sines = (
-        Sine("Y", 1.5, 0.3, {"A": 0.7, "C": -0.2}),
-        Sine("Y", 0.4, 1.0, {"B": 2.0}),
-        Sine("B", 1.0, 0.0, {"A": 1.0}),
+    terms = (
+        Term("Y", 1.5, 0.3, {"A": 0.7, "C": -0.2}),
+        Term("Y", 0.4, 1.0, {"B": 2.0}),
+        Term("B", 1.0, 0.0, {"A": 1.0}),
     )
-    scm = diamond(sines=sines, saturate=saturate)
+    scm = diamond(terms=terms, saturate=saturate)
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((40, 4))
     variable, value = rng.integers(-1, 4, 40), rng.uniform(-3, 3, 40)
@@ -146,7 +146,7 @@ def test_seed_chain_optima():
 def test_nonlinear_expectation_matches_its_closed_form():
     # Y = 2 sin(3 X + 0.4) + e, X ~ N(0, 1): E[Y] = 2 sin(0.4) exp(-4.5), and under do(X = x) the
     # sine itself
-    scm = SCM("sine", "Y", (Variable("X"), Variable("Y")), {}, (Sine("Y", 2.0, 0.4, {"X": 3.0}),))
+    scm = SCM("sine", "Y", (Variable("X"), Variable("Y")), {}, (Term("Y", 2.0, 0.4, {"X": 3.0}),))
     standard_error = np.sqrt(3.0 / MONTE_CARLO_DRAWS)
     assert scm.observational_moments[0] == pytest.approx(2 * np.sin(0.4) * np.exp(-4.5), abs=4 * standard_error)
     found = scm.expected_target(np.array([0, 0]), np.array([0.3, -1.0]))
@@ -185,12 +185,12 @@ def test_variable_order_does_not_matter():
 
 
 def test_maximisation_is_minimisation_of_the_negative():
-    sines = (Sine("Y", 1.5, 0.3, {"A": 0.7}), Sine("D", 1.0, 0.1, {"Y": 0.5}))
+    terms = (Term("Y", 1.5, 0.3, {"A": 0.7}), Term("D", 1.0, 0.1, {"Y": 0.5}))
     scm = diamond(
         direction="maximize",
         variables=(*diamond().variables, Variable("D")),
         edges={**diamond().edges, ("Y", "D"): 0.3},
-        sines=sines,
+        terms=terms,
     )
     flipped = scm.minimised()
     noise = np.random.default_rng(3).standard_normal((6, 5))
@@ -263,8 +263,8 @@ def test_functional_scm_flips_and_its_children_see_the_true_target():
         ({"variables": (Variable("Y"), Variable("A", noise_std=-1.0)), "edges": {}}, "noise_std of 'A' is -1.0"),
         ({"variables": (Variable("Y"), Variable("A", intercept=np.inf)), "edges": {}}, "intercept of 'A' is inf"),
         ({"variables": (Variable("Y"), Variable("A", manipulable=False)), "edges": {}}, "no variable is manipulable"),
-        ({"sines": (Sine("Q", 1.0, 0.0, {"A": 1.0}),)}, "unknown variable 'Q'"),
-        ({"sines": (Sine("Y", np.nan, 0.0, {"A": 1.0}),)}, "not finite"),
+        ({"terms": (Term("Q", 1.0, 0.0, {"A": 1.0}),)}, "unknown variable 'Q'"),
+        ({"terms": (Term("Y", np.nan, 0.0, {"A": 1.0}),)}, "not finite"),
     ],
 )
 def test_what_is_not_a_model_is_refused(changes, message):
@@ -382,7 +382,7 @@ def test_standardised_nonlinear_models_have_unit_variance_too():
     rng = np.random.default_rng(8)
     prior = PriorConfig(standardised=1.0, nonlinear=1.0)
     scm = sample_scm(prior, "layered", 7, rng)
-    assert scm.sines
+    assert scm.terms
     variances = scm.simulate(rng.standard_normal((100_000, 7))).var(axis=0)
     # rescaled by 1,024 draws: their variance is known to sqrt(2 / 1024) = 4 % where it is normal
     np.testing.assert_allclose(variances, 1.0, atol=5 * 0.044)
@@ -448,7 +448,7 @@ def test_moments_of_sampled_models_are_each_ones_own():
 
 
 def test_turning_a_model_over_keeps_the_rest_of_it():
-    model = diamond(saturate=True, direction="maximize", sines=(Sine("Y", 2.0, 0.3, {"A": 1.0}),))
+    model = diamond(saturate=True, direction="maximize", terms=(Term("Y", 2.0, 0.3, {"A": 1.0}),))
     turned = model.minimised()
     assert (turned.name, turned.saturate, turned.direction, turned.target) == ("diamond", True, "minimize", "Y")
     noise = np.random.default_rng(0).standard_normal((5, 4))
@@ -468,9 +468,9 @@ def test_a_batch_of_oracles_is_each_ones_own():
 
 
 def test_models_can_be_padded_further_than_they_need():
-    terms = (Sine("Y", 2.0, 0.3, {"A": 1.0}), Sine("Y", 3.0, 0.1, {"B": 0.5}), Sine("B", 1.0, 0.0, {"A": 2.0}))
-    models = [diamond(sines=terms), diamond()]
-    plain, padded = stack(models), stack(models, num_variables=6, num_sines=4)
+    terms = (Term("Y", 2.0, 0.3, {"A": 1.0}), Term("Y", 3.0, 0.1, {"B": 0.5}), Term("B", 1.0, 0.0, {"A": 2.0}))
+    models = [diamond(terms=terms), diamond()]
+    plain, padded = stack(models), stack(models, num_variables=6, num_terms=4)
     assert plain.intercept.shape == (2, 4) and plain.amplitude.shape == (2, 4, 2)
     assert (
         padded.intercept.shape == (2, 6)
@@ -512,10 +512,10 @@ def test_a_standardised_nonlinear_model_has_unit_variance_also_with_intercepts(s
             output = variable.intercept + variable.noise_std * e[:, j]
             for (parent, child), weight in scm.edges.items():
                 output = output + weight * rows[:, scm.index(parent)] * (child == variable.name)
-            for sine in scm.sines:
-                if sine.variable == variable.name:
-                    ((parent, frequency),) = sine.frequencies.items()
-                    output = output + sine.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + sine.phase)
+            for term in scm.terms:
+                if term.variable == variable.name:
+                    ((parent, frequency),) = term.frequencies.items()
+                    output = output + term.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + term.phase)
             deviations.append(output.std())
     assert np.abs(np.array(deviations) - 1).max() < 0.15
     assert abs(np.mean(deviations) - 1) < 0.01

@@ -7,13 +7,13 @@ import json
 import pytest
 from test_scm import diamond
 
-from acbo_ref import AcboError, Sine, load_scm, save_scm
+from acbo_ref import AcboError, Term, load_scm, save_scm
 from acbo_ref.systems.files import scm_from_dict, scm_to_dict
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
 def test_round_trip(tmp_path, suffix):
-    scm = diamond(saturate=True, sines=(Sine("Y", 1.5, 0.3, {"A": 0.7}),), direction="maximize")
+    scm = diamond(saturate=True, terms=(Term("Y", 1.5, 0.3, {"A": 0.7}),), direction="maximize")
     path = tmp_path / f"scm{suffix}"
     save_scm(scm, path)
     again = load_scm(path)
@@ -25,7 +25,7 @@ def test_a_minimal_file(tmp_path):
     path = tmp_path / "m.json"
     variables = [{"name": "x", "low": 0, "high": 1}, {"name": "y", "low": -1, "high": 1}]
     document = {
-        "format": "acbo-scm/1",
+        "format": "acbo-scm/2",
         "target": "y",
         "variables": variables,
         "edges": [{"from": "x", "to": "y", "weight": 2}],
@@ -43,7 +43,7 @@ def broken(change):
 
 
 CASES = [
-    (lambda d: d.update(format="acbo-scm/2"), "format is 'acbo-scm/2'", "acbo-scm/1"),
+    (lambda d: d.update(format="acbo-scm/3"), "format is 'acbo-scm/3'", "acbo-scm/2"),
     (lambda d: d.pop("target"), "has no 'target'", "required"),
     (lambda d: d.update(targt="Y"), "unknown key 'targt'", "did you mean 'target'"),
     (lambda d: d["variables"][1].update(lo=1), "variable 2 has unknown key 'lo'", "did you mean 'low'"),
@@ -65,7 +65,7 @@ CASES = [
     (lambda d: d.update(direction="down"), "direction is 'down'", "minimize"),
     (lambda d: d.update(saturate=1), "saturate is 1", "true or false"),
     (
-        lambda d: d.update(sines=[{"variable": "Y", "amplitude": 1, "phase": 0, "frequencies": 3}]),
+        lambda d: d.update(terms=[{"variable": "Y", "amplitude": 1, "phase": 0, "frequencies": 3}]),
         "frequencies",
         "mapping",
     ),
@@ -110,7 +110,7 @@ def test_yaml_runs_no_code(tmp_path):
 # Where a document is changed, to what (GONE: the key is left out), and the exact error and hint.
 GONE = object()
 MESSAGES = [
-    (("format",), "other/1", "format is 'other/1'", "this program reads 'acbo-scm/1'"),
+    (("format",), "other/1", "format is 'other/1'", "this program reads 'acbo-scm/2' and 'acbo-scm/1'"),
     (("format",), GONE, "the file has no 'format'", "required: format, target, variables, edges"),
     (("edge",), 1, "the file has unknown key 'edge'", "did you mean 'edges'?"),
     (("target",), "", "target is ''", "give a non-empty text"),
@@ -119,13 +119,13 @@ MESSAGES = [
     (("target",), 3, "target is 3", "give a non-empty text"),
     (("variables",), {}, "variables is not a list", ""),
     (("edges",), {}, "edges is not a list", ""),
-    (("sines",), {}, "sines is not a list", ""),
+    (("terms",), {}, "terms is not a list", ""),
     (("saturate",), 1, "saturate is 1", "write true or false"),
     (
         ("variables", 0),
         5,
         "variable 1 is not a mapping of keys to values",
-        "expected keys: name, intercept, noise_std, low, high, manipulable",
+        "expected keys: name, intercept, noise_std, low, high, manipulable, hidden",
     ),
     (("variables", 0, "name"), GONE, "variable 1 has no 'name'", "required: name, low, high"),
     (("variables", 0, "name"), "", "name of variable 1 is ''", "give a non-empty text"),
@@ -156,18 +156,20 @@ MESSAGES = [
         "give each edge once",
     ),
     (
-        ("sines", 0),
+        ("terms", 0),
         [],
-        "sine term 1 is not a mapping of keys to values",
-        "expected keys: variable, amplitude, phase, frequencies",
+        "term 1 is not a mapping of keys to values",
+        "expected keys: variable, amplitude, phase, frequencies, shape",
     ),
-    (("sines", 0, "frequencies"), [], "frequencies of sine term 1 is not a mapping", "write {parent: frequency, ...}"),
-    (("sines", 0, "frequencies"), {"x": "a"}, "frequency 'x' of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "frequencies"), {"": 1.0}, "parent in sine term 1 is ''", "give a non-empty text"),
-    (("sines", 0, "variable"), "", "variable of sine term 1 is ''", "give a non-empty text"),
-    (("sines", 0, "amplitude"), "a", "amplitude of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "phase"), "a", "phase of sine term 1 is 'a'", "give a number"),
-    (("sines", 0, "phase"), GONE, "sine term 1 has no 'phase'", "required: variable, amplitude, phase, frequencies"),
+    (("terms", 0, "frequencies"), [], "frequencies of term 1 is not a mapping", "write {parent: frequency, ...}"),
+    (("terms", 0, "frequencies"), {"x": "a"}, "frequency 'x' of term 1 is 'a'", "give a number"),
+    (("terms", 0, "frequencies"), {"": 1.0}, "parent in term 1 is ''", "give a non-empty text"),
+    (("terms", 0, "variable"), "", "variable of term 1 is ''", "give a non-empty text"),
+    (("terms", 0, "amplitude"), "a", "amplitude of term 1 is 'a'", "give a number"),
+    (("terms", 0, "phase"), "a", "phase of term 1 is 'a'", "give a number"),
+    (("terms", 0, "shape"), 3, "shape of term 1 is 3", "give a non-empty text"),
+    (("variables", 0, "hidden"), 1, "hidden of variable 'x' is 1", "write true or false"),
+    (("terms", 0, "phase"), GONE, "term 1 has no 'phase'", "required: variable, amplitude, phase, frequencies"),
 ]
 
 
@@ -175,13 +177,13 @@ def whole_document():
     """Every key there is."""
     first = {"name": "x", "intercept": 0.0, "noise_std": 1.0, "low": -1.0, "high": 1.0, "manipulable": True}
     return {
-        "format": "acbo-scm/1",
+        "format": "acbo-scm/2",
         "name": "n",
         "target": "y",
         "direction": "minimize",
         "variables": [first, {"name": "y", "low": -1.0, "high": 1.0}],
         "edges": [{"from": "x", "to": "y", "weight": 1.0}],
-        "sines": [{"variable": "y", "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0}}],
+        "terms": [{"variable": "y", "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0}}],
         "saturate": False,
     }
 
@@ -201,12 +203,50 @@ def test_every_message_word_for_word(path, value, message, hint):
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
+def test_files_of_version_1_are_read():
+    """Their terms are all sines, under that name."""
+    document = whole_document()
+    document["format"], document["sines"] = "acbo-scm/1", document.pop("terms")
+    assert scm_from_dict(document).terms == (Term("y", 1.0, 0.5, {"x": 2.0}),)
+    with pytest.raises(AcboError, match="unknown key 'terms'"):
+        scm_from_dict(document | {"terms": []})
+
+
+def test_shapes_and_hidden_variables_are_kept(tmp_path):
+    document = whole_document()
+    document["variables"].append({"name": "h", "low": -1.0, "high": 1.0, "hidden": True})
+    document["terms"] = [
+        {"variable": "y", "shape": shape, "amplitude": 1.0, "phase": 0.5, "frequencies": {"x": 2.0, "h": 1.0}}
+        for shape in ("sine", "tanh", "bump", "square")
+    ]
+    scm = scm_from_dict(document)
+    save_scm(scm, tmp_path / "m.json")
+    again = load_scm(tmp_path / "m.json")
+    assert again.terms == scm.terms and again.variables == scm.variables
+    assert again.visible.tolist() == [True, True, False] and again.manipulable.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["terms"][0].update(shape="sinus"), "a term of 'y' has the shape 'sinus'"),
+        (lambda d: d["variables"][1].update(hidden=True), "'y' is hidden"),
+        (lambda d: d["variables"][0].update(hidden=True), "'x' is hidden"),
+    ],
+)
+def test_what_cannot_be_hidden_or_no_shape(change, message):
+    document = whole_document()
+    change(document)
+    with pytest.raises(AcboError, match=message):
+        scm_from_dict(document)
+
+
 def test_what_may_be_left_out_has_its_default():
     document = whole_document()
-    for key in ("name", "direction", "sines", "saturate"):
+    for key in ("name", "direction", "terms", "saturate"):
         del document[key]
     scm = scm_from_dict(document)
-    assert (scm.name, scm.direction, scm.sines, scm.saturate) == ("unnamed", "minimize", (), False)
+    assert (scm.name, scm.direction, scm.terms, scm.saturate) == ("unnamed", "minimize", (), False)
 
 
 def test_the_largest_model_and_one_variable_more(monkeypatch):

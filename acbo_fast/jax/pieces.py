@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from acbo_fast.jax.backend import JaxBackend
 from acbo_fast.jax.grpo import loss
 from acbo_fast.jax.grpo.update import loss_of_minibatch
-from acbo_fast.jax.policy import layers
+from acbo_fast.jax.policy import layers, local
 from acbo_fast.jax.policy.network import forward
 from acbo_ref.grpo.loss import LossBatch, LossWeights
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction, PolicyOutputs
@@ -87,7 +87,8 @@ PIECES: dict[str, Callable[..., Any]] = {
     "parent_loss": _piece(loss.parent_loss),
     "edge_loss": _piece(loss.edge_loss),
     "parent_entropy": _piece(loss.parent_entropy),
-    "outcome_loss": _piece(lambda *a: loss.outcome_loss(OutcomePrediction(*a[:3]), *a[3:])),
+    "predict": _piece(lambda *a: jnp.stack(local.predict(*a)[:3])),
+    "outcome_loss": _piece(lambda *a: loss.outcome_loss(OutcomePrediction(a[0], a[1], a[2], a[2]), *a[3:])),
     "clipped_objective": _piece(loss.clipped_objective),
     "advantages": _piece(loss.advantages),
     "forward": _forward,

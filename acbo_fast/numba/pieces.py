@@ -20,10 +20,13 @@ from acbo_fast.numba.grpo.loss import (
     parent_entropies,
 )
 from acbo_fast.numba.grpo.update import loss_and_gradient
-from acbo_fast.numba.policy import evidence, layers
+from acbo_fast.numba.policy import evidence, layers, local
+from acbo_fast.numba.policy.heads import outcome_weights
+from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.grpo.loss import LossBatch, LossWeights
-from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomeState, PolicyOutputs
+from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, OutcomeState, PolicyOutputs
+from acbo_ref.policy.local import Tried
 from acbo_ref.policy.network import PolicyInputs
 
 
@@ -132,6 +135,24 @@ def _edge_loss(backend: NumbaBackend, logits: Array, edges: Array, mask: Array) 
     return found
 
 
+def _predict(
+    backend: NumbaBackend,
+    params: Params,
+    state: OutcomeState[Array],
+    tried: Tried[Array],
+    variable: Array,
+    value: Array,
+) -> Array:
+    space, half = Workspace(backend.dtype), state.hidden.shape[2]
+    params, state, value = _put(backend, params), _put(backend, state), _put(backend, value)
+    out = np.empty((*value.shape, 3), value.dtype)
+    local.predict(
+        state, local.typed(tried, value.dtype), _put(backend, variable), value, outcome_weights(space, params),
+        space("scratch", 2 * half + VALUE_FEATURES), local.workings(space, tried.counts.shape[1], half), out,
+    )  # fmt: skip
+    return np.moveaxis(out, -1, 0)
+
+
 def _parent_entropy(backend: NumbaBackend, logits: Array, mask: Array) -> Array:
     logits = _put(backend, logits)
     flat = logits.reshape(-1, logits.shape[-1])
@@ -184,6 +205,7 @@ PIECES: dict[str, Any] = {
     "parent_loss": _parent_loss,
     "edge_loss": _edge_loss,
     "parent_entropy": _parent_entropy,
+    "predict": _predict,
     "outcome_loss": _elementwise(lambda *a: outcome_loss(*a)[0]),
     "clipped_objective": _elementwise(
         lambda ratio, advantage, low, high: clipped_objective(ratio, advantage, low, high)[0]

@@ -108,7 +108,7 @@ class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):
     def _record(self, row: Array) -> None:
         width = len(row)
         standard = (row - self._units.location[0]) / self._units.scale[0]
-        self._rows[self._done, :width] = standard / HALF_WIDTH
+        self._rows[self._done, :width] = np.where(self._system.visible, standard / HALF_WIDTH, 0.0)
         self._done += 1
 
     def _observation(self) -> dict[str, Array]:

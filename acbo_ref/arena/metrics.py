@@ -8,6 +8,9 @@ of systems.
     score_per_system         mean over systems of a system's own score, those in which nothing can
                              be gained left out: no single system weighs more than another
     simple_regret            oracle's gain - gain of the recommended action, mean over systems
+    leaves                   share of recommendations to leave the system as it is
+    worse_than_nothing       share of recommendations under which the target is expected to be
+                             worse than under doing nothing, by more than NEGLIGIBLE_LOSS spreads
     avg_target               raw outcome, mean over interventions, then systems
     parent_accuracy          share of interventions on direct causes of the target
     optimal_variable_accuracy   share on the oracle's variable
@@ -47,6 +50,8 @@ Interval = dict[str, float | None]
 Metric = Callable[[Array], Array]
 BOOTSTRAP_RESAMPLES = 1000
 NEGLIGIBLE_REGRET = 0.01
+# Spreads of the target; the expectation of a system without a closed form is known to 0.016 of one.
+NEGLIGIBLE_LOSS = 0.05
 
 
 @dataclass(eq=False)
@@ -59,7 +64,8 @@ class MethodResults:
         standard: (S, K), the value in standard units.
         outcome: (S, K) measured, raw, in the user's direction; cost: the same with lower = better.
         expected: (S, K), E[target | do(action)].
-        recommended: (S,), the expected target of the recommendation.
+        recommended: (S,), the expected target of the recommendation; leaves: (S,) bool, whether
+            that is to do nothing.
         baseline, spread, best: (S,), observational mean and standard deviation, the oracle's
             expected target.
         is_parent, is_optimal: (S, K) bool.
@@ -76,6 +82,7 @@ class MethodResults:
     cost: Array
     expected: Array
     recommended: Array
+    leaves: Array
     baseline: Array
     spread: Array
     best: Array
@@ -230,6 +237,8 @@ def summarise(results: MethodResults) -> Document:
         "score_first3": _score(results, slice(0, 3)),
         "score_last3": _score(results, slice(-3, None)),
         "simple_regret": _mean(results.oracle_gain - recommended),
+        "leaves": _mean(results.leaves.astype(float)),
+        "worse_than_nothing": _mean((recommended < -NEGLIGIBLE_LOSS).astype(float)),
         "avg_target": _mean(results.outcome.mean(axis=1)),
         "parent_accuracy": _mean(results.is_parent.mean(axis=1)),
         "optimal_variable_accuracy": _mean(results.is_optimal.mean(axis=1)),

@@ -27,6 +27,7 @@ from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
+from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.systems.scm import System
@@ -126,7 +127,7 @@ def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task
     for s, system in enumerate(systems):
         n = len(system.names)
         task.observations[s, :, :n] = observations[s]
-        task.valid[s, :n] = True
+        task.valid[s, :n] = system.visible
         task.manipulable[s, :n] = system.manipulable
         task.low[s, :n], task.high[s, :n] = system.low, system.high
     return task
@@ -147,11 +148,14 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
             gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
         normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
     kind = _head(method)
+    by_outcome_head = (kind or backend.config.decision) == "outcome_head"
     for k in range(steps):
         if sampled:
             decision = session.decide(gumbel[k], normal[k], kind)
         else:
             decision = session.decide(decision=kind)
+        if by_outcome_head:
+            decision = or_nothing(decision, task, backend.config.optimism)
         rows = np.zeros((count, width))
         for s, system in enumerate(systems):
             row = system.simulate(episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s]))[0]
@@ -160,6 +164,8 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         played.cost[:, k] = rows[np.arange(count), task.target]
         session.observe(decision.variable, rows)
     last = session.decide(decision=kind, optimism=0.0)  # what it would settle on: neither a draw nor exploration
+    if by_outcome_head:
+        last = or_nothing(last, task, -SETTLE_ERRORS)
     played.recommended_variable[:], played.recommended_value[:] = last.variable, last.value
     for s, system in enumerate(systems):
         others = np.arange(len(system.names)) != system.target_index
@@ -237,8 +243,8 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         task = batch_task([system], [episodes.observations[s]])
         units, index = standard_units(task), played.variable[s]
         values = (played.value[s] - units.location[0, index]) / units.scale[0, index]
-        standard[s] = np.clip(values, -HALF_WIDTH, HALF_WIDTH)
-        is_parent[s] = system.parent_mask[index]
+        standard[s] = np.where(index < 0, 0.0, np.clip(values, -HALF_WIDTH, HALF_WIDTH))
+        is_parent[s] = system.parent_mask[index] & (index >= 0)
         is_optimal[s] = index == system.oracle.variable
         parents.append(np.delete(system.parent_mask, system.target_index))
     return MethodResults(
@@ -249,6 +255,7 @@ def _results(episodes: Episodes, played: _Played) -> MethodResults:
         cost=played.cost,
         expected=expected,
         recommended=recommended,
+        leaves=played.recommended_variable < 0,
         baseline=moments[:, 0],
         spread=spread,
         best=best,

@@ -160,21 +160,24 @@ CSV_COLUMNS = (
 
 
 def _csv_rows(cell: Cell, names: Sequence[tuple[str, Sequence[str]]], r: MethodResults) -> Iterator[list[str | int]]:
-    """`system` is the number in the suite, `step` counts from 1; gains in standard deviations of
-    the observed target.
+    """`system` is the number in the suite, `step` counts from 1, `variable` is empty where nothing
+    was done; gains in standard deviations of the observed target.
     """
     gain, oracle_gain = r.gain, r.oracle_gain
     for s, (name, variables) in enumerate(names):
         for k in range(r.variable.shape[1]):
             yield [
-                cell.suite, s, name, cell.method, k + 1, variables[r.variable[s, k]], repr(float(r.value[s, k])),
+                cell.suite, s, name, cell.method, k + 1,
+                variables[r.variable[s, k]] if r.variable[s, k] >= 0 else "", repr(float(r.value[s, k])),
                 repr(float(r.outcome[s, k])), repr(float(r.expected[s, k])), repr(float(gain[s, k])),
                 repr(float(oracle_gain[s])), int(r.is_parent[s, k]), int(r.is_optimal[s, k]),
             ]  # fmt: skip
 
 
 _LISTS_OF_ARRAYS = ("parent_probability", "parents")
-_DTYPES: dict[str, type] = {"variable": int, "cluster": int, "is_parent": bool, "is_optimal": bool, "parents": bool}
+_DTYPES: dict[str, type] = {
+    "variable": int, "cluster": int, "leaves": bool, "is_parent": bool, "is_optimal": bool, "parents": bool,
+}  # fmt: skip
 
 
 def results_to_dict(results: MethodResults) -> Document:

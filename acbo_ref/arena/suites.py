@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from acbo_ref.arena.processes import PROCESSES
 from acbo_ref.arena.published import PUBLISHED
 from acbo_ref.config import PriorConfig
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.batch import oracle
 from acbo_ref.systems.files import load_scm
 from acbo_ref.systems.prior import sample_scm
-from acbo_ref.systems.scm import SCM, System, Variable
+from acbo_ref.systems.scm import SCM, System, Variable, stack
 
 # Systems in a suite of random models, and in its quick version. Paired differences of .01 need that
 # many to be seen.
@@ -104,6 +106,43 @@ def _cbo(rng: np.random.Generator, index: int) -> System:
     return _published(list(PUBLISHED)[index % len(PUBLISHED)])
 
 
+def _process(rng: np.random.Generator, index: int) -> System:
+    return PROCESSES[index % len(PROCESSES)](rng)
+
+
+def _is_inside(model: SCM) -> bool:
+    """Whether the best action lies inside a domain, by a coarse search."""
+    batch = stack([model])
+    variable, value, _ = oracle(batch, _COARSE_DRAWS, _COARSE_DRAWS, _COARSE_GRID)
+    low, high = batch.low[0, variable[0]], batch.high[0, variable[0]]
+    return bool(low + 0.05 * (high - low) < value[0] < high - 0.05 * (high - low))
+
+
+_COARSE_DRAWS, _COARSE_GRID = 64, 21
+
+
+def _curved(rng: np.random.Generator, index: int) -> SCM:
+    """Of every two systems one has its best action inside a domain."""
+    while True:
+        model = _random(_CURVED, _ALL_GRAPHS, (3, 8))(rng, index)
+        if index % 2 or _is_inside(model):
+            return model
+
+
+def _null(rng: np.random.Generator, index: int) -> SCM:
+    """A model in which nothing that can be set moves the target: its causes are out of reach, and
+    2 to 4 levers follow what happens, as operators do."""
+    model = _random(_MIXED, _ALL_GRAPHS, (3, 6))(rng, index)
+    variables = [replace(v, manipulable=False) for v in model.variables]
+    edges = dict(model.edges)
+    for n in range(int(rng.integers(2, 5))):
+        variables.append(Variable(f"L{n}"))
+        followed = rng.permutation(len(model.names))[: int(rng.integers(0, 3))]
+        edges |= {(model.names[i], f"L{n}"): float(rng.choice([-1, 1]) * rng.uniform(0.3, 1.5)) for i in followed}
+    return _shuffled(replace(model, variables=tuple(variables), edges=edges), rng)
+
+
+_CURVED = PriorConfig(standardised=0.5, curved=1.0, weight=(0.1, 1.0))
 _RAW, _STANDARDISED = PriorConfig(standardised=0.0), PriorConfig(standardised=1.0)
 _MIXED, _NONLINEAR = PriorConfig(standardised=0.5), PriorConfig(standardised=0.5, nonlinear=1.0)
 _ALL_GRAPHS = ("chain", "fork", "collider", "tree", "layered", "erdos_renyi", "scale_free")
@@ -131,6 +170,11 @@ SUITES: dict[str, SuiteSpec] = {
                   cluster=lambda system, index: network_files()[index].split("--")[0]),
         SuiteSpec("cbo", 11, "eight published problems of causal Bayesian optimisation, in turn", _cbo, full=32, quick=8,
                   cluster=lambda system, index: system.name),
+        SuiteSpec("curved", 12, "models of 3-8 variables with curves; every second has its best action inside a domain",
+                  _curved),
+        SuiteSpec("process", 13, "sixteen kinds of processes, eight of each with constants of their own", _process, full=128,
+                  cluster=lambda system, index: system.name),
+        SuiteSpec("null", 14, "models in which no lever does anything, and some follow what happens", _null),
     )
 }  # fmt: skip
 

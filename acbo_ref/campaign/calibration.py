@@ -12,6 +12,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.facts import COVERAGE
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import observe
 from acbo_ref.randomness import Role, generator
@@ -19,7 +20,6 @@ from acbo_ref.systems.batch import simulate
 from acbo_ref.training.checkpoint import Checkpoint
 from acbo_ref.training.curriculum import Curriculum, Sample
 
-COVERAGE = 0.9
 QUANTILE = 1.6448536269514722  # of the standard normal: 90 % lie within
 # So many batches of systems: one takes systems of similar size.
 CALIBRATION_BATCHES = 4

@@ -25,6 +25,13 @@ from acbo_ref.errors import AcboError
 SCHEMA, WITHOUT_SCALES = 2, 1
 
 
+# How much of the target's outcomes a predicted interval is to hold.
+COVERAGE = 0.9
+# How much a miss widens later intervals: by exp(WIDENING * COVERAGE); a hit narrows them by
+# exp(WIDENING * (1 - COVERAGE)).
+WIDENING = 0.3
+
+
 class CampaignWarning(UserWarning):
     """Something the user should know; nothing was refused."""
 
@@ -92,6 +99,8 @@ class Facts:
             observations and x1, x2, ... for experiments nobody asked for.
         abandoned: proposals that will not be done, unless they are told after all.
         notes: what was noted, by id.
+        calibrated_factors: on the policy's standard deviations of outcomes and of expectations, as
+            found on systems of its prior (calibration.py).
         prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
         scales: how the values of each variable lie.
     """
@@ -102,8 +111,7 @@ class Facts:
     domains: tuple[tuple[float, float] | None, ...]
     budget: int | None
     policy_sha256: str
-    outcome_factor: float
-    expectation_factor: float
+    calibrated_factors: tuple[float, float]
     proposals: dict[str, Proposal]  # in order
     records: dict[str, Record]
     abandoned: frozenset[str]
@@ -121,6 +129,35 @@ class Facts:
     def interventions(self) -> list[tuple[tuple[int, ...], list[float]]]:
         """The variables that were set, and the row, of every experiment that counts."""
         return [(r.was_set, r.row) for r in self.records.values() if r.is_read and r.was_set]
+
+    @cached_property
+    def outcomes(self) -> list[tuple[bool, bool]]:
+        """Of every proposal with an outcome that counts, in their order: did it lie outside of the
+        90 % interval, and on the bad side of the prediction?
+        """
+        found = []
+        for id, proposal in self.proposals.items():
+            record = self.records.get(id)
+            if record is not None and record.is_read:
+                measured = float(record.row[self.target_index])
+                missed = not proposal.low <= measured <= proposal.high
+                found.append((missed, self.cost * measured > self.cost * proposal.predicted))
+        return found
+
+    @cached_property
+    def widening(self) -> float:
+        """The factor on intervals, after the misses and hits so far: see monitor.py."""
+        return math.exp(WIDENING * sum(float(missed) - (1.0 - COVERAGE) for missed, _ in self.outcomes))
+
+    @property
+    def outcome_factor(self) -> float:
+        """On the standard deviation of the next outcome."""
+        return self.calibrated_factors[0] * self.widening
+
+    @property
+    def expectation_factor(self) -> float:
+        """On the standard error of an expectation."""
+        return self.calibrated_factors[1] * self.widening
 
     @property
     def cost(self) -> float:
@@ -248,8 +285,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             domains=tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"]),
             budget=first["budget"],
             policy_sha256=policy["policy_sha256"],
-            outcome_factor=float(policy["outcome_factor"]),
-            expectation_factor=float(policy["expectation_factor"]),
+            calibrated_factors=(float(policy["outcome_factor"]), float(policy["expectation_factor"])),
             proposals=proposals,
             records=records,
             abandoned=frozenset(abandoned),

@@ -22,8 +22,9 @@ from scipy.special import ndtr, stdtrit
 
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.campaign.calibration import COVERAGE, QUANTILE
-from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
+from acbo_ref.campaign.calibration import QUANTILE
+from acbo_ref.campaign.facts import COVERAGE, Facts, Proposal, column_means, warn
+from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
@@ -49,6 +50,9 @@ class Recommendation(Words):
         baseline: mean of the target over the observational rows: doing nothing. None without any.
         improvement, improvement_low, improvement_high: how much better than doing nothing, positive
         is better, 90 % interval. verdict: in words.
+        untried: levers that were never set and could still give something better than this: their
+        90 % interval reaches beyond `predicted`.
+        alarm: what the monitor says if the policy does not describe the system, else None.
     """
 
     variable: str
@@ -62,6 +66,8 @@ class Recommendation(Words):
     improvement_low: float | None
     improvement_high: float | None
     verdict: str
+    untried: tuple[str, ...] = ()
+    alarm: str | None = None
 
     def __str__(self) -> str:
         is_likely = self.improvement is None or self.verdict.startswith("improvement likely")
@@ -75,6 +81,10 @@ class Recommendation(Words):
                 f"  better than doing nothing ({self.baseline:.4g}) by {self.improvement:.4g} "
                 f"[{self.improvement_low:.4g}, {self.improvement_high:.4g}]"
             )
+        if self.untried:
+            lines.append(f"  never tried, and could still be better: {', '.join(self.untried)}")
+        if self.alarm:
+            lines.append(f"  {self.alarm}")
         return "\n".join(lines)
 
 
@@ -289,10 +299,11 @@ def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
     mean, error = _expectation(facts, decision)
     predicted, low, high = _interval(facts, mean, error)
     target = facts.observations[:, facts.target_index]
-    sign, name = facts.cost, facts.variables[int(decision.variable[0])]
+    sign, name, seen = facts.cost, facts.variables[int(decision.variable[0])], watch(facts)
     shared: Document = {
         "variable": name, "value": float(decision.value[0]), "predicted": predicted, "low": low, "high": high,
         "parent_probability": float(decision.parent_probability[0, decision.variable[0]]),
+        "untried": _untried(facts, session, mean), "alarm": seen.words if seen.alarm else None,
     }  # fmt: skip
     if len(target) == 0:
         nothing: Document = dict.fromkeys(("baseline", "improvement", "improvement_low", "improvement_high"))
@@ -316,6 +327,17 @@ def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
         **shared, baseline=baseline, improvement=better, improvement_low=better - margin,
         improvement_high=better + margin, verdict=verdict,
     )  # fmt: skip
+
+
+def _untried(facts: Facts, session: CampaignSession, cost: float) -> tuple[str, ...]:
+    """The levers that nobody set, and whose interval reaches below this cost."""
+    tried = {facts.variables[i] for were_set, _ in facts.interventions for i in were_set}
+    found = []
+    for belief in beliefs(facts, session):
+        if belief.variable not in tried and belief.low is not None and belief.high is not None:
+            best = min(facts.cost * belief.low, facts.cost * belief.high)
+            found += [belief.variable] if best < cost else []
+    return tuple(found)
 
 
 def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
-from scipy.special import bdtr
 
 from acbo_ref.campaign import pictures
-from acbo_ref.campaign.calibration import COVERAGE, QUANTILE
+from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.curves import Curve
 from acbo_ref.campaign.facts import Facts
 from acbo_ref.campaign.pictures import Points
@@ -28,8 +27,6 @@ from acbo_ref.files import Document
 
 # A chart shows at most so many past rows, evenly spaced.
 MOST_PAST = 300
-# Outcomes within their intervals are called too few where so few are less likely than this.
-SURPRISE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +129,19 @@ def _card(found: Findings) -> str:
     return (
         f'<section class="card{" good" if likely else ""}"><h2>{escaped(headline, 300)}</h2><p>{escaped(words, 1000)}.</p>'
         f"<dl><dt>How sure</dt><dd>{escaped(best.verdict[:1].upper() + best.verdict[1:])}.</dd>"
-        f"<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
+        f"{_cautions(best)}<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
     )
+
+
+def _cautions(best: Recommendation) -> str:
+    """What speaks against taking the card's word for it."""
+    parts = []
+    if best.alarm:
+        parts.append(f"<dt>Take care</dt><dd>{escaped(best.alarm[:1].upper() + best.alarm[1:], 500)}.</dd>")
+    if best.untried:
+        words = f"{', '.join(best.untried)}: could still be better"
+        parts.append(f"<dt>Never tried</dt><dd>{escaped(words, 500)}.</dd>")
+    return "".join(parts)
 
 
 def _next(found: Findings) -> str:
@@ -212,8 +220,8 @@ def _experiments(found: Findings) -> list[str]:
     predicted = [h for h in told if h["predicted"] is not None]
     if predicted:
         inside = sum(h["low"] <= h["measured"] <= h["high"] for h in predicted)
-        few = bdtr(inside, len(predicted), COVERAGE) < SURPRISE
-        word = "fewer than 90 % lets expect: trust the intervals less" if few else "as 90 % lets expect"
+        alarm = found.best.alarm
+        word = f"{alarm}" if alarm else "as 90 % lets expect"
         parts.append(
             "<figure><h3>Predictions and outcomes</h3>"
             f"{pictures.outcomes(predicted, facts.target, inside, found.noise)}"

@@ -16,6 +16,7 @@ from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, settled_by
+from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import (
     Answer,
     Belief,
@@ -137,6 +138,7 @@ class CampaignView:
             },
             "pending": [asdict(p) for p in facts.pending],
             "abandoned": sorted(facts.abandoned) + [id for id, r in facts.records.items() if not r.is_read],
+            "watch": asdict(watch(facts)),
             "torn_line": torn.decode(errors="replace")[:200] if torn else None,
             "policy_sha256": facts.policy_sha256,
         }

@@ -36,16 +36,10 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import RewardConfig
-from acbo_ref.policy.heads import (
-    OutcomeCache,
-    OutcomePrediction,
-    OutcomeState,
-    PolicyOutputs,
-    outcome_backward,
-    outcome_forward,
-)
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import log_softmax, one_hot, sigmoid, softplus
+from acbo_ref.policy.local import PredictCache, Tried, predict_backward, predict_forward
 
 ADVANTAGE_EPSILON = 1e-4
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -96,7 +90,9 @@ class LossBatch(NamedTuple, Generic[A]):
         judged_weight: (E, K, N), see label_weights.
         parents, parent_mask: (E, V) bool: truth, and the variables that count (valid and not the
             target).
-        edges, edge_mask: (E, V, V) bool: truth, and the pairs that count (see `edge_mask`).
+        causes, edge_mask: (E, V, V, 2) and (E, V, V) bool: is i a direct cause of j, and a cause at
+            all, and the pairs that count (see `edge_mask`).
+        tried: own outcomes before each decision, (E, K, R) each, see local.Tried.
         fixed_std: of the value, standard units.
     """
 
@@ -111,8 +107,9 @@ class LossBatch(NamedTuple, Generic[A]):
     judged_weight: A
     parents: A
     parent_mask: A
-    edges: A
+    causes: A
     edge_mask: A
+    tried: Tried[A]
     fixed_std: A | float
 
 
@@ -143,9 +140,7 @@ class OutcomeLossCache(NamedTuple):
 
 
 class LossCache(NamedTuple):
-    """What `loss_backward` needs; `gather` (E, K, N, V) is the one-hot choice of the judged
-    actions.
-    """
+    """What `loss_backward` needs."""
 
     ratio: Array
     is_unclipped: Array
@@ -153,8 +148,7 @@ class LossCache(NamedTuple):
     entropy: EntropyCache
     parent: Array
     edges: Array | None
-    gather: Array
-    outcome: OutcomeCache
+    outcome: PredictCache
     nll: OutcomeLossCache
 
 
@@ -304,11 +298,13 @@ def edge_mask(valid: A) -> A:
     return mask
 
 
-def edge_loss_forward(edge_logits: Array, edges: Array, mask: Array) -> tuple[Array, Array]:
-    """Binary cross-entropy averaged over the pairs that count, as `parent_loss_forward`; (E, K, V,
-    V) -> (E, K), and the cache d loss / d logit. 0 where no pair counts.
+def edge_loss_forward(edge_logits: Array, causes: Array, mask: Array) -> tuple[Array, Array]:
+    """Binary cross-entropy averaged over both answers about the pairs that count, as
+    `parent_loss_forward`; (E, K, V, V, 2) -> (E, K), and the cache d loss / d logit. 0 where no
+    pair counts.
     """
-    return _cross_entropy(edge_logits, edges, mask, (-2, -1))
+    both = np.broadcast_to(mask[..., None], causes.shape)
+    return _cross_entropy(edge_logits, causes, both, (-3, -2, -1))
 
 
 def outcome_loss_forward(
@@ -333,11 +329,12 @@ def outcome_loss_forward(
 
 def outcome_loss_backward(d_nll: Array, cache: OutcomeLossCache) -> OutcomePrediction[Array]:
     """d_mean = - weight z / error, d_log_error = weight (1 - z^2), d_log_noise = 1 - variance /
-    noise^2.
+    noise^2; the scatter has no term of its own.
     """
     z, spread, inverse_error, weight = cache
     weighted = d_nll * weight
-    return OutcomePrediction(-weighted * z * inverse_error, weighted * (1.0 - z * z), d_nll * (1.0 - spread))
+    d_noise = d_nll * (1.0 - spread)
+    return OutcomePrediction(-weighted * z * inverse_error, weighted * (1.0 - z * z), d_noise, np.zeros_like(d_noise))
 
 
 def label_weights(log_error: A, power: float, exp: Callable[[Any], A]) -> A:
@@ -345,6 +342,11 @@ def label_weights(log_error: A, power: float, exp: Callable[[Any], A]) -> A:
     1 the gradient of the mean is that of a squared error, with 1/2 that in units of the error.
     """
     return exp(2.0 * power * log_error)  # type: ignore[operator]
+
+
+def _states(array: Array) -> Array:
+    """(E, K, ...) -> (E K, ...): every decision a state of its own."""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
 def loss_forward(
@@ -362,17 +364,16 @@ def loss_forward(
     objective, is_unclipped = clipped_objective_forward(ratio, batch.advantage, weights.clip_low, weights.clip_high)
     entropy, entropy_cache = entropy_forward(outputs.logits)
     parent_loss, parent_cache = parent_loss_forward(outputs.parent_logits, batch.parents, batch.parent_mask)
-    gather = one_hot(batch.judged_variable, outputs.logits.shape[-1], outputs.logits.dtype)  # (E, K, N, V)
-    state = OutcomeState(
-        hidden=gather @ outputs.outcome.hidden,
-        slope=(gather @ outputs.outcome.slope[..., None])[..., 0],
-        centre=(gather @ outputs.outcome.centre[..., None])[..., 0],
+    state = OutcomeState(*(_states(array) for array in outputs.outcome))
+    tried = Tried(*(_states(array) for array in batch.tried))
+    predicted, outcome_cache = predict_forward(
+        params, state, tried, _states(batch.judged_variable), _states(batch.judged_value)
     )
-    predicted, outcome_cache = outcome_forward(params, state, batch.judged_value)
-    nll, nll_cache = outcome_loss_forward(predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight)
+    labels = (_states(a) for a in (batch.judged_outcome, batch.judged_variance, batch.judged_weight))
+    nll, nll_cache = outcome_loss_forward(predicted, *labels)
     edge_loss, edge_cache = 0.0, None
     if outputs.edge_logits is not None:
-        edge_losses, edge_cache = edge_loss_forward(outputs.edge_logits, batch.edges, batch.edge_mask)
+        edge_losses, edge_cache = edge_loss_forward(outputs.edge_logits, batch.causes, batch.edge_mask)
         edge_loss = float(edge_losses.mean())
     terms = {
         "clipped_objective": float(objective.mean()),
@@ -386,7 +387,7 @@ def loss_forward(
         "clip_ratio_high": float(((ratio > 1.0 + weights.clip_high) & (batch.advantage > 0)).mean()),
     }
     cache = LossCache(
-        ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, edge_cache, gather, outcome_cache, nll_cache
+        ratio, is_unclipped, log_prob_cache, entropy_cache, parent_cache, edge_cache, outcome_cache, nll_cache
     )
     return total_loss(terms, weights), terms, cache
 
@@ -414,14 +415,9 @@ def loss_backward(
     # (3) mean cross-entropy
     d_parent_logits = coefficient["parent_loss"] / num_decisions * cache.parent
     # (4) mean NLL, through the outcome head and back to the variable each action was about
-    d_nll = np.full_like(batch.judged_value, coefficient["outcome_loss"] / batch.judged_value.size)
-    d_gathered = outcome_backward(params, outcome_loss_backward(d_nll, cache.nll), cache.outcome, grads)
-    scatter = cache.gather.swapaxes(-1, -2)
-    d_outcome = OutcomeState(
-        hidden=scatter @ d_gathered.hidden,
-        slope=(scatter @ d_gathered.slope[..., None])[..., 0],
-        centre=np.zeros_like(outputs.outcome.centre),
-    )
+    d_nll = np.full_like(cache.nll.z, coefficient["outcome_loss"] / batch.judged_value.size)
+    d_state = predict_backward(params, outcome_loss_backward(d_nll, cache.nll), cache.outcome, grads)
+    d_outcome = OutcomeState(*(d.reshape(a.shape) for d, a in zip(d_state, outputs.outcome, strict=True)))
     return PolicyOutputs(
         logits=d_logits,
         means=d_means,

@@ -29,18 +29,20 @@ from fractions import Fraction
 from typing import Generic, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
 from acbo_ref.grpo.loss import label_weights, log_prob_forward, parent_entropy, reward
 from acbo_ref.policy.decoder import Decoder, open_decoder
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, outcome_forward
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units, set_mask
+from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added, predict_forward
 from acbo_ref.policy.network import PolicyInputs
 from acbo_ref.policy.reading import Reading, View, open_reading
 from acbo_ref.policy.session import ROLLOUT_GRID, lowest_predicted
 from acbo_ref.randomness import Role, generator
-from acbo_ref.systems.batch import SCMBatch, simulate, target_parents
+from acbo_ref.systems.batch import SCMBatch, causes, simulate, target_parents
 
 
 class EpisodeNoise(NamedTuple, Generic[A]):
@@ -81,7 +83,8 @@ class Trajectories(NamedTuple, Generic[A]):
         judged_weight: (E, K', N), see loss.label_weights.
         committed: (E,), which judged action was carried out: 0 (candidate 0), or G (the outcome
             head's decision).
-        parents, parent_mask: (E, V) bool, and edges: (E, V, V) bool, see LossBatch.
+        tried: own outcomes before each learned decision, (E, K', R) each, see local.Tried.
+        parents, parent_mask: (E, V) bool, and causes: (E, V, V, 2) bool, see LossBatch.
         done, applied, outcome, expected: (E, K), the committed variable, its raw value as applied,
             the raw target it gave, and its judged outcome.
         learned: (E, K') int, see EpisodeNoise.
@@ -89,6 +92,7 @@ class Trajectories(NamedTuple, Generic[A]):
     """
 
     inputs: PolicyInputs[A]
+    tried: Tried[A]
     variable: A
     value: A
     log_prob: A
@@ -101,7 +105,7 @@ class Trajectories(NamedTuple, Generic[A]):
     committed: A
     parents: A
     parent_mask: A
-    edges: A
+    causes: A
     done: A
     applied: A
     outcome: A
@@ -209,11 +213,17 @@ def rollout(
     committed, each = np.where(noise.by_outcome_head, group_size, 0), np.arange(num_episodes)
     parents = target_parents(systems)
     views, played = [reading.start()], []
+    own, tried = no_own_rows(num_episodes, task.valid.shape[1]), []
     for k in range(steps):
-        h = decoder.append(views[-1].channels)
-        outputs, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, views[-1].evidence[:, None])
+        thought = decoder.append(views[-1].channels)
+        outputs, _ = heads_forward(
+            params, config.policy, thought.h[:, None], task.manipulable, views[-1].evidence[:, None]
+        )
+        tried.append(own.tried)
+        if thought.cause_logits is not None:
+            tried[-1] = own_outcomes(own, thought.cause_logits, views[-1].evidence)
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
-        probes = _probes(params, noise, outputs, task, noise.probe[:, k])
+        probes = _probes(params, noise, outputs, tried[-1], task, noise.probe[:, k])
         judged_variable = np.concatenate([variable, probes[0]], axis=1)
         judged_value = np.clip(np.concatenate([value, probes[1]], axis=1), -HALF_WIDTH, HALF_WIDTH)
         draws = np.concatenate([noise.intervention[:, k, None], noise.scoring[:, k]], axis=1)
@@ -225,12 +235,15 @@ def rollout(
         rewards = reward(judged.outcome[:, :group_size], is_parent, gain, config.reward)
         row = judged.rows[each, committed]
         views.append(reading.append(judged_variable[each, committed], row))
-        weight = _weights(params, config, outputs, judged_variable, judged_value)
+        weight = _weights(params, config, outputs, tried[-1], judged_variable, judged_value)
+        if thought.cause_logits is not None:
+            was_set = set_mask(judged_variable[each, committed], row.shape[1])
+            own = own_row_added(own, task, reading.units, was_set, row)
         step = (
             variable, value, log_prob, rewards, judged_variable, judged_value, judged.outcome, judged.variance, weight
         )  # fmt: skip
         played.append((*step, judged.raw_value[each, committed], row[each, task.target]))
-    return _trajectories(systems, task, reading, views[:steps], played, committed, noise.learned, fixed_std)
+    return _trajectories(systems, task, reading, views[:steps], tried, played, committed, noise.learned, fixed_std)
 
 
 # What a step gives, in the order of `rollout`; those of the first row are kept in the network's
@@ -248,12 +261,15 @@ def _trajectories(
     task: Task,
     reading: Reading,
     views: Sequence[View[Array]],
+    tried: Sequence[Tried[Array]],
     played: Sequence[tuple[Array, ...]],
     committed: Array,
     learned: Array,
     fixed_std: float,
 ) -> Trajectories[Array]:
-    """What was played, put together: K views, and K steps of LEARNED and DONE."""
+    """What was played, put together: K views, own outcomes before each of K decisions, and K steps
+    of LEARNED and DONE.
+    """
     names, each = (*LEARNED, *DONE), np.arange(len(learned))
     stacked = {n: np.stack(arrays, axis=1) for n, arrays in zip(names, zip(*played, strict=True), strict=True)}
     done, expected = (
@@ -262,13 +278,15 @@ def _trajectories(
     )
     stacked |= {name: stacked[name][each[:, None], learned] for name in LEARNED}
     inputs = reading.inputs(views, learned)
-    stacked |= {name: stacked[name].astype(inputs.channels.dtype) for name in _FLOATS}
+    dtype = inputs.channels.dtype
+    stacked |= {name: stacked[name].astype(dtype) for name in _FLOATS}
     return Trajectories(
         inputs=inputs,
+        tried=_tried(tried, learned, dtype),
         committed=committed,
         parents=target_parents(systems),
         parent_mask=task.valid & ~task.is_target,
-        edges=systems.edges,
+        causes=causes(systems.edges),
         done=done,
         expected=expected,
         learned=learned,
@@ -277,16 +295,37 @@ def _trajectories(
     )
 
 
-def _weights(params: Params, config: Config, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+def _tried(before: Sequence[Tried[Array]], learned: Array, dtype: DTypeLike) -> Tried[Array]:
+    """The own outcomes before each learned decision (E, K'), (E, K', K) each, from those before
+    each of the K: what came later does not count. (E, K', 0) over rows.
+    """
+    last, each = before[-1], np.arange(len(learned))[:, None]
+    room = last.variable.shape[1]
+
+    def padded(array: Array) -> Array:
+        return np.pad(array, ((0, 0), (0, room - array.shape[1])))
+
+    fields = zip(*before, strict=True)
+    kept = Tried(*(np.stack([padded(array) for array in arrays], axis=1)[each, learned] for arrays in fields))
+    return kept._replace(value=kept.value.astype(dtype), outcome=kept.outcome.astype(dtype))
+
+
+def _weights(
+    params: Params, config: Config, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array
+) -> Array:
     """(E, N) weights of the labels of judged actions, from outputs of one decision."""
-    each = np.arange(len(variable))[:, None]
-    state = OutcomeState(*(array[:, 0][each, variable] for array in outputs.outcome))
-    predicted, _ = outcome_forward(params, state, value.astype(outputs.means.dtype))
+    state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+    predicted, _ = predict_forward(params, state, tried, variable, value.astype(outputs.means.dtype))
     return label_weights(predicted.log_error, config.heads.label_weight, np.exp)
 
 
 def _probes(
-    params: Params, noise: EpisodeNoise[Array], outputs: PolicyOutputs[Array], task: Task, uniform: Array
+    params: Params,
+    noise: EpisodeNoise[Array],
+    outputs: PolicyOutputs[Array],
+    tried: Tried[Array],
+    task: Task,
+    uniform: Array,
 ) -> tuple[Array, Array]:
     """Uniform probes (variable, standard value), (E, P) each; where the outcome head decides, its
     decision is the first.
@@ -295,7 +334,7 @@ def _probes(
     by_outcome_head = noise.by_outcome_head
     if by_outcome_head.any():
         outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        decided = lowest_predicted(params, outcome, noise.optimism, task.manipulable, ROLLOUT_GRID)
+        decided = lowest_predicted(params, outcome, tried, noise.optimism, task.manipulable, ROLLOUT_GRID)
         variable[by_outcome_head, 0], value[by_outcome_head, 0] = (d[by_outcome_head] for d in decided)
     return variable, value
 
@@ -382,7 +421,7 @@ def information_gain(
     after = []
     for g in range(variable.shape[1]):
         view = reading.peek(variable[:, g], rows[:, g])
-        h = decoder.peek(view.channels)
+        h = decoder.peek(view.channels).h
         peeked, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, view.evidence[:, None])
         after.append(parent_entropy(peeked.parent_logits[:, 0], parent_mask))
     return np.asarray(before[:, None] - np.stack(after, axis=1))

@@ -16,6 +16,7 @@ from acbo_ref.config import Config
 from acbo_ref.grpo.loss import LossBatch, LossWeights, advantages, edge_mask, loss_backward, loss_forward
 from acbo_ref.grpo.optim import OptimiserState, adam_step, clip_by_global_norm, global_norm, parameter_change
 from acbo_ref.grpo.rollout import Trajectories
+from acbo_ref.policy.local import Tried
 from acbo_ref.policy.network import PolicyInputs, backward, forward
 from acbo_ref.randomness import Role, generator
 
@@ -50,8 +51,9 @@ def minibatch(
     """
     inputs = PolicyInputs(*(array[index] for array in trajectories.inputs))
     whole = loss_batch(trajectories, advantage)
-    chosen = {name: array[index] for name, array in whole._asdict().items() if name != "fixed_std"}
-    return inputs, LossBatch(**chosen, fixed_std=whole.fixed_std)
+    tried = Tried(*(array[index] for array in whole.tried))
+    chosen = {name: array[index] for name, array in whole._asdict().items() if name not in ("fixed_std", "tried")}
+    return inputs, LossBatch(**chosen, tried=tried, fixed_std=whole.fixed_std)
 
 
 def loss_batch(trajectories: Trajectories[A], advantage: A) -> LossBatch[A]:
@@ -69,7 +71,8 @@ def loss_batch(trajectories: Trajectories[A], advantage: A) -> LossBatch[A]:
         judged_weight=t.judged_weight,
         parents=t.parents,
         parent_mask=t.parent_mask,
-        edges=t.edges,
+        causes=t.causes,
+        tried=t.tried,
         edge_mask=edge_mask(t.inputs.valid),
         fixed_std=t.fixed_std,
     )

@@ -7,11 +7,14 @@ Letters: E episodes, O observational rows, V variables, C channels, D width.
 
 from __future__ import annotations
 
+from typing import Generic, NamedTuple
+
 import numpy as np
 
-from acbo_ref.arrays import Array, Params
+from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import pair_trunk
+from acbo_ref.policy.heads import edge_forward
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.layers import (
     attend_forward,
@@ -23,6 +26,15 @@ from acbo_ref.policy.layers import (
 )
 from acbo_ref.policy.reading import Reading, RowReading
 from acbo_ref.policy.row_trunk import block_forward, variable_mask
+
+
+class Thought(NamedTuple, Generic[A]):
+    """What a trunk gives at one decision: h (E, V, H), and the logits (E, V, V) of i being a cause
+    of j, None for the trunk over rows.
+    """
+
+    h: A
+    cause_logits: A | None
 
 
 class RowDecoder:
@@ -83,19 +95,19 @@ class RowDecoder:
             x = x + mlp_forward(params, name + ".mlp.up", name + ".mlp.down", normed)[0]
         return x
 
-    def peek(self, channels: Array) -> Array:
-        """h (E, V, D) as if this row (E, V, C) were the next, without keeping it."""
+    def peek(self, channels: Array) -> Thought[Array]:
+        """With h (E, V, D), as if this row (E, V, C) were the next, without keeping it."""
         stop = self._length + 1
         x = self._run(channels[:, None], self._readable[:, None, None, None, :stop], self._length)
-        return layer_norm_forward(self._params, "final_norm", x)[0][:, 0]
+        return Thought(layer_norm_forward(self._params, "final_norm", x)[0][:, 0], None)
 
-    def append(self, channels: Array) -> Array:
-        """h (E, V, D) after reading this row (E, V, C), the start row or an intervention row, and
-        keeping it.
+    def append(self, channels: Array) -> Thought[Array]:
+        """After reading this row (E, V, C), the start row or an intervention row, and keeping
+        it.
         """
-        h = self.peek(channels)
+        thought = self.peek(channels)
         self._length += 1
-        return h
+        return thought
 
 
 class PairDecoder:
@@ -104,12 +116,13 @@ class PairDecoder:
     def __init__(self, params: Params, config: PolicyConfig, task: Task) -> None:
         self._params, self._config, self._task = params, config, task
 
-    def peek(self, channels: Array) -> Array:
-        """h (E, V, 2D) of the tables (E, V, V, P)."""
+    def peek(self, channels: Array) -> Thought[Array]:
+        """With h (E, V, 2D) of the tables (E, V, V, P)."""
         task = self._task
-        return pair_trunk.trunk_forward(self._params, self._config, channels, task.valid, task.target)[0]
+        h, z, _ = pair_trunk.trunk_forward(self._params, self._config, channels, task.valid, task.target)
+        return Thought(h, edge_forward(self._params, z)[0][..., 1])
 
-    def append(self, channels: Array) -> Array:
+    def append(self, channels: Array) -> Thought[Array]:
         """As `peek`: nothing is kept."""
         return self.peek(channels)
 

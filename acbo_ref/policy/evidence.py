@@ -57,7 +57,8 @@ EVIDENCE_CHANNELS = 9
 # Which of them are effects: marginal, interventional, direct, path, ordered; and which one is the
 # centre.
 PATH_EFFECT, CENTRE = 5, 8
-EFFECTS = [0, 2, 4, PATH_EFFECT, 6]
+DIRECT_EFFECT = 4
+EFFECTS = [0, 2, DIRECT_EFFECT, PATH_EFFECT, 6]
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and
 # of the joint one, in rows of unit variance.
 MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0

@@ -2,14 +2,17 @@
 
     policy head    h -> variable logit, value mean / 5 [, log-std]
     parent head    h -> logit of P(the variable is a parent of the target)
-    edge head      z_ij -> logit of P(i is a direct cause of j), of the pairwise trunk only
+    edge head      z_ij -> logits of P(i is a direct cause of j) and of P(i is a cause of j at all),
+                   of the pairwise trunk only
     outcome head   (h, v) -> of the target under do(X_i = v), standard units: its expectation, the
-                   log of that estimate's standard error (what is not known), and the log of the
-                   spread of single outcomes around it (noise)
+                   log of that estimate's standard error (what is not known), the log of the
+                   spread of single outcomes around it (noise), and that of own outcomes from which
+                   other variables' share is taken off (scatter); local.py puts own outcomes to it
 
-The edge head decides nothing. It is there to teach the trunk: a table has V - 1 answers about the
-target and V (V - 1) about all its pairs, and which variable causes which is what has to be read
-from the rows (Lorch et al. 2022, "Amortized Inference for Causal Structure Learning").
+The edge head is there to teach the trunk: a table has V - 1 answers about the target and V (V - 1)
+about all its pairs, and which variable causes which is what has to be read from the rows (Lorch et
+al. 2022, "Amortized Inference for Causal Structure Learning"). Its second answer also says what in
+a row is not the action's doing (local.py).
 
 Contract: functions of h and z, not of how they were made (network.py). No sampling, no loss here.
 Letters: E episodes, V variables, K decisions, N tables, H size of h, D width, F evidence channels
@@ -55,6 +58,8 @@ LOG_STD_BOUND = 3.0
 # played exactly.
 VALUE_MEAN_BOUND = 6.0
 VALUE_FEATURES = 6
+# Lengths over which mistakes are alike: half a half domain, and a factor of 4 to either side.
+LENGTH_START, LOG_LENGTH_BOUND = math.log(0.5), math.log(4.0)
 
 
 class OutcomeState(NamedTuple, Generic[A]):
@@ -64,11 +69,14 @@ class OutcomeState(NamedTuple, Generic[A]):
         hidden: (..., H/2), the part of its hidden layer that does not depend on the value.
         slope: (...), the slope that it takes from the evidence.
         centre: (...), where this slope passes through zero. It is data; its gradient is 0.
+        log_length: (...), the logarithm of the length, in half domains, over which mistakes about
+            this variable are alike (local.py).
     """
 
     hidden: A
     slope: A
     centre: A
+    log_length: A
 
 
 class PolicyOutputs(NamedTuple, Generic[A]):
@@ -79,8 +87,8 @@ class PolicyOutputs(NamedTuple, Generic[A]):
             MASKED.
         log_stds: (E, K, V), or None with a fixed standard deviation.
         outcome: the outcome head's state of each variable, leading axes (E, K, V).
-        edge_logits: (E, K, V, V), entry i, j of i as a cause of j; None where there is no edge
-            head, and in decisions, which do not need it.
+        edge_logits: (E, K, V, V, 2), entry i, j of i as a direct cause of j, and as a cause at
+            all; None where there is no edge head, and in decisions, which read them apart.
     """
 
     logits: A
@@ -98,12 +106,14 @@ class OutcomePrediction(NamedTuple, Generic[A]):
     around the expectation with standard deviation exp(log_noise) (Kendall & Gal 2017: epistemic and
     aleatoric uncertainty). The next measured outcome always has variance exp(log_error)^2 +
     exp(log_noise)^2. The split between the two is exact for linear models and only approximate
-    elsewhere (docs/derivations.md).
+    elsewhere (docs/derivations.md). `log_scatter` is the noise of own outcomes as local.py uses
+    them.
     """
 
     mean: A
     log_error: A
     log_noise: A
+    log_scatter: A
 
 
 class HeadsCache(NamedTuple):
@@ -113,6 +123,8 @@ class HeadsCache(NamedTuple):
     features: Array | None
     slopes: Array | None
     trust: Array | None
+    length: Array | None
+    length_bound: Array | None
     parent: MLPCache
     outcome: Array
     mean: Array
@@ -146,12 +158,16 @@ def heads_forward(
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
     hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
     slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
-    features, slopes, trust_cache = None, None, None
+    log_length = np.full_like(slope, LENGTH_START)
+    features, slopes, trust_cache, length_cache, length_bound = None, None, None, None, None
     if evidence.shape[-1]:
         features, slopes, centre = residual_features(evidence), slope_features(evidence), centre_feature(evidence)
         policy = policy + features @ params["policy_head.residual.weight"]
         trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
         slope = (trust * slopes).sum(axis=-1)
+        length, length_cache = linear_forward(params, "outcome_head.length", h)
+        bounded, length_bound = soft_bound_forward(length[..., 0], LOG_LENGTH_BOUND)
+        log_length = LENGTH_START + bounded
     value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
     parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
     log_stds, log_std_cache = None, None
@@ -163,11 +179,12 @@ def heads_forward(
         means=value_mean,
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre),
+        outcome=OutcomeState(hidden, slope, centre, log_length),
     )
     cache = HeadsCache(
-        policy_cache, features, slopes, trust_cache, parent_cache, outcome_cache, mean_cache, log_std_cache, choosable
-    )
+        policy_cache, features, slopes, trust_cache, length_cache, length_bound, parent_cache, outcome_cache,
+        mean_cache, log_std_cache, choosable,
+    )  # fmt: skip
     return outputs, cache
 
 
@@ -188,19 +205,22 @@ def heads_backward(params: Params, d_outputs: PolicyOutputs[Array], cache: Heads
         assert cache.trust is not None
         d_trust = cache.slopes * d_outputs.outcome.slope[..., None]
         d_h = d_h + linear_backward(params, "outcome_head.trust", d_trust, cache.trust, grads)
+        assert cache.length is not None and cache.length_bound is not None
+        d_length = soft_bound_backward(d_outputs.outcome.log_length, cache.length_bound)
+        d_h = d_h + linear_backward(params, "outcome_head.length", d_length[..., None], cache.length, grads)
     return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome.hidden, cache.outcome, grads)
 
 
 def edge_forward(params: Params, z: Array) -> tuple[Array, EdgeCache]:
-    """Edge logits (N, V, V) of the tables z (N, V, V, D): a norm and one linear layer."""
+    """Edge logits (N, V, V, 2) of the tables z (N, V, V, D): a norm and one linear layer."""
     normed, norm_cache = layer_norm_forward(params, "edge_head.norm", z)
     logits, out_cache = linear_forward(params, "edge_head.out", normed)
-    return logits[..., 0], EdgeCache(norm_cache, out_cache)
+    return logits, EdgeCache(norm_cache, out_cache)
 
 
 def edge_backward(params: Params, d_logits: Array, cache: EdgeCache, grads: Params) -> Array:
     """d_z of `edge_forward`."""
-    d_normed = linear_backward(params, "edge_head.out", d_logits[..., None], cache.out, grads)
+    d_normed = linear_backward(params, "edge_head.out", d_logits, cache.out, grads)
     return layer_norm_backward(params, "edge_head.norm", d_normed, cache.norm, grads)
 
 
@@ -223,7 +243,8 @@ def outcome_forward(
     """What the target becomes under do(X_i = value); see OutcomePrediction.
 
         out = Linear(GELU(hidden + W features(u)))
-        mean = 5 out_0 + slope (u - centre),     log error, log noise = 3 tanh(out_1, out_2 / 3)
+        mean = 5 out_0 + slope (u - centre)
+        log error, log noise, log scatter = 3 tanh(out_1, out_2, out_3 / 3)
 
     Args:
         state: of the variable in question, leading axes (...).
@@ -235,18 +256,21 @@ def outcome_forward(
     log_stds, bound_cache = soft_bound_forward(out[..., 1:], LOG_STD_BOUND)
     moved = features[..., 0] - state.centre
     mean = HALF_WIDTH * out[..., 0] + state.slope * moved
-    prediction = OutcomePrediction(mean, log_stds[..., 0], log_stds[..., 1])
+    prediction = OutcomePrediction(mean, log_stds[..., 0], log_stds[..., 1], log_stds[..., 2])
     return prediction, OutcomeCache(features, moved, gelu_cache, out_cache, bound_cache)
 
 
 def outcome_backward(
     params: Params, d_prediction: OutcomePrediction[Array], cache: OutcomeCache, grads: Params
 ) -> OutcomeState[Array]:
-    """d_state of `outcome_forward`; values are data and need no gradient."""
-    d_log_stds = np.stack([d_prediction.log_error, d_prediction.log_noise], axis=-1)
+    """d_state of `outcome_forward`, which does not read the length; values are data and need no
+    gradient.
+    """
+    d_log_stds = np.stack(d_prediction[1:], axis=-1)
     d_log_stds = soft_bound_backward(d_log_stds, cache.log_stds)
     d_out = np.concatenate([HALF_WIDTH * d_prediction.mean[..., None], d_log_stds], axis=-1)
     d_hidden = gelu_backward(linear_backward(params, "outcome_head.out", d_out, cache.activated, grads), cache.gelu)
     accumulate(grads, "outcome_head.value.weight", _weight_gradient(cache.features, d_hidden))
     d_slope = d_prediction.mean * cache.moved
-    return OutcomeState(d_hidden, d_slope, np.zeros_like(d_slope))
+    nothing = np.zeros_like(d_slope)
+    return OutcomeState(d_hidden, d_slope, nothing, nothing)

@@ -135,12 +135,13 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     linear("parent_head.out", half, 1)
     if reads_pairs(config):
         norm("edge_head.norm", width)
-        linear("edge_head.out", width, 1)
+        linear("edge_head.out", width, 2)
     linear("outcome_head.hidden", state, half)
     if reads_pairs(config):
         linear("outcome_head.trust", state, len(SLOPE_START))
+        linear("outcome_head.length", state, 1)
     shapes["outcome_head.value.weight"] = (VALUE_FEATURES, half)
-    linear("outcome_head.out", half, 3)
+    linear("outcome_head.out", half, 4)
     return shapes
 
 
@@ -160,6 +161,8 @@ def init_params(config: PolicyConfig, seed: int, dtype: DTypeLike = np.float64) 
                 value[row, column] = weight
         elif name.startswith("outcome_head.trust."):
             value = np.array(SLOPE_START) if name.endswith(".bias") else np.zeros(shape)
+        elif name == "outcome_head.length.weight":
+            value = np.zeros(shape)
         elif name.endswith(".weight"):
             scale = 1.0 / np.sqrt(shape[0])
             if name.endswith(("attention.out.weight", "mlp.down.weight")):

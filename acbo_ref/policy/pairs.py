@@ -42,7 +42,7 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from acbo_ref.arrays import A, Array
-from acbo_ref.policy.evidence import EFFECTS, ordered_effect
+from acbo_ref.policy.evidence import DIRECT_EFFECT, ordered_effect
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.moments import Moments, Sums, centred, spreads
 
@@ -70,8 +70,6 @@ OWN_PENALTY, SLOPE_PENALTY = 0.02, 1e-4
 LEAST_SPREAD = 1e-3
 # The spread around a slope in own rows starts from this many rows of one spread.
 NOISE_ROWS = 1.0
-# Number of the direct effect among the evidence's channels.
-DIRECT_EFFECT = EFFECTS[2]
 
 
 class Background(NamedTuple, Generic[A]):

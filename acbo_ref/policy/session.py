@@ -10,7 +10,7 @@ Letters: E episodes, V variables, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +18,16 @@ import numpy as np
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import open_decoder
-from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward, outcome_forward
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, to_domain, to_standard
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, set_mask, to_domain, to_standard
 from acbo_ref.policy.layers import log_softmax, sigmoid
+from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added, predict_forward
+from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.reading import open_reading
 
+# A recommendation must be better than doing nothing by this many errors of its own, or it is to
+# leave the system as it is.
+SETTLE_ERRORS = 1.5
 # Standard values at which the outcome head is asked, ends of the domain included.
 DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
 # The same in rollouts, where a coarser one is good enough.
@@ -30,32 +35,36 @@ ROLLOUT_GRID = DECISION_GRID[::4]
 
 
 def lowest_predicted(
-    params: Params, state: OutcomeState[Array], optimism: Array | float, allowed: Array, grid: Array
+    params: Params,
+    state: OutcomeState[Array],
+    tried: Tried[Array],
+    optimism: Array | float,
+    allowed: Array,
+    grid: Array,
 ) -> tuple[Array, Array]:
-    """The action with the lowest mean - optimism * error that the outcome head predicts on a grid.
+    """The action with the lowest mean - optimism * error that is predicted on a grid.
 
     A lower confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum.
 
     Args:
         state: the outcome head's state in one decision, leading axes (E, V).
+        tried: own outcomes, see local.py.
         optimism: standard errors that are subtracted; a number, or (E,).
         allowed: (E, V) bool.
         grid: standard values.
     Returns:
         variable (E,) and standard value (E,).
     """
-    num_episodes, width, size = state.hidden.shape
+    num_episodes, width, _ = state.hidden.shape
     grid = grid.astype(state.hidden.dtype)
-    shape = (num_episodes, width, grid.size)
-    asked = OutcomeState(
-        hidden=np.broadcast_to(state.hidden[:, :, None], (*shape, size)),
-        slope=np.broadcast_to(state.slope[:, :, None], shape),
-        centre=np.broadcast_to(state.centre[:, :, None], shape),
+    variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
+    value = np.tile(grid, (num_episodes, width))
+    predicted, _ = predict_forward(params, state, tried, variable, value)
+    errors = np.asarray(optimism, predicted.mean.dtype).reshape(-1, 1)
+    bound = np.where(
+        np.repeat(allowed, grid.size, axis=1), predicted.mean - errors * np.exp(predicted.log_error), np.inf
     )
-    predicted, _ = outcome_forward(params, asked, np.broadcast_to(grid, shape))
-    errors = np.asarray(optimism, predicted.mean.dtype).reshape(-1, 1, 1)
-    bound = np.where(allowed[:, :, None], predicted.mean - errors * np.exp(predicted.log_error), np.inf)
-    best = bound.reshape(num_episodes, -1).argmin(axis=1)
+    best = bound.argmin(axis=1)
     return best // grid.size, grid[best % grid.size]
 
 
@@ -64,8 +73,8 @@ class Decision:
     """What to do next in each of E systems, and why.
 
     Args:
-        variable: (E,).
-        value: (E,) raw, inside the domain.
+        variable: (E,), -1 for doing nothing (`or_nothing`).
+        value: (E,) raw, inside the domain; 0 for doing nothing.
         probability: (E, V), of choosing each variable, by the policy head.
         parent_probability: (E, V).
         outcome_mean: (E,) raw, expectation of the target under this very action.
@@ -83,6 +92,31 @@ class Decision:
     outcome_std: Array
 
 
+def or_nothing(decision: Decision, task: Task, optimism: float) -> Decision:
+    """The decision, or in its place doing nothing (variable -1, value 0) where that is as good: the
+    observational mean of the target is not above mean - optimism * error of the action.
+
+    With `optimism` below 0 an action must be better with some certainty. Without two observational
+    rows nobody knows what doing nothing gives, and the action stands.
+    """
+    each, counts = np.arange(len(task.target)), task.observation_mask
+    number = counts.sum(axis=1)
+    rows = np.where(counts, task.observations[each, :, task.target], 0.0)
+    usual = rows.sum(axis=1) / np.maximum(number, 1)
+    squares = np.where(counts, (rows - usual[:, None]) ** 2, 0.0).sum(axis=1)
+    std = np.sqrt(squares / np.maximum(number - 1, 1))
+    leave = (number > 1) & (decision.outcome_mean - optimism * decision.outcome_error >= usual)
+    error = std / np.sqrt(np.maximum(number, 1))
+    return replace(
+        decision,
+        variable=np.where(leave, -1, decision.variable),
+        value=np.where(leave, 0.0, decision.value),
+        outcome_mean=np.where(leave, usual, decision.outcome_mean),
+        outcome_error=np.where(leave, error, decision.outcome_error),
+        outcome_std=np.where(leave, np.hypot(error, std), decision.outcome_std),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Of the target under N actions in each of E systems, raw units, (E, N) each: its expectation,
@@ -94,13 +128,13 @@ class Prediction:
     std: Array
 
 
-def raw_prediction(task: Task, units: Units[Array], predicted: OutcomePrediction[Array]) -> Prediction:
-    """What the outcome head says (E, N), in raw units."""
+def raw_prediction(task: Task, units: Units[Array], mean: Array, log_error: Array, log_noise: Array) -> Prediction:
+    """What is predicted (E, N), in raw units."""
     each = np.arange(len(task.target))
     unit = units.scale[each, task.target][:, None]
-    error, noise = np.exp(predicted.log_error), np.exp(predicted.log_noise)
-    mean = units.location[each, task.target][:, None] + unit * predicted.mean
-    return Prediction(mean, unit * error, unit * np.hypot(error, noise))
+    error, noise = np.exp(log_error), np.exp(log_noise)
+    raw_mean = units.location[each, task.target][:, None] + unit * mean
+    return Prediction(raw_mean, unit * error, unit * np.hypot(error, noise))
 
 
 class AnySession(Protocol):
@@ -133,7 +167,8 @@ class Session:
         self._reading = open_reading(task, config.policy, params["embed.weight"].dtype)
         self._decoder = open_decoder(params, config.policy, task, self._reading, capacity + 1)
         self._view = self._reading.start()
-        self._h = self._decoder.append(self._view.channels)
+        self._thought = self._decoder.append(self._view.channels)
+        self._own = no_own_rows(len(task.target), task.valid.shape[1])
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, in which `variable` was set: one index a row
@@ -145,7 +180,10 @@ class Session:
         if self._observed == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(variable, rows)
-        self._h = self._decoder.append(self._view.channels)
+        self._thought = self._decoder.append(self._view.channels)
+        if reads_pairs(self._config.policy):
+            was_set = set_mask(variable, rows.shape[1])
+            self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._observed += 1
 
     def decide(
@@ -169,17 +207,15 @@ class Session:
         """
         task = self._task
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        outputs, _ = heads_forward(
-            self._params, self._config.policy, self._h[:, None], allowed, self._view.evidence[:, None]
-        )
-        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+        outputs = self._heads(allowed)
+        outcome, tried = OutcomeState(*(array[:, 0] for array in outputs.outcome)), self._tried()
         if (decision or self._config.decision) == "outcome_head":
             optimism = self._config.optimism if optimism is None else optimism
-            variable, standard = lowest_predicted(self._params, outcome, optimism, allowed, DECISION_GRID)
+            variable, standard = lowest_predicted(self._params, outcome, tried, optimism, allowed, DECISION_GRID)
         else:
             variable, standard = self._by_policy_head(outputs, gumbel, normal)
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        predicted = self._predict(outcome, variable[:, None], standard[:, None])
+        predicted = self._predict(outcome, tried, variable[:, None], standard[:, None])
         return Decision(
             variable=variable,
             value=to_domain(task, self._reading.units, variable, standard),
@@ -197,16 +233,25 @@ class Session:
             variable, value: (E, N) manipulable variables, and raw values; one outside its domain is
                 taken to its end.
         """
-        outputs, _ = heads_forward(
-            self._params, self._config.policy, self._h[:, None], self._task.manipulable, self._view.evidence[:, None]
-        )
-        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        return self._predict(outcome, variable, to_standard(self._reading.units, variable, value))
+        outcome = OutcomeState(*(array[:, 0] for array in self._heads(self._task.manipulable).outcome))
+        return self._predict(outcome, self._tried(), variable, to_standard(self._reading.units, variable, value))
 
-    def _predict(self, outcome: OutcomeState[Array], variable: Array, standard: Array) -> Prediction:
-        at = np.arange(len(variable))[:, None], variable
-        predicted, _ = outcome_forward(self._params, OutcomeState(*(array[at] for array in outcome)), standard)
-        return raw_prediction(self._task, self._reading.units, predicted)
+    def _heads(self, allowed: Array) -> PolicyOutputs[Array]:
+        h, evidence = self._thought.h[:, None], self._view.evidence[:, None]
+        return heads_forward(self._params, self._config.policy, h, allowed, evidence)[0]
+
+    def _tried(self) -> Tried[Array]:
+        """The own outcomes, as the network sees them now."""
+        if self._thought.cause_logits is None:
+            return self._own.tried
+        return own_outcomes(self._own, self._thought.cause_logits, self._view.evidence)
+
+    def _predict(
+        self, outcome: OutcomeState[Array], tried: Tried[Array], variable: Array, standard: Array
+    ) -> Prediction:
+        standard = standard.astype(outcome.slope.dtype)
+        predicted, _ = predict_forward(self._params, outcome, tried, variable, standard)
+        return raw_prediction(self._task, self._reading.units, *predicted[:3])
 
     def _by_policy_head(
         self, outputs: PolicyOutputs[Array], gumbel: Array | None, normal: Array | None

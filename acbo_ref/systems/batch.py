@@ -3,7 +3,11 @@ intervention.
 
 An SCM assigns every variable in topological order (additive noise, Pearl 2009, ch. 1.4):
 
-    x_j = b_j + sum_i W_ij x_i + sum_m a_jm sin(omega_jm . x + phi_jm) + s_j e_j,      e_j ~ N(0, 1)
+    x_j = b_j + sum_i W_ij x_i + sum_m a_jm f_jm(omega_jm . x + phi_jm) + s_j e_j,     e_j ~ N(0, 1)
+
+where f is a sine, tanh (saturation; a threshold where it is steep), a bump exp(-z^2) or a square
+(two of which make a product: 4 x y = (x + y)^2 - (x - y)^2). A few sines of random frequency are a
+draw from a Gaussian process (Rahimi & Recht 2007, alg. 1).
 
 `do(X_i = v)` replaces the equation of X_i by the constant v. With `saturate`, every variable but
 the target is clipped to its domain after its equation, as a physical quantity cannot leave its
@@ -11,7 +15,7 @@ range.
 
 Contract: functions of arrays; no names, no files, no random numbers but the fixed Monte-Carlo
 draws.
-Letters: E models, V variables, N rows, M sine terms a variable, S Monte-Carlo draws.
+Letters: E models, V variables, N rows, M terms a variable, S Monte-Carlo draws.
 """
 
 from __future__ import annotations
@@ -33,6 +37,10 @@ SEARCH_KEEP = 16
 GRID_POINTS = 101
 
 
+# What a term may be of its argument, by number.
+TERM_SHAPES = ("sine", "tanh", "bump", "square")
+
+
 def antithetic_noise(num_draws: int, num_variables: int) -> Array:
     """Standard normal draws e, then -e, (num_draws, num_variables); the same at every call. Of an
     odd number the last -e is left out.
@@ -46,8 +54,9 @@ class SCMBatch(NamedTuple, Generic[A]):
     padding.
 
     Shapes: weights (E, V, V); intercept, noise_std, low, high, valid, manipulable (E, V); edges
-    (E, V, V) bool; target, saturate (E,); amplitude, phase (E, V, M); frequency (E, V, M, V).
-    edges[e, i, j]: i is a direct cause of j, by a weight or in a sine term.
+    (E, V, V) bool; target, saturate (E,); amplitude, phase (E, V, M); frequency (E, V, M, V); shape
+    (E, V, M) int, numbers of TERM_SHAPES. edges[e, i, j]: i is a direct cause of j, by a weight or
+    in a term. A hidden variable takes part in the simulation, but is not valid: nobody sees it.
     """
 
     weights: A
@@ -63,6 +72,7 @@ class SCMBatch(NamedTuple, Generic[A]):
     amplitude: A
     phase: A
     frequency: A
+    shape: A
 
 
 def select(batch: SCMBatch[Array], index: Array | slice) -> SCMBatch[Array]:
@@ -77,9 +87,27 @@ def target_parents(batch: SCMBatch[A]) -> A:
     return parents
 
 
+def causes(edges: Array) -> Array:
+    """(E, V, V, 2) bool from edges (E, V, V): is i a direct cause of j, and is it a cause at all?
+
+    The graph has no cycle, so paths of up to 2^n edges are those of n doublings.
+    """
+    reach = edges.astype(np.float32)
+    for _ in range(max(edges.shape[1] - 1, 1).bit_length()):
+        reach = np.minimum(reach + reach @ reach, 1.0)
+    return np.stack([edges, reach > 0.5], axis=-1)
+
+
 def is_linear(batch: SCMBatch[Array]) -> Array:
     """(E,) bool: models whose expectations have a closed form."""
     return np.asarray(~batch.saturate & ~(batch.amplitude != 0).any(axis=(1, 2)))
+
+
+def term_values(shape: Array, argument: Array) -> Array:
+    """f of the terms of these shapes, see TERM_SHAPES."""
+    squared = argument * argument
+    curved = np.where(shape == 2, np.exp(-squared), squared)
+    return np.where(shape == 0, np.sin(argument), np.where(shape == 1, np.tanh(argument), curved))
 
 
 def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array) -> Array:
@@ -102,7 +130,9 @@ def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array
         used = (batch.amplitude[:, j] != 0).any(axis=0)  # most of a wide batch's terms are padding
         if used.any():
             angle = np.einsum("eni,emi->enm", past, batch.frequency[:, j, used, :j]) + batch.phase[:, None, j, used]
-            x = x + np.einsum("enm,em->en", np.sin(angle), batch.amplitude[:, j, used])
+            x = x + np.einsum(
+                "enm,em->en", term_values(batch.shape[:, None, j, used], angle), batch.amplitude[:, j, used]
+            )
         clipped = np.clip(x, batch.low[:, None, j], batch.high[:, None, j])
         x = np.where((batch.saturate & (batch.target != j))[:, None], clipped, x)
         rows[:, :, j] = np.where(variable == j, value, x)

@@ -1,10 +1,14 @@
-"""Reading and writing SCM files, format `acbo-scm/1`, as JSON or YAML.
+"""Reading and writing SCM files, format `acbo-scm/2`, as JSON or YAML.
 
-    {"format": "acbo-scm/1", "name", "target", "direction",
-     "variables": [{"name", "intercept", "noise_std", "low", "high", "manipulable"}],
+    {"format": "acbo-scm/2", "name", "target", "direction",
+     "variables": [{"name", "intercept", "noise_std", "low", "high", "manipulable", "hidden"}],
      "edges": [{"from", "to", "weight"}],
      "saturate": false,                                                          (optional)
-     "sines": [{"variable", "amplitude", "phase", "frequencies": {"parent": 1.0}}]}  (optional)
+     "terms": [{"variable", "shape", "amplitude", "phase", "frequencies": {"parent": 1.0}}]}
+                                                                                 (optional)
+
+A shape is "sine" (the default), "tanh", "bump" or "square" (systems/batch.py). Version 1, which had
+"sines" in place of terms, is still read.
 
 Contract: a file either gives an `SCM` or an `AcboError` that names file, place and fix. Nothing is
 executed.
@@ -20,16 +24,16 @@ import yaml
 
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document, read_yaml, write_atomically
-from acbo_ref.systems.scm import SCM, Sine, Variable
+from acbo_ref.systems.scm import SCM, Term, Variable
 
-FORMAT = "acbo-scm/1"
+FORMAT, FIRST_FORMAT = "acbo-scm/2", "acbo-scm/1"
 # A model of 1,000 variables with all edges is about 60 MB; a file beyond this is not an SCM. Models
 # are dense matrices. YAML takes seconds a megabyte to read.
 MAX_FILE_BYTES, MAX_YAML_BYTES, MAX_VARIABLES = 64 * 2**20, 2**20, 2_000
-_TOP = ("format", "name", "target", "direction", "variables", "edges", "saturate", "sines")
+_TOP = ("format", "name", "target", "direction", "variables", "edges", "saturate", "terms")
 _VARIABLE = ("name", "intercept", "noise_std", "low", "high", "manipulable")
 _EDGE = ("from", "to", "weight")
-_SINE = ("variable", "amplitude", "phase", "frequencies")
+_TERM = ("variable", "amplitude", "phase", "frequencies", "shape")
 
 
 def load_scm(path: str | Path) -> SCM:
@@ -75,15 +79,16 @@ def scm_to_dict(scm: SCM) -> Document:
         "name": scm.name,
         "target": scm.target,
         "direction": scm.direction,
-        "variables": [{key: getattr(v, key) for key in _VARIABLE} for v in scm.variables],
+        "variables": [
+            {key: getattr(v, key) for key in _VARIABLE} | ({"hidden": True} if v.hidden else {}) for v in scm.variables
+        ],
         "edges": [{"from": i, "to": j, "weight": float(w)} for (i, j), w in scm.edges.items()],
     }
     if scm.saturate:
         document["saturate"] = True
-    if scm.sines:
-        document["sines"] = [
-            {"variable": s.variable, "amplitude": s.amplitude, "phase": s.phase, "frequencies": dict(s.frequencies)}
-            for s in scm.sines
+    if scm.terms:
+        document["terms"] = [
+            {key: getattr(term, key) for key in _TERM} | {"frequencies": dict(term.frequencies)} for term in scm.terms
         ]
     return document
 
@@ -94,9 +99,12 @@ def scm_from_dict(document: object) -> SCM:
     Raises:
         AcboError: naming the place and the fix.
     """
-    top = _keys(document, "the file", _TOP, required=("format", "target", "variables", "edges"))
-    if top["format"] != FORMAT:
-        raise AcboError(f"format is {top['format']!r}", f"this program reads {FORMAT!r}")
+    first = isinstance(document, Mapping) and document.get("format") == FIRST_FORMAT
+    terms_key = "sines" if first else "terms"
+    known = tuple(terms_key if key == "terms" else key for key in _TOP)
+    top = _keys(document, "the file", known, required=("format", "target", "variables", "edges"))
+    if not first and top["format"] != FORMAT:
+        raise AcboError(f"format is {top['format']!r}", f"this program reads {FORMAT!r} and {FIRST_FORMAT!r}")
     target = _text(top["target"], "target")
     entries = _list(top["variables"], "variables")
     if len(entries) > MAX_VARIABLES:
@@ -114,22 +122,23 @@ def scm_from_dict(document: object) -> SCM:
         target=target,
         variables=tuple(_variable(entry, f"variable {n + 1}", target) for n, entry in enumerate(entries)),
         edges=edges,
-        sines=tuple(_sine(e, f"sine term {n + 1}") for n, e in enumerate(_list(top.get("sines", []), "sines"))),
+        terms=tuple(_term(e, f"term {n + 1}") for n, e in enumerate(_list(top.get(terms_key, []), terms_key))),
         saturate=_flag(top.get("saturate", False), "saturate"),
         direction=_text(top.get("direction", "minimize"), "direction"),
     )
 
 
 def _variable(entry: object, place: str, target: str) -> Variable:
-    given = _keys(entry, place, _VARIABLE, required=("name", "low", "high"))
+    given = _keys(entry, place, (*_VARIABLE, "hidden"), required=("name", "low", "high"))
     name = _text(given["name"], f"name of {place}")
     numbers = {key: _number(given[key], f"{key} of variable {name!r}") for key in _VARIABLE[1:5] if key in given}
-    manipulable = _flag(given.get("manipulable", name != target), f"manipulable of variable {name!r}")
+    hidden = _flag(given.get("hidden", False), f"hidden of variable {name!r}")
+    manipulable = _flag(given.get("manipulable", name != target and not hidden), f"manipulable of variable {name!r}")
     if manipulable and name == target:
         raise AcboError(
             f"the target {name!r} is marked manipulable", "set its manipulable to false, or choose another target"
         )
-    return Variable(name, manipulable=manipulable, **numbers)
+    return Variable(name, manipulable=manipulable, hidden=hidden, **numbers)
 
 
 def _edge(entry: object, place: str) -> tuple[tuple[str, str], float]:
@@ -138,19 +147,20 @@ def _edge(entry: object, place: str) -> tuple[tuple[str, str], float]:
     return pair, _number(given["weight"], f"weight of edge {pair[0]!r} -> {pair[1]!r}")
 
 
-def _sine(entry: object, place: str) -> Sine:
-    given = _keys(entry, place, _SINE, required=_SINE)
+def _term(entry: object, place: str) -> Term:
+    given = _keys(entry, place, _TERM, required=_TERM[:4])
     if not isinstance(given["frequencies"], Mapping):
         raise AcboError(f"frequencies of {place} is not a mapping", "write {parent: frequency, ...}")
     frequencies = {
         _text(k, f"parent in {place}"): _number(v, f"frequency {k!r} of {place}")
         for k, v in given["frequencies"].items()
     }
-    return Sine(
+    return Term(
         _text(given["variable"], f"variable of {place}"),
         _number(given["amplitude"], f"amplitude of {place}"),
         _number(given["phase"], f"phase of {place}"),
         frequencies,
+        _text(given.get("shape", "sine"), f"shape of {place}"),
     )
 
 

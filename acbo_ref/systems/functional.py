@@ -93,6 +93,10 @@ class FunctionalSCM:
         return np.array([v.manipulable for v in self._visible])
 
     @cached_property
+    def visible(self) -> Array:
+        return np.ones(len(self.names), bool)
+
+    @cached_property
     def parent_mask(self) -> Array:
         return np.array([n in self.parents.get(self.target, ()) for n in self.names])
 

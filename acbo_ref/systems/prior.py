@@ -8,15 +8,15 @@ in the order they are listed in.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import antithetic_noise
+from acbo_ref.systems.curves import Equations, curved, edge_terms
 from acbo_ref.systems.graphs import ancestors, sample_graph
-from acbo_ref.systems.scm import SCM, Sine, Variable
+from acbo_ref.systems.scm import SCM, Term, Variable
 
 # Draws behind the variances to which a nonlinear model is rescaled; they are then known to 4 %.
 SCALING_DRAWS = 1024
@@ -53,6 +53,13 @@ def sample_scm(
     if standardised:
         clips = saturate & (np.arange(num_variables) != target)
         equations = _standardised(equations, center - half_width, center + half_width, clips)
+    terms = edge_terms(equations)
+    if prior.curved > 0 and rng.random() < prior.curved:
+        terms = curved(prior, equations, terms, edges, target, center, half_width, rng)
+    hidden = np.zeros(num_variables, bool)
+    if prior.hidden > 0:
+        hidden = _hidden(prior, edges, target, manipulable & causes, rng)
+        manipulable &= ~hidden
     place = rng.permutation(num_variables)
     names = [f"X{p}" for p in place]
     variables = tuple(
@@ -63,32 +70,32 @@ def sample_scm(
             float(center[i] - half_width[i]),
             float(center[i] + half_width[i]),
             bool(manipulable[i]),
+            bool(hidden[i]),
         )
         for i in np.argsort(place)
     )
-    weights, amplitude, frequency, phase = equations[2:]
+    weights = equations.weights
     edge_list = {(names[i], names[j]): float(weights[i, j]) for i, j in np.argwhere(weights != 0)}
-    sines = tuple(
-        Sine(names[j], float(amplitude[i, j]), float(phase[i, j]), {names[i]: float(frequency[i, j])})
-        for i, j in np.argwhere(amplitude != 0)
+    named = tuple(
+        Term(names[t.child], t.amplitude, t.phase, {names[i]: f for i, f in t.frequencies.items()}, t.shape)
+        for t in terms
     )
-    return SCM(name, names[target], variables, edge_list, sines, saturate)
+    return SCM(name, names[target], variables, edge_list, named, saturate)
 
 
-class _Equations(NamedTuple):
-    """Of V variables in topological order: intercept, noise_std (V,); the others (V, V), of the
-    edge from i to j.
+def _hidden(prior: PriorConfig, edges: Array, target: int, levers: Array, rng: np.random.Generator) -> Array:
+    """(V,) bool: hidden variables, a share of the roots with more than one effect (confounders that
+    nobody measures). One lever with an effect on the target stays in sight.
     """
+    drawn = rng.random(len(edges)) < prior.hidden
+    hidden = drawn & ~edges.any(axis=0) & (edges.sum(axis=1) > 1)
+    hidden[target] = False
+    if levers.any() and not (levers & ~hidden).any():
+        hidden[np.flatnonzero(levers)[0]] = False
+    return np.asarray(hidden)
 
-    intercept: Array
-    noise_std: Array
-    weights: Array
-    amplitude: Array
-    frequency: Array
-    phase: Array
 
-
-def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator) -> tuple[_Equations, bool, bool]:
+def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator) -> tuple[Equations, bool, bool]:
     """The equations on a graph; whether they are to be standardised, and whether the model
     saturates.
     """
@@ -105,11 +112,11 @@ def _sample_equations(prior: PriorConfig, edges: Array, rng: np.random.Generator
         frequency = rng.uniform(*prior.sine_frequency, size=edges.shape)
         phase = rng.uniform(0, 2 * np.pi, size=edges.shape)
         weights = np.where(rng.random(edges.shape) < 0.5, weights, 0.0)
-    equations = _Equations(intercept, noise_std, weights, amplitude, frequency, phase)
+    equations = Equations(intercept, noise_std, weights, amplitude, frequency, phase)
     return equations, bool(standardised), bool(saturate)
 
 
-def _standardised(equations: _Equations, low: Array, high: Array, clips: Array) -> _Equations:
+def _standardised(equations: Equations, low: Array, high: Array, clips: Array) -> Equations:
     """The equations with every output scaled to unit variance: x_j -> x_j / sd_j.
 
     Variable by variable in topological order, since a sine, or a clip, makes the scale of a
@@ -137,7 +144,7 @@ def _standardised(equations: _Equations, low: Array, high: Array, clips: Array) 
             output = output + waves.sum(axis=1)
             std[j] = output.std() or 1.0
             rows[:, j] = np.clip(output / std[j], low[j], high[j]) if clips[j] else output / std[j]
-    return _Equations(
+    return Equations(
         equations.intercept / std, equations.noise_std / std, weights * std[:, None] / std, amplitude / std,
         frequency * std[:, None], phase,
     )  # fmt: skip

@@ -19,6 +19,7 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.systems.batch import (
+    TERM_SHAPES,
     SCMBatch,
     expected_target,
     observational_moments,
@@ -31,7 +32,7 @@ from acbo_ref.systems.batch import (
 @dataclass(frozen=True)
 class Variable:
     """One variable of an SCM: x = intercept + ... + noise_std * e; it can be set within [low, high]
-    if manipulable.
+    if manipulable. Nobody sees a hidden one: it stands in every row, but no method may look at it.
     """
 
     name: str
@@ -40,16 +41,20 @@ class Variable:
     low: float = -5.0
     high: float = 5.0
     manipulable: bool = True
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
-class Sine:
-    """One term amplitude * sin(sum_i frequencies[i] x_i + phase) in the equation of `variable`."""
+class Term:
+    """One term amplitude * f(sum_i frequencies[i] x_i + phase) in the equation of `variable`; f is
+    of TERM_SHAPES (batch.py).
+    """
 
     variable: str
     amplitude: float
     phase: float
     frequencies: Mapping[str, float]
+    shape: str = "sine"
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class System(Protocol):
     def high(self) -> Array: ...
     @property
     def manipulable(self) -> Array: ...
+    @property
+    def visible(self) -> Array: ...
     @property
     def parent_mask(self) -> Array: ...
     @property
@@ -136,7 +143,7 @@ class SCM:
         target: name of the variable to be driven down (or up, with direction "maximize").
         variables: in any order; the target must not be manipulable, and is made so here.
         edges: {(parent, child): weight}.
-        sines: nonlinear terms; their parents need no edge.
+        terms: nonlinear terms; their parents need no edge.
         saturate: clip every non-target variable to its domain.
         direction: "minimize" or "maximize".
 
@@ -149,7 +156,7 @@ class SCM:
     target: str
     variables: tuple[Variable, ...]
     edges: Mapping[tuple[str, str], float]
-    sines: tuple[Sine, ...] = ()
+    terms: tuple[Term, ...] = ()
     saturate: bool = False
     direction: str = "minimize"
     order: list[int] = field(init=False, repr=False)  # a topological order of the variables' indices
@@ -186,9 +193,9 @@ class SCM:
     def adjacency(self) -> Array:
         """(V, V) bool: i is a direct cause of j, by a weight or in a sine term."""
         adjacency = self.weights != 0
-        for sine in self.sines:
-            for parent, frequency in sine.frequencies.items():
-                adjacency[self.index(parent), self.index(sine.variable)] |= frequency != 0 and sine.amplitude != 0
+        for term in self.terms:
+            for parent, frequency in term.frequencies.items():
+                adjacency[self.index(parent), self.index(term.variable)] |= frequency != 0 and term.amplitude != 0
         return adjacency
 
     @property
@@ -206,6 +213,10 @@ class SCM:
     @cached_property
     def manipulable(self) -> Array:
         return np.array([v.manipulable for v in self.variables])
+
+    @cached_property
+    def visible(self) -> Array:
+        return np.array([not v.hidden for v in self.variables])
 
     @cached_property
     def parent_mask(self) -> Array:
@@ -280,16 +291,15 @@ class SCM:
             replace(v, intercept=-v.intercept, low=-v.high, high=-v.low) if v.name == y else v for v in self.variables
         )
         edges = {(i, j): -w if y in (i, j) else w for (i, j), w in self.edges.items()}
-        sines = tuple(
-            Sine(
-                s.variable,
-                -s.amplitude if s.variable == y else s.amplitude,
-                s.phase,
-                {i: -f if i == y else f for i, f in s.frequencies.items()},
+        terms = tuple(
+            replace(
+                s,
+                amplitude=-s.amplitude if s.variable == y else s.amplitude,
+                frequencies={i: -f if i == y else f for i, f in s.frequencies.items()},
             )
-            for s in self.sines
+            for s in self.terms
         )
-        model = SCM(self.name, y, variables, edges, sines, self.saturate, "minimize")
+        model = SCM(self.name, y, variables, edges, terms, self.saturate, "minimize")
         object.__setattr__(model, "negates_noise", True)
         return model
 
@@ -315,6 +325,8 @@ def check_model(scm: SCM) -> None:
             raise AcboError(f"{where}: noise_std of {v.name!r} is {v.noise_std}", "a standard deviation is >= 0")
         if v.low >= v.high:
             raise AcboError(f"{where}: domain of {v.name!r} has low {v.low} >= high {v.high}", "low must be below high")
+        if v.hidden and (v.manipulable or v.name == scm.target):
+            raise AcboError(f"{where}: {v.name!r} is hidden", "the target and what can be set are seen")
     if not any(v.manipulable for v in scm.variables):
         raise AcboError(f"{where}: no variable is manipulable", "mark at least one variable that can be set")
     for (parent, child), weight in scm.edges.items():
@@ -325,28 +337,33 @@ def check_model(scm: SCM) -> None:
                 )
         if not np.isfinite(weight):
             raise AcboError(f"{where}: weight of edge {parent!r} -> {child!r} is {weight}", "give a finite number")
-    for sine in scm.sines:
-        for end in (sine.variable, *sine.frequencies):
+    for term in scm.terms:
+        for end in (term.variable, *term.frequencies):
             if end not in names:
                 raise AcboError(
-                    f"{where}: sine term of {sine.variable!r} names unknown variable {end!r}", did_you_mean(end, names)
+                    f"{where}: term of {term.variable!r} names unknown variable {end!r}", did_you_mean(end, names)
                 )
-        if not np.isfinite([sine.amplitude, sine.phase, *sine.frequencies.values()]).all():
-            raise AcboError(f"{where}: a sine term of {sine.variable!r} is not finite", "give finite numbers")
+        if not np.isfinite([term.amplitude, term.phase, *term.frequencies.values()]).all():
+            raise AcboError(f"{where}: a term of {term.variable!r} is not finite", "give finite numbers")
+        if term.shape not in TERM_SHAPES:
+            raise AcboError(
+                f"{where}: a term of {term.variable!r} has the shape {term.shape!r}",
+                did_you_mean(term.shape, TERM_SHAPES),
+            )
 
 
-def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int | None = None) -> SCMBatch[Array]:
+def stack(scms: Sequence[SCM], num_variables: int | None = None, num_terms: int | None = None) -> SCMBatch[Array]:
     """Sort each model topologically, pad all to `num_variables` and put them side by side.
 
     Args:
         scms: E models, each to be taken as it is (call `minimised` first where it matters).
         num_variables: V, default the largest model's.
-        num_sines: M, sine terms a variable, default the largest model's.
+        num_terms: M, terms a variable, default the largest model's.
     """
     count = len(scms)
     width = max(len(s.names) for s in scms) if num_variables is None else num_variables
-    terms = [max((sum(t.variable == n for t in s.sines) for n in s.names), default=0) for s in scms]
-    depth = max(terms) if num_sines is None else num_sines
+    terms = [max((sum(t.variable == n for t in s.terms) for n in s.names), default=0) for s in scms]
+    depth = max(terms) if num_terms is None else num_terms
     zeros = np.zeros
     batch = SCMBatch(
         weights=zeros((count, width, width)),
@@ -362,6 +379,7 @@ def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int 
         amplitude=zeros((count, width, depth)),
         phase=zeros((count, width, depth)),
         frequency=zeros((count, width, depth, width)),
+        shape=zeros((count, width, depth), int),
     )
     for e, scm in enumerate(scms):
         n, order = len(scm.names), scm.order
@@ -371,13 +389,14 @@ def stack(scms: Sequence[SCM], num_variables: int | None = None, num_sines: int 
             getattr(batch, key)[e, :n] = [getattr(scm.variables[i], key) for i in order]
         if scm.negates_noise:
             batch.noise_std[e, order.index(scm.target_index)] *= -1.0
-        batch.valid[e, :n] = True
+        batch.valid[e, :n] = [not scm.variables[i].hidden for i in order]
         batch.target[e] = order.index(scm.target_index)
         used = dict.fromkeys(scm.names, 0)
-        for sine in scm.sines:
-            j, m = order.index(scm.index(sine.variable)), used[sine.variable]
-            used[sine.variable] += 1
-            batch.amplitude[e, j, m], batch.phase[e, j, m] = sine.amplitude, sine.phase
-            for parent, frequency in sine.frequencies.items():
+        for term in scm.terms:
+            j, m = order.index(scm.index(term.variable)), used[term.variable]
+            used[term.variable] += 1
+            batch.amplitude[e, j, m], batch.phase[e, j, m] = term.amplitude, term.phase
+            batch.shape[e, j, m] = TERM_SHAPES.index(term.shape)
+            for parent, frequency in term.frequencies.items():
                 batch.frequency[e, j, m, order.index(scm.index(parent))] = frequency
     return batch

@@ -34,7 +34,9 @@ from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy.network import parameter_shapes
 from acbo_ref.version import __version__
 
-FORMAT = "acbo-checkpoint/1"
+FORMAT = "acbo-checkpoint/2"
+# Formats of policies that read rows with evidence, or had no edge head, or no local evidence.
+GONE = ("acbo-checkpoint/1",)
 MAX_HEADER_BYTES = 4 * 2**20
 # An .npy member is its data and a short text header.
 _NPY_SLACK = 4096
@@ -177,20 +179,6 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: s
     return np.frombuffer(content, expected).reshape(shape).copy()
 
 
-def _refuse_what_is_gone(config: object, names: list[str]) -> None:
-    """Raises:
-    AcboError: the policy reads rows with evidence, or pairs without an edge head.
-    """
-    policy = config.get("policy") if isinstance(config, dict) else None
-    if not isinstance(policy, dict):
-        return
-    hint = "train it again (acbo train --config foundation); a campaign goes on with `acbo campaign upgrade DIR`"
-    if policy.get("evidence", "none") != "none":
-        raise AcboError("this policy reads rows with evidence, an architecture that is gone", hint)
-    if policy.get("architecture") == "pairwise" and not any("/edge_head." in name for name in names):
-        raise AcboError("this policy reads pairs and has no edge head, an architecture that is gone", hint)
-
-
 def _read(archive: zipfile.ZipFile) -> Checkpoint:
     names = archive.namelist()
     if "header.npy" not in names:
@@ -199,8 +187,12 @@ def _read(archive: zipfile.ZipFile) -> Checkpoint:
     header = json.loads(bytes(np.lib.format.read_array(raw, allow_pickle=False)))
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
+        if found in GONE:
+            hint = (
+                "train it again (acbo train --config foundation); a campaign goes on with `acbo campaign upgrade DIR`"
+            )
+            raise AcboError("this policy is of an architecture that is gone", hint)
         raise AcboError(f"format is {found!r}", f"this version reads {FORMAT!r}")
-    _refuse_what_is_gone(header["config"], names)
     config = config_from_dict(header["config"])
     shapes = parameter_shapes(config.policy)
     groups = _GROUPS if any(name.startswith("first_moment/") for name in names) else _GROUPS[:1]

@@ -22,6 +22,7 @@ from acbo_ref.config import GRAPH_FAMILIES, Config, StageConfig
 from acbo_ref.errors import AcboError
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import SCMBatch
+from acbo_ref.systems.curves import MOST_TERMS
 from acbo_ref.systems.files import load_scm
 from acbo_ref.systems.prior import sample_scm
 from acbo_ref.systems.scm import SCM, stack
@@ -109,8 +110,8 @@ class Curriculum:
             counts = np.minimum(np.floor(np.exp(drawn) - 0.5).astype(int), high)
         else:
             counts = rng.integers(low, high + 1, size=config.batch_size)
-        width, sines = self._padding(part, parts)
-        return Sample(stack(scms, width, sines), np.arange(high) < counts[:, None], rehearsed)
+        width, terms = self._padding(part, parts)
+        return Sample(stack(scms, width, terms), np.arange(high) < counts[:, None], rehearsed)
 
     def _families(self, stage: StageConfig) -> list[str]:
         named = {graph for s in self.stages for graph in s.graphs}
@@ -135,10 +136,12 @@ class Curriculum:
             [bucket(s.variables, part, parts)[1] for s in reachable if any(g in GRAPH_FAMILIES for g in s.graphs)]
             + [len(s.names) for s in models]
         )
-        sines = max([sum(t.variable == n for t in s.sines) for s in models for n in s.names], default=0)
+        terms = max([sum(t.variable == n for t in s.terms) for s in models for n in s.names], default=0)
         if self._config.scm.nonlinear > 0:  # at most one sine term for each possible parent
-            sines = max(sines, width - 1)
-        return width, sines
+            terms = max(terms, width - 1)
+        if self._config.scm.curved > 0:
+            terms = max(terms, MOST_TERMS)
+        return width, terms
 
     def _check_pools(self) -> None:
         for name, pool in self.scm_pool.items():

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from acbo_ref.arrays import Array
+from acbo_ref.arrays import Array, Params
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import Config, config_from_dict
 from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, draw_noise
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState
+from acbo_ref.policy.local import Tried
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import SCMBatch
 from acbo_ref.training.curriculum import Curriculum
@@ -31,7 +33,7 @@ SMALL: Document = {
     "policy": {"hidden_dim": 8, "num_layers": 4, "num_heads": 2},
     "grpo": {"group_size": 7, "ppo_epochs": 2, "minibatches": 2, "learning_rate": 1e-3, "learned_decisions": 2},
     "heads": {"probes": 2},
-    "scm": {"nonlinear": 0.3, "saturate": 0.3, "manipulable": 0.8},
+    "scm": {"nonlinear": 0.3, "saturate": 0.3, "curved": 0.4, "hidden": 0.3, "manipulable": 0.8},
     "curriculum": {"stages": [{"name": "all", "variables": [3, 5], "graphs": ["chain", "fork", "erdos_renyi"]}]},
 }
 
@@ -69,3 +71,25 @@ def off_policy(trajectories: Trajectories[Array]) -> Trajectories[Array]:
     clip range, none near a bound: exp(-0.5) = 0.61, exp(0.05) = 1.05, exp(0.5) = 1.65."""
     shift = np.array([-0.5, 0.05, 0.5])[np.arange(trajectories.log_prob.size) % 3].reshape(trajectories.log_prob.shape)
     return trajectories._replace(log_prob=trajectories.log_prob - shift)
+
+
+def local_case() -> tuple[Params, OutcomeState[Array], Tried[Array], Array, Array]:
+    """An outcome head, its state of 4 variables in 2 systems, 5 own outcomes of each (variables
+    tried twice and at one place, one that does not count), and 7 actions, some of them tried.
+    """
+    rng = generator(0, Role.VERIFY, 7)
+    params = {
+        "outcome_head.value.weight": rng.standard_normal((VALUE_FEATURES, 6)),
+        "outcome_head.out.weight": rng.standard_normal((6, 4)) / 3,
+        "outcome_head.out.bias": np.array([0.1, 0.0, -0.5, -0.4]),
+    }
+    state = OutcomeState(rng.standard_normal((2, 4, 6)), *rng.standard_normal((3, 2, 4)))
+    tried = Tried(
+        variable=np.array([[0, 1, 1, 1, 3], [2, 2, 0, 2, 1]]),
+        value=np.array([[-2.0, 5.0, 4.0, 4.0, 1.0], [0.0, 3.0, -5.0, -1.0, 2.0]]),
+        outcome=rng.standard_normal((2, 5)),
+        counts=np.array([[True] * 5, [True, True, False, True, True]]),
+    )
+    variable = np.array([[0, 1, 1, 2, 3, 3, 0], [2, 2, 0, 3, 1, 0, 2]])
+    value = np.array([[-2.0, 4.0, -4.0, 1.0, 1.5, 5.0, 0.0], [1.0, 0.0, -5.0, 2.0, 2.0, 3.0, -4.0]])
+    return params, state, tried, variable, value

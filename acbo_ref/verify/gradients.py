@@ -39,12 +39,13 @@ from acbo_ref.grpo.update import loss_and_gradient, minibatch
 from acbo_ref.policy import layers, pair_trunk
 from acbo_ref.policy.decoder import open_decoder
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.policy.local import predict_backward, predict_forward
 from acbo_ref.policy.network import forward
 from acbo_ref.policy.reading import open_reading
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.checks import Check, output_errors, relative_error
-from acbo_ref.verify.data import ROWS, iteration_data, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
 
 GRADIENT_TOLERANCE = 1e-6
 STEP = 1e-3
@@ -160,6 +161,24 @@ def pair_layer_checks() -> Iterator[Check]:
     )  # fmt: skip
 
 
+def local_checks() -> Iterator[Check]:
+    """The outcome head after own outcomes: its parameters and its state."""
+    params, state, tried, variable, value = local_case()
+    rng = generator(0, Role.VERIFY, 8)
+    d = OutcomePrediction(*rng.standard_normal((4, *variable.shape)))
+    d = d._replace(log_scatter=np.zeros_like(d.mean))
+
+    def loss() -> float:
+        predicted, _ = predict_forward(params, state, tried, variable, value)
+        return float(sum((of * array).sum() for of, array in zip(d, predicted, strict=True)))
+
+    grads: Params = {}
+    _, cache = predict_forward(params, state, tried, variable, value)
+    d_state = predict_backward(params, d, cache, grads)
+    arrays = params | {name: array for name, array in state._asdict().items() if name != "centre"}
+    yield from check_gradients("local evidence", loss, arrays, grads | d_state._asdict(), rng)
+
+
 def policy_checks(config: Config, label: str) -> Iterator[Check]:
     """Every named parameter's gradient of the whole loss."""
     reference = ReferenceBackend(config)
@@ -185,7 +204,7 @@ def term_checks() -> Iterator[Check]:
     logits, means, log_stds = (rng.standard_normal((2, 3, 5)) for _ in range(3))
     variable, value = rng.integers(0, 5, (2, 3, 7)), rng.standard_normal((2, 3, 7))
     d_group, d_state = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3))
-    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
     _, cache = log_prob_forward(outputs, variable, value, 1.5)
     gradients = dict(zip(("logits", "means", "log_stds"), log_prob_backward(d_group, cache), strict=True))
     arrays = {"logits": logits, "means": means, "log_stds": log_stds}
@@ -205,20 +224,22 @@ def term_checks() -> Iterator[Check]:
         "term parents", lambda: float((parent_loss_forward(logits, parents, mask)[0] * d_state).sum()),
         {"logits": logits}, {"logits": d_state[..., None] * parent_cache}, rng,
     )  # fmt: skip
-    edge_logits, edges = rng.standard_normal((2, 3, 5, 5)), rng.random((2, 5, 5)) < 0.5
+    edge_logits, edges = rng.standard_normal((2, 3, 5, 5, 2)), rng.random((2, 5, 5, 2)) < 0.5
     pairs = edge_mask(np.array([[True] * 5, [True] * 3 + [False] * 2]))
     _, edge_cache = edge_loss_forward(edge_logits, edges, pairs)
     yield from check_gradients(
         "term edges", lambda: float((edge_loss_forward(edge_logits, edges, pairs)[0] * d_state).sum()),
-        {"logits": edge_logits}, {"logits": d_state[..., None, None] * edge_cache}, rng,
+        {"logits": edge_logits}, {"logits": d_state[..., None, None, None] * edge_cache}, rng,
     )  # fmt: skip
     variance, weight = rng.random(logits.shape), rng.random(logits.shape)
-    predicted = OutcomePrediction(means, log_stds, rng.standard_normal(logits.shape))
+    predicted = OutcomePrediction(means, log_stds, *rng.standard_normal((2, *logits.shape)))
     _, nll_cache = outcome_loss_forward(predicted, logits, variance, weight)
     d_nll = rng.standard_normal((2, 3, 5))
+    arrays = predicted._asdict()
+    del arrays["log_scatter"]  # it has no term of its own
     yield from check_gradients(
         "term outcome", lambda: float((outcome_loss_forward(predicted, logits, variance, weight)[0] * d_nll).sum()),
-        predicted._asdict(), outcome_loss_backward(d_nll, nll_cache)._asdict(), rng,
+        arrays, outcome_loss_backward(d_nll, nll_cache)._asdict(), rng,
     )  # fmt: skip
     # Ratios below, inside and above the clip range, with advantages of both signs.
     ratio = np.array([[[0.5, 0.7, 0.9, 1.1, 1.25, 1.5, 1.7]] * 3] * 2)
@@ -251,11 +272,11 @@ def invariant_checks(config: Config, label: str) -> Iterator[Check]:
     reading = open_reading(task, config.policy, float)
     decoder = open_decoder(state.params, config.policy, task, reading, steps)
     views = [reading.start()]
-    h = [decoder.append(views[0].channels)]
+    h = [decoder.append(views[0].channels).h]
     for k in range(steps - 1):
         rows = simulate(systems, noise.intervention[:, k : k + 1], t.done[:, k : k + 1], t.applied[:, k : k + 1])
         views.append(reading.append(t.done[:, k], rows[:, 0]))
-        h.append(decoder.append(views[-1].channels))
+        h.append(decoder.append(views[-1].channels).h)
     at = each, t.learned
     evidence = np.stack([view.evidence for view in views], axis=1)[at]
     stepwise, _ = heads_forward(state.params, config.policy, np.stack(h, axis=1)[at], t.inputs.choosable, evidence)
@@ -265,7 +286,7 @@ def invariant_checks(config: Config, label: str) -> Iterator[Check]:
 
 def verify_reference() -> list[Check]:
     """All checks of the reference alone."""
-    checks = [*layer_checks(), *pair_layer_checks(), *term_checks()]
+    checks = [*layer_checks(), *pair_layer_checks(), *local_checks(), *term_checks()]
     variants = {
         "fixed std": small_config(),
         "learned std": small_config(policy={"use_fixed_std": False}, grpo={"scale_rewards": "batch"}),

@@ -35,13 +35,14 @@ from acbo_ref.grpo.update import loss_and_gradient, loss_weights, minibatch
 from acbo_ref.policy import layers
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.local import Tried, predict_forward
 from acbo_ref.policy.network import PolicyInputs, forward
 from acbo_ref.policy.session import Decision, Prediction
 from acbo_ref.randomness import Role, generator
 from acbo_ref.training.run_folder import Record
 from acbo_ref.training.trainer import Trainer
 from acbo_ref.verify.checks import Check, output_errors, relative_error, scalar_error
-from acbo_ref.verify.data import ROWS, iteration_data, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
 
 # piece(backend, *arguments), by the name of what it computes
 Pieces = Mapping[str, Callable[..., Any]]
@@ -89,7 +90,7 @@ def verify_backend(make: Callable[[Config], AnyBackend], pieces: Pieces) -> list
 
 def piece_checks(backend: AnyBackend, pieces: Pieces) -> Iterator[Check]:
     """Every layer and every term of the loss alone, on random arrays."""
-    for name, arguments, expected in (*_layer_cases(), *_term_cases()):
+    for name, arguments, expected in (*_layer_cases(), *_term_cases(), *_local_cases()):
         found = pieces[name.split(",")[0]](backend, *arguments)
         yield Check(f"{backend.name} piece", name, relative_error(found, expected), FORWARD_TOLERANCE)
 
@@ -126,15 +127,15 @@ def _term_cases() -> Iterator[_Case]:
     variable = np.array([0, 1, 3, 4])[rng.integers(0, 4, (2, 3, 7))]
     value, rewards = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3, 7))
     rewards[0, 0] = 0.1
-    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
     parents, parent_mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]], bool)
     ratio = np.exp(0.5 * rng.standard_normal((2, 3, 7)))
     variance, weight = rng.random((2, 3, 5)), rng.random((2, 3, 5))
-    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise), outcome, variance, weight)[0]
+    nll = outcome_loss_forward(OutcomePrediction(means, log_stds, noise, noise), outcome, variance, weight)[0]
     yield "log_prob", (outputs, variable, value, 1.5), log_prob_forward(outputs, variable, value, 1.5)[0]
     yield "entropy", (logits,), entropy_forward(logits)[0]
     yield "parent_loss", (means, parents, parent_mask), parent_loss_forward(means, parents, parent_mask)[0]
-    edge_logits, edges = rng.standard_normal((2, 3, 5, 5)), rng.random((2, 5, 5)) < 0.5
+    edge_logits, edges = rng.standard_normal((2, 3, 5, 5, 2)), rng.random((2, 5, 5, 2)) < 0.5
     pairs = edge_mask(np.array([[True] * 5, [True] * 3 + [False] * 2]))
     yield "edge_loss", (edge_logits, edges, pairs), edge_loss_forward(edge_logits, edges, pairs)[0]
     yield "parent_entropy", (means, parent_mask[:, None]), parent_entropy(means, parent_mask[:, None])
@@ -143,6 +144,14 @@ def _term_cases() -> Iterator[_Case]:
     yield "clipped_objective", (ratio, rewards, 0.2, 0.3), clipped
     for scale in ("group", "batch", "none"):
         yield f"advantages, {scale}", (rewards, scale), advantages(rewards, scale)
+
+
+def _local_cases() -> Iterator[_Case]:
+    """Predictions after own outcomes, and without any that counts."""
+    params, state, tried, variable, value = local_case()
+    for label, own in (("some", tried), ("none", tried._replace(counts=np.zeros_like(tried.counts)))):
+        expected, _ = predict_forward(params, state, own, variable, value)
+        yield f"predict, {label} tried", (params, state, own, variable, value), np.stack(expected[:3])
 
 
 def network_checks(
@@ -200,6 +209,10 @@ def rollout_checks(
     group = f"{backend.name} rollout, {label}"
     for name in _PLAYED:
         yield Check(group, name, relative_error(getattr(found, name), getattr(expected, name)), tolerance)
+    for name in Tried._fields:
+        error = relative_error(getattr(found.tried, name), getattr(expected.tried, name))
+        yield Check(group, f"tried {name}", error, tolerance)
+    yield Check(group, "causes", relative_error(found.causes, expected.causes), tolerance)
     yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), tolerance)
     yield Check(group, "evidence", relative_error(found.inputs.evidence, expected.inputs.evidence), tolerance)
     inputs = PolicyInputs(*(np.asarray(array) for array in found.inputs))

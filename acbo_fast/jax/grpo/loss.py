@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax.policy.heads import outcome as outcome_head
 from acbo_fast.jax.policy.layers import Params
+from acbo_fast.jax.policy.local import predict
 from acbo_ref.grpo.loss import ADVANTAGE_EPSILON, LossBatch, LossWeights, total_loss
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.local import Tried
 
 
 def advantages(rewards: Array, scale: str) -> Array:
@@ -57,9 +58,9 @@ def parent_loss(parent_logits: Array, parents: Array, parent_mask: Array) -> Arr
     return jnp.where(parent_mask[:, None], losses, 0).sum(-1) / parent_mask.sum(-1)[:, None]
 
 
-def edge_loss(edge_logits: Array, edges: Array, mask: Array) -> Array:
-    """Binary cross-entropy over the pairs that count, (E, K)."""
-    losses = jax.nn.softplus(edge_logits) - edge_logits * edges[:, None]
+def edge_loss(edge_logits: Array, causes: Array, mask: Array) -> Array:
+    """Binary cross-entropy over both answers about the pairs that count, (E, K)."""
+    losses = (jax.nn.softplus(edge_logits) - edge_logits * causes[:, None]).mean(-1)
     return jnp.where(mask[:, None], losses, 0).sum((-1, -2)) / jnp.maximum(mask.sum((-1, -2)), 1)[:, None]
 
 
@@ -75,6 +76,11 @@ def clipped_objective(ratio: Array, advantage: Array, clip_low: float, clip_high
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip_low, 1 + clip_high) * advantage)
 
 
+def _states(array: Array) -> Array:
+    """(E, K, ...) -> (E K, ...)"""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+
+
 def loss(
     params: Params, outputs: PolicyOutputs[Array], batch: LossBatch[Array], weights: LossWeights
 ) -> tuple[Array, dict[str, Array]]:
@@ -83,23 +89,19 @@ def loss(
     """
     log_ratio = log_prob(outputs, batch.variable, batch.value, batch.fixed_std) - batch.old_log_prob
     ratio = jnp.exp(log_ratio)
-    state = OutcomeState(
-        hidden=jnp.take_along_axis(outputs.outcome.hidden, batch.judged_variable[..., None], axis=2),
-        slope=_at(outputs.outcome.slope, batch.judged_variable),
-        centre=_at(outputs.outcome.centre, batch.judged_variable),
-    )
-    predicted = outcome_head(params, state, batch.judged_value)
+    state = OutcomeState(*(_states(array) for array in outputs.outcome))
+    tried = Tried(*(_states(array) for array in batch.tried))
+    predicted = predict(params, state, tried, _states(batch.judged_variable), _states(batch.judged_value))
+    labels = (_states(a) for a in (batch.judged_outcome, batch.judged_variance, batch.judged_weight))
     low, high = weights.clip_low, weights.clip_high
     of_edges = jnp.zeros_like(ratio[..., 0])
     if outputs.edge_logits is not None:
-        of_edges = edge_loss(outputs.edge_logits, batch.edges, batch.edge_mask)
+        of_edges = edge_loss(outputs.edge_logits, batch.causes, batch.edge_mask)
     terms = {
         "clipped_objective": clipped_objective(ratio, batch.advantage, low, high).mean(),
         "entropy": entropy(outputs.logits).mean(),
         "parent_loss": parent_loss(outputs.parent_logits, batch.parents, batch.parent_mask).mean(),
-        "outcome_loss": outcome_loss(
-            predicted, batch.judged_outcome, batch.judged_variance, batch.judged_weight
-        ).mean(),
+        "outcome_loss": outcome_loss(predicted, *labels).mean(),
         "edge_loss": of_edges.mean(),
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_ratio_low": ((ratio < 1 - low) & (batch.advantage < 0)).mean(dtype=ratio.dtype),

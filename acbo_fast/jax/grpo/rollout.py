@@ -13,16 +13,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from acbo_fast.jax.grpo import loss
-from acbo_fast.jax.policy import decoder, heads, reading
+from acbo_fast.jax.policy import decoder, heads, local, reading
 from acbo_fast.jax.policy.inputs import attention_mask, standard_units
 from acbo_fast.jax.policy.layers import Params, at_variable
-from acbo_fast.jax.policy.session import lowest_predicted
-from acbo_fast.jax.systems.batch import simulate
+from acbo_fast.jax.policy.session import lowest_predicted, seen
+from acbo_fast.jax.systems.batch import causes, simulate
 from acbo_ref.config import Config
 from acbo_ref.grpo.loss import label_weights, reward
 from acbo_ref.grpo.rollout import LEARNED, EpisodeNoise, Trajectories
+from acbo_ref.policy.decoder import Thought
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Units
+from acbo_ref.policy.local import OwnRows, Tried
 from acbo_ref.policy.moments import Moments
 from acbo_ref.policy.network import PolicyInputs, reads_pairs
 from acbo_ref.policy.reading import View
@@ -82,13 +84,14 @@ def judge(systems: SCMBatch[Array], units: Units[Array], draws: Array, variable:
 
 
 class State(NamedTuple):
-    """Where episodes stand: caches of the trunk over rows, moments of that over pairs, and the view
-    at the next decision.
+    """Where episodes stand: caches of the trunk over rows, moments of that over pairs, the view at
+    the next decision, and own outcomes (with no places over rows).
     """
 
     cache: decoder.Cache
     moments: Moments[Array] | None
     view: View[Array]
+    own: OwnRows[Array]
 
 
 class _Episodes:
@@ -129,21 +132,27 @@ class _Episodes:
             cache = decoder.read_observations(
                 self.params, network, self.observations(), self.observation_mask, self.systems.valid, self.steps + 1
             )
-        return State(cache, self.moments, self.first_view)
+        places = self.steps - 1 if reads_pairs(network) else 0
+        num_episodes, width = self.systems.valid.shape
+        own = local.no_own_rows(num_episodes, places, width, self.dtype)
+        return State(cache, self.moments, self.first_view, own)
 
     def observations(self) -> Array:
         """(E, O, V, C) of the observational rows."""
         return reading.observation_row_channels(self.known, self.observed, self.observation_mask)
 
-    def read(self, cache: decoder.Cache, step: Any, view: View[Array]) -> tuple[PolicyOutputs[Array], decoder.Cache]:
-        """Heads at decision number `step`."""
+    def read(
+        self, cache: decoder.Cache, step: Any, view: View[Array]
+    ) -> tuple[PolicyOutputs[Array], Thought[Array], decoder.Cache]:
+        """Heads and trunk at decision number `step`."""
         network, systems = self.config.policy, self.systems
-        h, cache = decoder.read_view(
+        thought, cache = decoder.read_view(
             self.params, network, cache, step, view.channels, self.observation_mask, systems.valid, systems.target
         )
-        return heads.heads(self.params, network, h[:, None], systems.manipulable, view.evidence[:, None]), cache
+        outputs = heads.heads(self.params, network, thought.h[:, None], systems.manipulable, view.evidence[:, None])
+        return outputs, thought, cache
 
-    def probes(self, outputs: PolicyOutputs[Array], uniform: Array) -> tuple[Array, Array]:
+    def probes(self, outputs: PolicyOutputs[Array], tried: Tried[Array], uniform: Array) -> tuple[Array, Array]:
         """Uniform probes (E, P); where the outcome head decides, its decision takes the place of
         the first.
         """
@@ -152,18 +161,17 @@ class _Episodes:
             return variable, value
         state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
         grid = jnp.asarray(ROLLOUT_GRID, self.dtype)
-        decided = lowest_predicted(self.params, state, self.optimism, self.systems.manipulable, grid)
+        decided = lowest_predicted(self.params, state, tried, self.optimism, self.systems.manipulable, grid)
         first = [
             probe.at[:, 0].set(jnp.where(self.by_outcome_head, best, probe[:, 0]))
             for probe, best in zip((variable, value), decided, strict=True)
         ]
         return first[0], first[1]
 
-    def weights(self, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+    def weights(self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array) -> Array:
         """(E, N) weights of the labels of judged actions."""
-        each = jnp.arange(len(variable))[:, None]
-        state = OutcomeState(*(array[:, 0][each, variable] for array in outputs.outcome))
-        log_error = heads.outcome(self.params, state, value).log_error
+        state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
+        log_error = local.predict(self.params, state, tried, variable, value).log_error
         return label_weights(log_error, self.config.heads.label_weight, jnp.exp)
 
     def information_gain(
@@ -174,18 +182,23 @@ class _Episodes:
 
         def after(candidate: tuple[Array, Array]) -> Array:
             _, view = reading.append(self.known, state.moments, *candidate)
-            peeked, _ = self.read(state.cache, step + 1, view)
+            peeked, _, _ = self.read(state.cache, step + 1, view)
             return loss.parent_entropy(peeked.parent_logits[:, 0], self.parent_mask)
 
         return before[:, None] - jax.lax.map(after, (variable.T, rows.swapaxes(0, 1))).T
 
-    def play(self, state: State, x: tuple[Any, ...]) -> tuple[State, tuple[View[Array], dict[str, Array]]]:
-        """One step of every episode, the view it was decided on, and what was played."""
+    def play(
+        self, state: State, x: tuple[Any, ...]
+    ) -> tuple[State, tuple[View[Array], Tried[Array], dict[str, Array]]]:
+        """One step of every episode, the view and the own outcomes that it was decided on, and what
+        was played.
+        """
         step, e, scoring, gumbel, normal, uniform = x
-        outputs, cache = self.read(state.cache, step, state.view)
+        outputs, thought, cache = self.read(state.cache, step, state.view)
+        tried = seen(state.own, thought, state.view.evidence)
         state = state._replace(cache=cache)
         variable, value, log_prob = draw_candidates(outputs, gumbel, normal, self.fixed_std)
-        probe_variable, probe_value = self.probes(outputs, uniform)
+        probe_variable, probe_value = self.probes(outputs, tried, uniform)
         judged_variable = jnp.concatenate([variable, probe_variable], 1)
         judged_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
         draws = jnp.concatenate([e[:, None], scoring], 1)
@@ -207,7 +220,7 @@ class _Episodes:
             "judged_value": judged_value,
             "judged_outcome": judged.outcome,
             "judged_variance": judged.variance,
-            "judged_weight": self.weights(outputs, judged_variable, judged_value),
+            "judged_weight": self.weights(outputs, tried, judged_variable, judged_value),
             "done": chosen,
             "applied": raw_value,
             "outcome": raw_outcome,
@@ -215,7 +228,11 @@ class _Episodes:
         }
         row = jnp.take_along_axis(judged.rows, self.committed[:, None, None], axis=1)[:, 0]
         moments, following = reading.append(self.known, state.moments, chosen, row)
-        return State(cache, moments, following), (state.view, played)
+        own = state.own
+        if thought.cause_logits is not None:
+            is_target = self.systems.valid & ~self.parent_mask
+            own = local.own_row_added(own, step, self.units, self.systems.valid, is_target, chosen, row)
+        return State(cache, moments, following, own), (state.view, tried, played)
 
     def inputs(self, views: View[Array]) -> PolicyInputs[Array]:
         """What the network reads in one pass; see acbo_ref.policy.reading."""
@@ -247,13 +264,15 @@ def rollout(
         jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe)
     )
     _, records = jax.lax.scan(episodes.play, episodes.start(), (jnp.arange(episodes.steps), *by_step))
-    views, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
+    views, tried, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
+    tried = Tried(*map(episodes.at_learned, tried)) if reads_pairs(config.policy) else tried
     played |= {name: episodes.at_learned(played[name]) for name in LEARNED}
     return Trajectories(
         inputs=episodes.inputs(views),
+        tried=tried,
         committed=episodes.committed,
         parents=target_parents(systems),
-        edges=systems.edges,
+        causes=causes(systems.edges),
         parent_mask=episodes.parent_mask,
         learned=noise.learned,
         fixed_std=fixed_std,

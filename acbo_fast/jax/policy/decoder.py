@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from acbo_fast.jax.policy import pair_trunk
+from acbo_fast.jax.policy.heads import edge
 from acbo_fast.jax.policy.layers import Params, _heads, _merge, attend, layer_norm, linear
 from acbo_fast.jax.policy.row_trunk import _finish, variable_block
 from acbo_ref.config import PolicyConfig
+from acbo_ref.policy.decoder import Thought
 from acbo_ref.policy.network import reads_pairs
 
 # Keys and values of every block over rows: (E, V, capacity, H, d) each.
@@ -85,14 +87,16 @@ def read_view(
     observation_mask: Array,
     valid: Array,
     target: Array,
-) -> tuple[Array, Cache]:
-    """h (E, V, H) at decision number `step` (traced, from 0), from the channels of its view, and
-    the caches with them.
+) -> tuple[Thought[Array], Cache]:
+    """What the trunk gives at decision number `step` (traced, from 0), from the channels of its
+    view, and the caches with them.
     """
     if reads_pairs(config):
-        return pair_trunk.trunk(params, config, channels, valid, target)[0], cache
+        h, z = pair_trunk.trunk(params, config, channels, valid, target)
+        return Thought(h, edge(params, z)[..., 1]), cache
     num_obs, rows = observation_mask.shape[1], cache["1.k"].shape[2]
     row_index, position = jnp.arange(rows), num_obs + step
     seen = jnp.pad(observation_mask, ((0, 0), (0, rows - num_obs)))
     readable = seen | ((row_index >= num_obs) & (row_index <= position))
-    return read_row(params, config, cache, position, readable, valid, channels)
+    h, cache = read_row(params, config, cache, position, readable, valid, channels)
+    return Thought(h, None), cache

@@ -13,7 +13,15 @@ from jax import Array
 from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features
 from acbo_fast.jax.policy.layers import Params, gelu, layer_norm, linear, mlp, soft_bound
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_MEAN_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.heads import (
+    LENGTH_START,
+    LOG_LENGTH_BOUND,
+    LOG_STD_BOUND,
+    VALUE_MEAN_BOUND,
+    OutcomePrediction,
+    OutcomeState,
+    PolicyOutputs,
+)
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
 
@@ -26,10 +34,12 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evid
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
     hidden = linear(params, "outcome_head.hidden", h)
     slope, centre = jnp.zeros_like(hidden[..., 0]), jnp.zeros_like(hidden[..., 0])
+    log_length = jnp.full_like(slope, LENGTH_START)
     if evidence.shape[-1]:
         policy = policy + residual_features(evidence) @ params["policy_head.residual.weight"]
         trust = linear(params, "outcome_head.trust", h)
         slope, centre = (trust * slope_features(evidence)).sum(-1), centre_feature(evidence)
+        log_length += soft_bound(linear(params, "outcome_head.length", h)[..., 0], LOG_LENGTH_BOUND)
     log_stds = None
     if not config.use_fixed_std:
         log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2], LOG_STD_BOUND)
@@ -38,13 +48,13 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evid
         means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre),
+        outcome=OutcomeState(hidden, slope, centre, log_length),
     )
 
 
 def edge(params: Params, z: Array) -> Array:
-    """Edge logits (N, V, V) of the tables z (N, V, V, D)."""
-    return linear(params, "edge_head.out", layer_norm(params, "edge_head.norm", z))[..., 0]
+    """Edge logits (N, V, V, 2) of the tables z (N, V, V, D)."""
+    return linear(params, "edge_head.out", layer_norm(params, "edge_head.norm", z))
 
 
 def value_features(value: Array) -> Array:
@@ -63,4 +73,5 @@ def outcome(params: Params, state: OutcomeState[Array], value: Array) -> Outcome
         mean=HALF_WIDTH * out[..., 0] + state.slope * (features[..., 0] - state.centre),
         log_error=soft_bound(out[..., 1], LOG_STD_BOUND),
         log_noise=soft_bound(out[..., 2], LOG_STD_BOUND),
+        log_scatter=soft_bound(out[..., 3], LOG_STD_BOUND),
     )

@@ -27,7 +27,7 @@ def forward(
         valid, target = (jnp.repeat(array, num_decisions, axis=0) for array in (inputs.valid, inputs.target))
         h, z = pair_trunk.trunk(params, config, tables, valid, target)
         h = h.reshape(-1, num_decisions, *h.shape[1:])
-        edge_logits = edge(params, z).reshape(-1, num_decisions, *z.shape[1:3])
+        edge_logits = edge(params, z).reshape(-1, num_decisions, *z.shape[1:3], 2)
     else:
         h = row_trunk.trunk(params, config, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
     return heads(params, config, h, inputs.choosable, inputs.evidence)._replace(edge_logits=edge_logits)

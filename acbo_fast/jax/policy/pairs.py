@@ -7,11 +7,11 @@ from jax import Array
 
 from acbo_fast.jax.policy.evidence import ordered_effect, solve
 from acbo_fast.jax.policy.moments import centred, spreads
+from acbo_ref.policy.evidence import DIRECT_EFFECT
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.moments import Moments, Sums
 from acbo_ref.policy.pairs import (
     CORRELATION_SHRINKAGE,
-    DIRECT_EFFECT,
     LEAST_SPREAD,
     NOISE_ROWS,
     OBSERVED_CHANNELS,

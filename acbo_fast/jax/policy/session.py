@@ -20,12 +20,16 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from acbo_fast.jax.policy import local
 from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
-from acbo_fast.jax.policy.heads import heads, outcome
+from acbo_fast.jax.policy.heads import heads
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
+from acbo_ref.policy.decoder import Thought
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain, to_standard
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
+from acbo_ref.policy.local import MOST_TRIED, OwnRows, Tried, no_own_rows, own_row_added
+from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.reading import RowReading, open_reading
 from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
 
@@ -35,16 +39,14 @@ ROW_BUCKET = 64
 
 
 def lowest_predicted(
-    params: Params, state: OutcomeState[Array], optimism: Array, allowed: Array, grid: Array
+    params: Params, state: OutcomeState[Array], tried: Tried[Array], optimism: Array, allowed: Array, grid: Array
 ) -> tuple[Array, Array]:
     """See acbo_ref.policy.session.lowest_predicted."""
     num_episodes, width, _ = state.hidden.shape
-    values = jnp.broadcast_to(grid, (num_episodes, width, grid.size))
-    predicted = outcome(params, OutcomeState(*(array[:, :, None] for array in state)), values)
-    bound = jnp.where(
-        allowed[:, :, None], predicted.mean - optimism.reshape(-1, 1, 1) * jnp.exp(predicted.log_error), jnp.inf
-    )
-    best = bound.reshape(num_episodes, -1).argmin(1)
+    variable = jnp.tile(jnp.repeat(jnp.arange(width), grid.size), (num_episodes, 1))
+    predicted = local.predict(params, state, tried, variable, jnp.tile(grid, (num_episodes, width)))
+    bound = predicted.mean - optimism.reshape(-1, 1) * jnp.exp(predicted.log_error)
+    best = jnp.where(jnp.repeat(allowed, grid.size, axis=1), bound, jnp.inf).argmin(1)
     return best // grid.size, grid[best % grid.size]
 
 
@@ -81,8 +83,8 @@ def open_cache(params: Params, network: PolicyConfig, observations: Array, task:
 @partial(jax.jit, static_argnames=("network",), donate_argnames=("cache",))
 def read(
     params: Params, network: PolicyConfig, task: DeviceTask, cache: Cache, step: Array, channels: Array
-) -> tuple[Array, Cache]:
-    """h (E, V, H) at decision number `step`, from 0, and the caches."""
+) -> tuple[Thought[Array], Cache]:
+    """What the trunk gives at decision number `step`, from 0, and the caches."""
     return read_view(params, network, cache, step, channels, task.observation_mask, task.valid, task.target)
 
 
@@ -91,13 +93,21 @@ def _others(task: DeviceTask) -> Array:
     return task.valid & (jnp.arange(task.valid.shape[1]) != task.target[:, None])
 
 
+def seen(own: OwnRows[Array], thought: Thought[Array], evidence: Array) -> Tried[Array]:
+    """The own outcomes, as the network sees them now."""
+    if thought.cause_logits is None:
+        return own.tried
+    return local.own_outcomes(own, thought.cause_logits, evidence)
+
+
 @partial(jax.jit, static_argnames=("network", "by_outcome_head"))
 def decide(
     params: Params,
     network: PolicyConfig,
     task: DeviceTask,
     evidence: Array,
-    h: Array,
+    thought: Thought[Array],
+    own: OwnRows[Array],
     gumbel: Array,
     normal: Array,
     grid: Array,
@@ -106,10 +116,11 @@ def decide(
     by_outcome_head: bool,
 ) -> StandardDecision:
     """The next action of each system; zero gumbel and normal make it deterministic."""
-    outputs = heads(params, network, h[:, None], allowed, evidence[:, None])
+    outputs = heads(params, network, thought.h[:, None], allowed, evidence[:, None])
+    tried = seen(own, thought, evidence)
     logits, state = outputs.logits[:, 0], OutcomeState(*(array[:, 0] for array in outputs.outcome))
     if by_outcome_head:
-        variable, standard = lowest_predicted(params, state, optimism, allowed, grid)
+        variable, standard = lowest_predicted(params, state, tried, optimism, allowed, grid)
     else:
         variable = (logits + gumbel).argmax(1)
         std: Any = network.fixed_std
@@ -117,8 +128,8 @@ def decide(
             std = jnp.exp(at_variable(outputs.log_stds[:, 0], variable[:, None])[:, 0])
         standard = at_variable(outputs.means[:, 0], variable[:, None])[:, 0] + std * normal
     standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-    each = jnp.arange(len(variable))
-    predicted = outcome(params, OutcomeState(*(array[each, variable] for array in state)), standard)
+    found = local.predict(params, state, tried, variable[:, None], standard[:, None])
+    predicted = OutcomePrediction(*(array[:, 0] for array in found))
     error, noise = jnp.exp(predicted.log_error), jnp.exp(predicted.log_noise)
     return StandardDecision(
         variable=variable,
@@ -136,15 +147,16 @@ def predict(
     params: Params,
     network: PolicyConfig,
     evidence: Array,
-    h: Array,
+    thought: Thought[Array],
+    own: OwnRows[Array],
     manipulable: Array,
     variable: Array,
     standard: Array,
 ) -> OutcomePrediction[Array]:
-    """What the outcome head says of the actions variable, standard value (E, N)."""
-    state = heads(params, network, h[:, None], manipulable, evidence[:, None]).outcome
-    each = jnp.arange(len(variable))[:, None]
-    return outcome(params, OutcomeState(*(array[:, 0][each, variable] for array in state)), standard)
+    """What is expected of the actions variable, standard value (E, N)."""
+    state = heads(params, network, thought.h[:, None], manipulable, evidence[:, None]).outcome
+    tried = seen(own, thought, evidence)
+    return local.predict(params, OutcomeState(*(array[:, 0] for array in state)), tried, variable, standard)
 
 
 class Session:
@@ -171,6 +183,9 @@ class Session:
         mask = np.pad(task.observation_mask, ((0, 0), (0, extra)))
         rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
         self._view = self._reading.start()
+        self._own = no_own_rows(count, width)
+        # empty over rows, where own outcomes do not count locally
+        self._places = min(rounded, MOST_TRIED) if reads_pairs(config.policy) else 0
         with precision():
             self._device_task = DeviceTask(*map(jnp.asarray, (mask, np.asarray(task.target, np.int32), task.valid)))
             self._grid = jnp.asarray(DECISION_GRID, dtype)
@@ -182,9 +197,9 @@ class Session:
             self._read()
 
     def _read(self) -> None:
-        """h of the newest view."""
+        """What the trunk gives of the newest view."""
         with self._precision():
-            self._h, self._cache = read(
+            self._thought, self._cache = read(
                 self._params,
                 self._config.policy,
                 self._device_task,
@@ -198,8 +213,22 @@ class Session:
         if self._step == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(variable, rows)
+        if self._places:
+            was_set = set_mask(variable, rows.shape[1])
+            self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._step += 1
         self._read()
+
+    def _own_rows(self) -> OwnRows[NDArray[Any]]:
+        """The own outcomes, padded to a fixed number of places."""
+
+        def padded(array: NDArray[Any]) -> NDArray[Any]:
+            dtype = self._dtype if array.dtype.kind == "f" else array.dtype
+            room = [(0, 0), (0, self._places - array.shape[1]), *[(0, 0)] * (array.ndim - 2)]
+            return np.pad(array, room).astype(dtype)
+
+        tried, others = self._own
+        return OwnRows(Tried(*map(padded, tried)), padded(others))
 
     def decide(
         self,
@@ -217,7 +246,8 @@ class Session:
                 config.policy,
                 self._device_task,
                 self._view.evidence,
-                self._h,
+                self._thought,
+                self._own_rows(),
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,
@@ -246,10 +276,11 @@ class Session:
                 self._params,
                 self._config.policy,
                 self._view.evidence,
-                self._h,
+                self._thought,
+                self._own_rows(),
                 self._task.manipulable,
                 np.asarray(variable),
                 np.asarray(standard, self._dtype),
             )
-            predicted = OutcomePrediction(*(np.asarray(a, float) for a in jax.device_get(tuple(found))))
-        return raw_prediction(self._task, self._reading.units, predicted)
+            predicted = [np.asarray(a, float) for a in jax.device_get(tuple(found))]
+        return raw_prediction(self._task, self._reading.units, *predicted[:3])

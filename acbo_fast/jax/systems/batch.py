@@ -34,6 +34,21 @@ def to_arrays(batch: SCMBatch[NDArray[Any]], dtype: str) -> SCMBatch[NDArray[Any
     return SCMBatch(*(a.astype(dtype) if a.dtype.kind == "f" else a for a in batch))
 
 
+def causes(edges: Array) -> Array:
+    """See acbo_ref.systems.batch.causes."""
+    reach = edges.astype(jnp.float32)
+    for _ in range(max(edges.shape[1] - 1, 1).bit_length()):
+        reach = jnp.minimum(reach + reach @ reach, 1)
+    return jnp.stack([edges, reach > 0.5], -1)
+
+
+def term_values(shape: Array, argument: Array) -> Array:
+    """See acbo_ref.systems.batch.term_values."""
+    squared = jnp.square(argument)
+    curved = jnp.where(shape == 2, jnp.exp(-squared), squared)
+    return jnp.where(shape == 0, jnp.sin(argument), jnp.where(shape == 1, jnp.tanh(argument), curved))
+
+
 def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array) -> Array:
     """Rows (E, N, V) from noise (E, N, V), each under its own do(X_variable = value); see
     acbo_ref.systems.batch.simulate.
@@ -49,7 +64,7 @@ def simulate(batch: SCMBatch[Array], noise: Array, variable: Array, value: Array
         x = base[:, :, j] + jnp.einsum("eni,ei->en", rows, batch.weights[:, :, j])
         if batch.amplitude.shape[2]:
             angle = jnp.einsum("eni,emi->enm", rows, batch.frequency[:, j]) + batch.phase[:, None, j]
-            x = x + jnp.einsum("enm,em->en", jnp.sin(angle), batch.amplitude[:, j])
+            x = x + jnp.einsum("enm,em->en", term_values(batch.shape[:, None, j], angle), batch.amplitude[:, j])
         x = jnp.where(clips[:, None, j], jnp.clip(x, batch.low[:, None, j], batch.high[:, None, j]), x)
         return rows.at[:, :, j].set(jnp.where(variable == j, value, x))
 

@@ -7,30 +7,27 @@ Letters: E episodes, K decisions, G candidates, N = G + P judged actions, V vari
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from acbo_fast.numba.kernels import exp, kernel, scalar, sigmoid
-from acbo_fast.numba.policy.heads import outcome_head, value_features
-from acbo_fast.numba.policy.layers import GELU_A, GELU_C, gelu_slope, log_softmax, softplus
+from acbo_fast.numba.policy.heads import (
+    OutcomeWeights,
+    outcome_head,
+    outcome_head_backward,
+    outcome_weights,
+    value_features,
+)
+from acbo_fast.numba.policy.layers import log_softmax, softplus
+from acbo_fast.numba.policy.local import Workings, finish, local_gradient, prepare, weigh, workings
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.grpo.loss import ADVANTAGE_EPSILON, LossBatch, LossWeights, loss_terms, total_loss
-from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
+from acbo_ref.policy.local import LEAST_LEFT, Tried
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class OutcomeWeights(NamedTuple):
-    """The outcome head's own parameters or their gradients: value (6, D/2), out (3, D/2)
-    transposed, bias (3,).
-    """
-
-    value: Array
-    out: Array
-    bias: Array
 
 
 # The terms of the loss and the diagnostics, in the columns of `terms`.
@@ -190,62 +187,65 @@ def _choice_and_parents(
 
 @kernel
 def _judged(
-    outputs: PolicyOutputs[Array],
+    state: OutcomeState[Array],
     batch: LossBatch[Array],
     e: int,
     k: int,
+    n: int,
     scales: Array,
     head: OutcomeWeights,
     d_head: OutcomeWeights,
-    d: PolicyOutputs[Array],
+    d: OutcomeState[Array],
     scratch: Array,
+    w: Workings,
+    tried: Tried[Array],
     terms: Array,
 ) -> None:
-    """The outcome loss of one decision's judged actions, through the outcome head and back."""
-    kind = outputs.logits.dtype.type
-    one, share, log_bound = kind(1), kind(scales[3]), kind(LOG_STD_BOUND)
-    a, c = kind(GELU_A), kind(GELU_C)
+    """The outcome loss of one decision's judged actions, through the outcome head and own outcomes,
+    and back. state, tried and d have decisions as states, this one is number n.
+    """
+    kind = state.slope.dtype.type
+    share = kind(scales[3])
     half = head.value.shape[1]
     before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
-    for n in range(batch.judged_variable.shape[2]):
-        i = batch.judged_variable[e, k, n]
-        centre = outputs.outcome.centre[e, k, i]
-        value_features(batch.judged_value[e, k, n], features)
-        mean, log_error, log_noise = outcome_head(
-            outputs.outcome.hidden[e, k, i], outputs.outcome.slope[e, k, i], centre, features,
-            head.value, head.out, head.bias, before, after,
-        )  # fmt: skip
+    size = prepare(state, tried, n, head, w)
+    w.d_residual[:size] = 0.0
+    w.d_matrix[:size, :size] = 0.0
+    for a in range(batch.judged_variable.shape[2]):
+        i, value = batch.judged_variable[e, k, a], batch.judged_value[e, k, a]
+        value_features(value, features)
+        mean, log_error, log_noise, log_scatter = outcome_head(
+            state.hidden[n, i], state.slope[n, i], state.centre[n, i], features, head, before, after
+        )
+        shift, left, error, posterior = 0.0, 1.0, exp(log_error), log_error
+        if size:
+            shift, left = weigh(state, tried, n, i, value, size, w)
+            mean += error * kind(shift)
+            posterior += kind(0.5 * np.log(max(left, LEAST_LEFT)))
         loss, d_mean, d_error, d_noise = outcome_loss(
-            mean, log_error, log_noise, batch.judged_outcome[e, k, n], batch.judged_variance[e, k, n],
-            batch.judged_weight[e, k, n],
+            mean, posterior, log_noise, batch.judged_outcome[e, k, a], batch.judged_variance[e, k, a],
+            batch.judged_weight[e, k, a],
         )  # fmt: skip
         terms[3] += loss
-        d_mean *= share
-        d.outcome.slope[e, k, i] += d_mean * (features[0] - centre)
-        bent_error, bent_noise = log_error / log_bound, log_noise / log_bound
-        d0 = kind(HALF_WIDTH) * d_mean
-        d1 = share * d_error * (one - bent_error * bent_error)
-        d2 = share * d_noise * (one - bent_noise * bent_noise)
-        d_head.bias[0] += d0
-        d_head.bias[1] += d1
-        d_head.bias[2] += d2
-        for j in range(half):
-            d_head.out[0, j] += d0 * after[j]
-            d_head.out[1, j] += d1 * after[j]
-            d_head.out[2, j] += d2 * after[j]
-            back = d0 * head.out[0, j] + d1 * head.out[1, j] + d2 * head.out[2, j]
-            back *= gelu_slope(before[j], one, a, c)
-            before[j] = back
-            d.outcome.hidden[e, k, i, j] += back
-        for f in range(VALUE_FEATURES):
-            for j in range(half):
-                d_head.value[f, j] += features[f] * before[j]
+        d_mean, d_error = d_mean * share, d_error * share
+        if size:
+            d_asked, d_length = local_gradient(
+                np.float64(d_mean), np.float64(d_error), np.float64(error), shift, left, size, w
+            )
+            d_error = kind(d_asked)
+            d.log_length[n, i] += kind(d_length)
+        d.slope[n, i] += d_mean * (features[0] - state.centre[n, i])
+        outcome_head_backward(
+            d_mean, d_error, share * d_noise, kind(0), log_error, log_noise, log_scatter, features, before, after, head,
+            d.hidden[n, i], d_head,
+        )  # fmt: skip
+    finish(state, tried, n, size, head, w, d, d_head)
 
 
 @kernel
-def edge_losses(edge_logits: Array, edges: Array, mask: Array, share: float, d_edge_logits: Array) -> Any:
+def edge_losses(edge_logits: Array, causes: Array, mask: Array, share: float, d_edge_logits: Array) -> Any:
     """The sum over decisions of edge_loss_forward's means, and `share` times their gradient,
-    written; logits (E, K, V, V), edges and mask (E, V, V).
+    written; logits (E, K, V, V, 2), causes (E, V, V, 2), mask (E, V, V).
     """
     kind = edge_logits.dtype.type
     total = 0.0
@@ -254,15 +254,16 @@ def edge_losses(edge_logits: Array, edges: Array, mask: Array, share: float, d_e
         for i in range(mask.shape[1]):
             for j in range(mask.shape[1]):
                 number += mask[e, i, j]
-        each = 1.0 / max(number, 1)
+        each = 1.0 / max(2 * number, 1)
         for k in range(edge_logits.shape[1]):
             for i in range(mask.shape[1]):
                 for j in range(mask.shape[1]):
-                    d_edge_logits[e, k, i, j] = kind(0)
-                    if mask[e, i, j]:
-                        x, truth = edge_logits[e, k, i, j], kind(edges[e, i, j])
-                        total += each * (softplus(x) - x * truth)
-                        d_edge_logits[e, k, i, j] = kind(share * each) * (sigmoid(x) - truth)
+                    for answer in range(2):
+                        d_edge_logits[e, k, i, j, answer] = kind(0)
+                        if mask[e, i, j]:
+                            x, truth = edge_logits[e, k, i, j, answer], kind(causes[e, i, j, answer])
+                            total += each * (softplus(x) - x * truth)
+                            d_edge_logits[e, k, i, j, answer] = kind(share * each) * (sigmoid(x) - truth)
     return total
 
 
@@ -276,8 +277,12 @@ def _loss(
     head: OutcomeWeights,
     d: PolicyOutputs[Array],
     d_head: OutcomeWeights,
+    state: OutcomeState[Array],
+    d_state: OutcomeState[Array],
+    tried: Tried[Array],
     log_p: Array,
     scratch: Array,
+    w: Workings,
     terms: Array,
 ) -> None:
     """Terms summed over these episodes, terms (8,), and the gradients of the minibatch's loss that
@@ -285,7 +290,9 @@ def _loss(
 
     Args:
         scales: (5,) float64, d loss / d of each single summand of the terms.
-        log_p: (V,) scratch; scratch: (2 D/2 + 6,).
+        state, d_state: views of the outcome head's state in outputs and d, with decisions as
+            states; tried: likewise.
+        log_p: (V,) scratch; scratch: (2 H/2 + 6,).
     """
     assert d.log_stds is not None
     zero = outputs.logits.dtype.type(0)
@@ -298,12 +305,14 @@ def _loss(
     d.log_stds[:] = zero
     d.outcome.hidden[:] = zero
     d.outcome.slope[:] = zero
+    d.outcome.log_length[:] = zero
     for e in range(outputs.logits.shape[0]):
         for k in range(outputs.logits.shape[1]):
             log_softmax(outputs.logits[e, k], log_p)
             whole = _candidates(outputs, batch, e, k, learned_std, scales, weights, d, log_p, terms)
             _choice_and_parents(outputs, batch, e, k, scales, whole, d, log_p, terms)
-            _judged(outputs, batch, e, k, scales, head, d_head, d, scratch, terms)
+            n = e * outputs.logits.shape[1] + k
+            _judged(state, batch, e, k, n, scales, head, d_head, d_state, scratch, w, tried, terms)
 
 
 def loss_and_gradient(
@@ -326,23 +335,31 @@ def loss_and_gradient(
         parent_logits=like("parent_logits", outputs.parent_logits),
         outcome=OutcomeState(*(like(n, a) for n, a in zip(OutcomeState._fields, outputs.outcome, strict=True))),
     )
+    head = outcome_weights(space, params)
     weight, value, bias = "outcome_head.out.weight", "outcome_head.value.weight", "outcome_head.out.bias"
-    head = OutcomeWeights(params[value], space("outcome.transposed", 3, half), params[bias])
-    d_head = OutcomeWeights(grads[value], space("d.outcome.transposed", 3, half), grads[bias])
-    np.copyto(head.out, params[weight].T)
-    terms = space("terms", len(TERMS), dtype=np.float64)
+    d_head = OutcomeWeights(grads[value], space("d.outcome.transposed", *head.out.shape), grads[bias])
+    terms, tried = space("terms", len(TERMS), dtype=np.float64), Tried(*map(_states, batch.tried))
     counts, coefficients = _counts(total_episodes, batch), loss_terms(weights)
     scales = np.array([coefficients[name] / count for name, count in zip(coefficients, counts, strict=False)])
     _loss(
         outputs._replace(edge_logits=None), batch, learned_std, scales, weights, head, d, d_head,
-        space("log_p", outputs.logits.shape[2]), space("outcome.scratch", 2 * half + VALUE_FEATURES), terms,
+        OutcomeState(*map(_states, outputs.outcome)), OutcomeState(*map(_states, d.outcome)), tried,
+        space("log_p", outputs.logits.shape[2]), space("outcome.scratch", 2 * half + VALUE_FEATURES),
+        workings(space, tried.counts.shape[1], half), terms,
     )  # fmt: skip
     np.copyto(grads[weight], d_head.out.T)
     if outputs.edge_logits is None:
         return terms, d
     d_edges = like("edge_logits", outputs.edge_logits)
-    terms[TERMS.index("edge_loss")] = edge_losses(outputs.edge_logits, batch.edges, batch.edge_mask, scales[4], d_edges)
+    terms[TERMS.index("edge_loss")] = edge_losses(
+        outputs.edge_logits, batch.causes, batch.edge_mask, scales[4], d_edges
+    )
     return terms, d._replace(edge_logits=d_edges)
+
+
+def _states(array: Array) -> Array:
+    """(E, K, ...) -> (E K, ...), a view."""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
 def _counts(num_episodes: int, batch: LossBatch[Array]) -> tuple[int, ...]:

@@ -28,11 +28,12 @@ from acbo_ref.config import Config
 from acbo_ref.grpo.loss import label_weights, reward
 from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
 from acbo_ref.policy.heads import PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units, set_mask
+from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added
 from acbo_ref.policy.network import PolicyInputs, evidence_size, num_channels, reads_pairs
 from acbo_ref.policy.reading import RowReading, View
 from acbo_ref.policy.session import ROLLOUT_GRID
-from acbo_ref.systems.batch import SCMBatch, target_parents
+from acbo_ref.systems.batch import SCMBatch, causes, target_parents
 
 
 @kernel
@@ -148,8 +149,12 @@ def empty_trajectories(
         target=systems.target,
         row_mask=mask,
     )
+    places = (*shape, steps - 1 if reads_pairs(config.policy) else 0)
     return Trajectories(
         inputs=inputs,
+        tried=Tried(
+            np.zeros(places, np.int64), np.zeros(places, dtype), np.zeros(places, dtype), np.zeros(places, bool)
+        ),
         variable=np.empty((*shape, group), np.int64),
         value=array(group),
         log_prob=array(group),
@@ -161,7 +166,7 @@ def empty_trajectories(
         judged_weight=array(judged),
         committed=np.where(noise.by_outcome_head, group, 0),
         parents=target_parents(systems),
-        edges=systems.edges,
+        causes=causes(systems.edges),
         parent_mask=systems.valid & (np.arange(width) != systems.target[:, None]),
         done=np.empty(done, np.int64),
         applied=np.empty(done),
@@ -216,7 +221,7 @@ def information_gain(
     parent_entropies(outputs.parent_logits[:, 0], parent_mask, before)
     for g in range(variable.shape[1]):
         view = reading.peek(variable[:, g], rows[:, g])
-        h = decoder.peek(view.channels)
+        h = decoder.peek(view.channels).h
         peeked = network.heads.forward(params, h[:, None], task.manipulable, view.evidence[:, None])
         parent_entropies(peeked.parent_logits[:, 0], parent_mask, after)
         np.subtract(before, after, out=gain[:, g])
@@ -272,15 +277,17 @@ def _probes(noise: EpisodeNoise[Array], choosable: Array) -> tuple[Array, Array]
     return variable, value
 
 
-def _keep_view(t: Trajectories[Array], view: View[Array], k: int, num_obs: int) -> None:
+def _keep_view(t: Trajectories[Array], view: View[Array], tried: Tried[Array], k: int, num_obs: int) -> None:
     """The view of step k among the network's inputs: of every episode over rows, else of those that
-    learn from this step.
+    learn from this step, with the own outcomes before it.
     """
     if t.inputs.row_mask.shape[1]:
         t.inputs.channels[:, num_obs + k] = view.channels
         return
     episode, slot = np.nonzero(t.learned == k)
     t.inputs.channels[episode, slot], t.inputs.evidence[episode, slot] = view.channels[episode], view.evidence[episode]
+    for kept, array in zip(t.tried, tried, strict=True):
+        kept[episode, slot, : array.shape[1]] = array[episode]
 
 
 def _keep_step(t: Trajectories[Array], step: Step, k: int) -> None:
@@ -316,11 +323,13 @@ def rollout(
     probes = _probes(noise, systems.manipulable)
     decider = OutcomeDecider(network, params, num_episodes, width, ROLLOUT_GRID)
     log_p, judged = space("log_p", width), _Judge(space, systems, noise, reading.units, actions)
-    gain, view = space.zeros("gain", num_episodes, group), reading.start()
+    gain, view, own = space.zeros("gain", num_episodes, group), reading.start(), no_own_rows(num_episodes, width)
     for k in range(steps):
-        outputs = network.heads.forward(
-            params, decoder.append(view.channels)[:, None], systems.manipulable, view.evidence[:, None]
-        )
+        thought = decoder.append(view.channels)
+        outputs = network.heads.forward(params, thought.h[:, None], systems.manipulable, view.evidence[:, None])
+        tried = own.tried
+        if thought.cause_logits is not None:
+            tried = own_outcomes(own, thought.cause_logits, view.evidence)
         draw_candidates(
             outputs, noise.gumbel[:, k], noise.normal[:, k], not config.policy.use_fixed_std, fixed_std, log_p,
             step.variable, step.value, step.log_prob,
@@ -329,15 +338,15 @@ def rollout(
         np.clip(step.value, -HALF_WIDTH, HALF_WIDTH, out=step.judged_value[:, :group])
         step.judged_variable[:, group:], step.judged_value[:, group:] = (probe[:, k] for probe in probes)
         if noise.by_outcome_head.any():
-            chosen, standard = decider(outputs, systems.manipulable, noise.optimism)
+            chosen, standard = decider(outputs, tried, systems.manipulable, noise.optimism)
             by_outcome_head = noise.by_outcome_head
             step.judged_variable[by_outcome_head, group] = chosen[by_outcome_head]
             step.judged_value[by_outcome_head, group] = standard[by_outcome_head]
         judged(k, step.judged_variable, step.judged_value)
-        log_error = decider.predict(outputs, step.judged_variable, step.judged_value)[..., 1]
+        log_error = decider.predict(outputs, tried, step.judged_variable, step.judged_value)[..., 1]
         step.judged_weight[:] = label_weights(log_error, config.heads.label_weight, np.exp)
         step.judged_outcome[:], step.judged_variance[:] = judged.mean, judged.variance
-        _keep_view(t, view, k, num_obs)  # before a peek writes to it
+        _keep_view(t, view, tried, k, num_obs)  # before a peek writes to it
         if config.reward.info_gain > 0:
             information_gain(
                 params, network, decoder, reading, outputs, task, t.parent_mask, step.variable, judged.rows, gain
@@ -348,4 +357,6 @@ def rollout(
         t.done[:, k], t.applied[:, k] = step.judged_variable[each, t.committed], judged.raw[each, t.committed]
         t.outcome[:, k], t.expected[:, k] = row[each, systems.target], judged.mean[each, t.committed]
         _keep_step(t, step, k)
+        if reads_pairs(config.policy):
+            own = own_row_added(own, task, reading.units, set_mask(t.done[:, k], width), row)
         view = reading.append(t.done[:, k], row)

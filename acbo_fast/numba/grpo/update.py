@@ -20,6 +20,7 @@ from acbo_ref.config import Config
 from acbo_ref.grpo.loss import LossBatch, LossWeights
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients, loss_batch, loss_weights
+from acbo_ref.policy.local import Tried
 from acbo_ref.policy.network import PolicyInputs
 
 
@@ -58,8 +59,10 @@ def minibatch(
         return np.take(array, index, axis=0, out=out, mode="clip")  # indices are in range; "raise" would buffer
 
     few = PolicyInputs(*(taken(name, array) for name, array in inputs._asdict().items()))
-    arrays = {name: taken(name, array) for name, array in batch._asdict().items() if name != "fixed_std"}
-    return few, LossBatch(**arrays, fixed_std=batch.fixed_std)
+    plain = {name: array for name, array in batch._asdict().items() if name not in ("fixed_std", "tried")}
+    arrays = {name: taken(name, array) for name, array in plain.items()}
+    tried = Tried(*(taken("tried." + name, array) for name, array in batch.tried._asdict().items()))
+    return few, LossBatch(**arrays, tried=tried, fixed_std=batch.fixed_std)
 
 
 def loss_and_gradient(

@@ -10,6 +10,7 @@ from acbo_fast.numba.policy.network import Network
 from acbo_fast.numba.policy.reading import PairReading
 from acbo_fast.numba.policy.row_trunk import variable_mask
 from acbo_ref.arrays import Array, Params
+from acbo_ref.policy.decoder import Thought
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.reading import RowReading
 
@@ -53,18 +54,18 @@ class RowDecoder:
             x, branch, bias = trunk.block(params, i, x, branch, bias, mask, x.shape[1], self._caches.get(i), start)
         return x, branch, bias
 
-    def peek(self, channels: Array) -> Array:
-        """h (E, V, D) as if this row (E, V, C) were the next, without keeping it."""
+    def peek(self, channels: Array) -> Thought[Array]:
+        """With h (E, V, D), as if this row (E, V, C) were the next, without keeping it."""
         x, branch, bias = self._run(channels[:, None], self._readable, self._length)
         network = self._network
         h = network.workspace("h", *x.shape)
-        return network.rows.norm(self._params, "final_norm", x, branch, bias, h)[:, 0]
+        return Thought(network.rows.norm(self._params, "final_norm", x, branch, bias, h)[:, 0], None)
 
-    def append(self, channels: Array) -> Array:
+    def append(self, channels: Array) -> Thought[Array]:
         """As `peek`, and keeps the row."""
-        h = self.peek(channels)
+        thought = self.peek(channels)
         self._length += 1
-        return h
+        return thought
 
 
 class PairDecoder:
@@ -73,11 +74,13 @@ class PairDecoder:
     def __init__(self, network: Network, params: Params, task: Task) -> None:
         self._network, self._params, self._task = network, params, task
 
-    def peek(self, channels: Array) -> Array:
-        """h (E, V, 2D) of the tables (E, V, V, P)."""
-        return self._network.pairs.forward(self._params, channels, self._task.valid, self._task.target)
+    def peek(self, channels: Array) -> Thought[Array]:
+        """With h (E, V, 2D) of the tables (E, V, V, P)."""
+        pairs = self._network.pairs
+        h = pairs.forward(self._params, channels, self._task.valid, self._task.target)
+        return Thought(h, pairs.edge_logits(self._params, (*channels.shape[:3], 2))[..., 1])
 
-    def append(self, channels: Array) -> Array:
+    def append(self, channels: Array) -> Thought[Array]:
         """As `peek`: nothing is kept."""
         return self.peek(channels)
 

@@ -7,7 +7,7 @@ Letters: E episodes, V variables, K decisions, H size of h, F evidence channels,
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,15 @@ from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.evidence import EFFECTS, RESIDUAL_FEATURES
-from acbo_ref.policy.heads import LOG_STD_BOUND, VALUE_FEATURES, VALUE_MEAN_BOUND, OutcomeState, PolicyOutputs
+from acbo_ref.policy.heads import (
+    LENGTH_START,
+    LOG_LENGTH_BOUND,
+    LOG_STD_BOUND,
+    VALUE_FEATURES,
+    VALUE_MEAN_BOUND,
+    OutcomeState,
+    PolicyOutputs,
+)
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
 from acbo_ref.policy.network import evidence_size
@@ -36,15 +44,18 @@ def _finish_heads(
     trust: Array,
     trust_bias: Array,
     slopes: Array,
+    length: Array,
+    length_bias: Array,
     log_fixed_std: float,
     logits: Array,
     means: Array,
     log_stds: Array,
     parent_logits: Array,
     slope: Array,
+    log_length: Array,
 ) -> None:
     """Biases, residuals, masks and bounds. policy, residual (T, 2 or 3); choosable (E, V); trust,
-    slopes (T, 5).
+    slopes (T, 5); length (T, 0 or 1).
     """
     num_episodes, steps, width = logits.shape
     kind = policy.dtype.type
@@ -63,6 +74,10 @@ def _finish_heads(
                 for f in range(slopes.shape[1]):
                     total += (trust[t, f] + trust_bias[f]) * slopes[t, f]
                 slope[e, k, i] = total
+                log_length[e, k, i] = kind(LENGTH_START)
+                if length.shape[1]:
+                    reach = kind(LOG_LENGTH_BOUND)
+                    log_length[e, k, i] += reach * tanh((length[t, 0] + length_bias[0]) / reach)
 
 
 @kernel
@@ -76,10 +91,15 @@ def _begin_backward(
     d_means: Array,
     d_log_stds: Array,
     d_slope: Array,
+    d_log_length: Array,
+    outputs_log_length: Array,
     d_policy: Array,
     d_trust: Array,
+    d_length: Array,
 ) -> None:
-    """d_policy (T, 2 or 3) and d_trust (T, 5) from the gradients of the outputs."""
+    """d_policy (T, 2 or 3), d_trust (T, 5) and d_length (T, 0 or 1) from the gradients of the
+    outputs.
+    """
     num_episodes, steps, width = d_logits.shape
     kind = d_policy.dtype.type
     one, half, bound, log_bound = kind(1), kind(HALF_WIDTH), kind(VALUE_MEAN_BOUND), kind(LOG_STD_BOUND)
@@ -95,6 +115,9 @@ def _begin_backward(
                     d_policy[t, 2] = d_log_stds[e, k, i] * (one - bent * bent)
                 for f in range(slopes.shape[1]):
                     d_trust[t, f] = slopes[t, f] * d_slope[e, k, i]
+                if d_length.shape[1]:
+                    bent = (outputs_log_length[e, k, i] - kind(LENGTH_START)) / kind(LOG_LENGTH_BOUND)
+                    d_length[t, 0] = d_log_length[e, k, i] * (one - bent * bent)
 
 
 class Heads:
@@ -129,6 +152,7 @@ class Heads:
         residual = self._array("residual", tokens, self._columns)
         trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
         slopes, centre = self._array("slopes", tokens, 0), self._array("out.centre", *shape)
+        length, length_bias = self._array("length", tokens, 0), self._array("length.bias", 0)
         if self._knows:
             features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
@@ -136,6 +160,8 @@ class Heads:
             head_features(layers.tokens(evidence), features, slopes, centre.reshape(-1))
             product(features, params["policy_head.residual.weight"], residual)
             product(h, params["outcome_head.trust.weight"], trust)
+            length, length_bias = self._array("length", tokens, 1), params["outcome_head.length.bias"]
+            product(h, params["outcome_head.length.weight"], length)
         else:
             residual.fill(0)
             centre.fill(0)
@@ -144,12 +170,15 @@ class Heads:
             means=self._array("out.means", *shape),
             log_stds=self._array("out.log_stds", *shape),
             parent_logits=self._array("out.parent_logits", *shape),
-            outcome=OutcomeState(hidden, self._array("out.slope", *shape), centre),
+            outcome=OutcomeState(
+                hidden, self._array("out.slope", *shape), centre, self._array("out.log_length", *shape)
+            ),
         )
         _finish_heads(
             raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
-            params["parent_head.out.bias"], trust, trust_bias, slopes, self._log_fixed_std, outputs.logits, outputs.means,
-            outputs.log_stds, outputs.parent_logits, outputs.outcome.slope,
+            params["parent_head.out.bias"], trust, trust_bias, slopes, length, length_bias, self._log_fixed_std,
+            outputs.logits, outputs.means, outputs.log_stds, outputs.parent_logits, outputs.outcome.slope,
+            outputs.outcome.log_length,
         )  # fmt: skip
         return outputs
 
@@ -169,17 +198,18 @@ class Heads:
         tokens, half = math.prod(shape), width // 2
         number = len(EFFECTS) if self._knows else 0
         d_policy, d_trust = self._array("d_policy", tokens, self._columns), self._array("d_trust", tokens, number)
-        slopes = self._kept("slopes", tokens, number)
+        slopes, d_length = self._kept("slopes", tokens, number), self._array("d_length", tokens, int(self._knows))
         _begin_backward(
             outputs.means, outputs.log_stds, choosable, slopes, self._log_fixed_std, d.logits, d.means,
-            d.log_stds, d.outcome.slope, d_policy, d_trust,
+            d.log_stds, d.outcome.slope, d.outcome.log_length, outputs.outcome.log_length, d_policy, d_trust, d_length,
         )  # fmt: skip
         d_h, d_part = self._array("d_h", *h.shape), self._array("d_h.part", *h.shape)
         d_hidden = layers.tokens(d.outcome.hidden)
         self._linear_backward(params, "outcome_head.hidden", h, d_hidden, d_h, grads)
         if self._knows:
-            self._linear_backward(params, "outcome_head.trust", h, d_trust, d_part, grads)
-            d_h += d_part
+            for name, d_out in (("trust", d_trust), ("length", d_length)):
+                self._linear_backward(params, "outcome_head." + name, h, d_out, d_part, grads)
+                d_h += d_part
             features = self._kept("features", tokens, RESIDUAL_FEATURES)
             weight_gradient(features, d_policy, grads["policy_head.residual.weight"])
         for name, d_out in (("policy_head", d_policy), ("parent_head", d.parent_logits.reshape(tokens, 1))):
@@ -209,23 +239,30 @@ def value_features(value: Any, out: Any) -> None:
     out[4], out[5] = np.sin(angle + angle), np.cos(angle + angle)
 
 
-@scalar
-def outcome_head(
-    hidden: Any,
-    slope: Any,
-    centre: Any,
-    features: Any,
-    value_weight: Any,
-    out_weight: Any,
-    out_bias: Any,
-    before: Any,
-    after: Any,
-) -> Any:
-    """(mean, log_error, log_noise) of the target under one action, and its hidden layer before and
-    after GELU.
+class OutcomeWeights(NamedTuple):
+    """The outcome head's own parameters or their gradients: value (6, H/2), out (4, H/2)
+    transposed, bias (4,).
+    """
 
-    hidden, before, after (H/2,); features (6,); value_weight (6, H/2); out_weight (3, H/2),
-    transposed; out_bias (3,).
+    value: Array
+    out: Array
+    bias: Array
+
+
+def outcome_weights(space: Workspace, params: Params) -> OutcomeWeights:
+    """The outcome head's parameters, its last weight transposed into an array of the workspace."""
+    weight = params["outcome_head.out.weight"]
+    out = space("outcome.transposed", *weight.shape[::-1])
+    np.copyto(out, weight.T)
+    return OutcomeWeights(params["outcome_head.value.weight"], out, params["outcome_head.out.bias"])
+
+
+@scalar
+def outcome_head(hidden: Any, slope: Any, centre: Any, features: Any, head: Any, before: Any, after: Any) -> Any:
+    """(mean, log_error, log_noise, log_scatter) of the target under one action, and its hidden
+    layer before and after GELU.
+
+    hidden, before, after (H/2,); features (6,).
     """
     kind = type(slope)
     one, a, c, zero = kind(1), kind(layers.GELU_A), kind(layers.GELU_C), kind(0)
@@ -234,43 +271,50 @@ def outcome_head(
         before[j] = hidden[j]
     for f in range(VALUE_FEATURES):
         for j in range(size):
-            before[j] += features[f] * value_weight[f, j]
-    first, second, third = zero, zero, zero
+            before[j] += features[f] * head.value[f, j]
+    first, second, third, fourth = zero, zero, zero, zero
     for j in range(size):
-        x = before[j]
-        activated = layers.gelu(x, one, a, c)
+        activated = layers.gelu(before[j], one, a, c)
         after[j] = activated
-        first += activated * out_weight[0, j]
-        second += activated * out_weight[1, j]
-        third += activated * out_weight[2, j]
-    bound = kind(LOG_STD_BOUND)
-    mean = kind(HALF_WIDTH) * (first + out_bias[0]) + slope * (features[0] - centre)
-    return mean, bound * tanh((second + out_bias[1]) / bound), bound * tanh((third + out_bias[2]) / bound)
+        first += activated * head.out[0, j]
+        second += activated * head.out[1, j]
+        third += activated * head.out[2, j]
+        fourth += activated * head.out[3, j]
+    bound, bias = kind(LOG_STD_BOUND), head.bias
+    mean = kind(HALF_WIDTH) * (first + bias[0]) + slope * (features[0] - centre)
+    return (
+        mean, bound * tanh((second + bias[1]) / bound), bound * tanh((third + bias[2]) / bound),
+        bound * tanh((fourth + bias[3]) / bound),
+    )  # fmt: skip
 
 
-@kernel
-def outcomes(
-    state: OutcomeState[Array],
-    variable: Array,
-    values: Array,
-    value_weight: Array,
-    out_weight: Array,
-    out_bias: Array,
-    scratch: Array,
-    out: Array,
-) -> None:
-    """(mean, log_error, log_noise) into out (E, N, 3) of N actions in each of E systems.
-
-    state, leading axes (E, V); variable (E, N); values (E, N) standard; scratch (2 H/2 + 6,).
+@scalar
+def outcome_head_backward(
+    d_mean: Any, d_log_error: Any, d_log_noise: Any, d_log_scatter: Any, log_error: Any, log_noise: Any,
+    log_scatter: Any, features: Any, before: Any, after: Any, head: Any, d_hidden: Any, d_head: Any,
+) -> None:  # fmt: skip
+    """Adds to d_hidden (H/2,) and d_head what an action's prediction passes on, but for the slope's
+    share; `before` is overwritten.
     """
-    hidden, slope, centre = state
-    half = hidden.shape[2]
-    before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
-    for e in range(hidden.shape[0]):
-        for n in range(values.shape[1]):
-            i = variable[e, n]
-            value_features(values[e, n], features)
-            mean, log_error, log_noise = outcome_head(
-                hidden[e, i], slope[e, i], centre[e, i], features, value_weight, out_weight, out_bias, before, after
-            )
-            out[e, n, 0], out[e, n, 1], out[e, n, 2] = mean, log_error, log_noise
+    kind = type(d_mean)
+    one, a, c, bound = kind(1), kind(layers.GELU_A), kind(layers.GELU_C), kind(LOG_STD_BOUND)
+    e1, e2, e3 = log_error / bound, log_noise / bound, log_scatter / bound
+    d0 = kind(HALF_WIDTH) * d_mean
+    d1, d2, d3 = d_log_error * (one - e1 * e1), d_log_noise * (one - e2 * e2), d_log_scatter * (one - e3 * e3)
+    d_head.bias[0] += d0
+    d_head.bias[1] += d1
+    d_head.bias[2] += d2
+    d_head.bias[3] += d3
+    size = before.shape[0]
+    for j in range(size):
+        d_head.out[0, j] += d0 * after[j]
+        d_head.out[1, j] += d1 * after[j]
+        d_head.out[2, j] += d2 * after[j]
+        d_head.out[3, j] += d3 * after[j]
+        back = d0 * head.out[0, j] + d1 * head.out[1, j] + d2 * head.out[2, j] + d3 * head.out[3, j]
+        back *= layers.gelu_slope(before[j], one, a, c)
+        before[j] = back
+        d_hidden[j] += back
+    for f in range(VALUE_FEATURES):
+        for j in range(size):
+            d_head.value[f, j] += features[f] * before[j]

@@ -31,7 +31,7 @@ class Network:
         if reads_pairs(self.config):
             h = self.pairs.forward(params, *self._tables(inputs, num_decisions))
             h = h.reshape(-1, num_decisions, *h.shape[1:])
-            edge_logits = self.pairs.edge_logits(params, inputs.channels.shape[:4])
+            edge_logits = self.pairs.edge_logits(params, (*inputs.channels.shape[:4], 2))
             return self.heads.forward(params, h, inputs.choosable, inputs.evidence)._replace(edge_logits=edge_logits)
         h = self.rows.forward(params, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
         return self.heads.forward(params, h, inputs.choosable, inputs.evidence)

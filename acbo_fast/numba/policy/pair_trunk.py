@@ -239,7 +239,7 @@ class PairTrunk:
         return h
 
     def edge_logits(self, params: Params, shape: tuple[int, ...]) -> Array:
-        """Edge logits, shape (E, K, V, V), of the tables that `forward` has just read: the edge
+        """Edge logits, shape (E, K, V, V, 2), of the tables that `forward` has just read: the edge
         head. It takes the last residual addition with its norm, so z is changed.
         """
         z, branch, bias = self._last
@@ -249,14 +249,14 @@ class PairTrunk:
             params["edge_head.norm.bias"], layers.tokens(hat), self._array("edge_head.inverse", z.size // z.shape[3]),
             layers.tokens(normed),
         )  # fmt: skip
-        logits = product(normed, params["edge_head.out.weight"], self._array("pairs.edge_logits", *z.shape[:3], 1))
+        logits = product(normed, params["edge_head.out.weight"], self._array("pairs.edge_logits", *z.shape[:3], 2))
         layers.add_bias(layers.tokens(logits), params["edge_head.out.bias"])
         return logits.reshape(shape)
 
     def _edges_backward(self, params: Params, d_logits: Array, d_z: Array, grads: Params) -> None:
         """d_z (N, V, V, D), written, of `edge_logits`."""
         name, d_normed = "edge_head", self._array("pairs.d_edge_normed", *d_z.shape)
-        d_logits = d_logits.reshape(*d_z.shape[:3], 1)
+        d_logits = d_logits.reshape(*d_z.shape[:3], 2)
         weight_gradient(self._array.kept("pairs.edge_normed", *d_z.shape), d_logits, grads[name + ".out.weight"])
         layers.column_sums(layers.tokens(d_logits), grads[name + ".out.bias"])
         product(d_logits, params[name + ".out.weight"].T, d_normed)

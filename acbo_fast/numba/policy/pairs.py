@@ -12,10 +12,10 @@ import numpy as np
 
 from acbo_fast.numba.kernels import kernel, scalar
 from acbo_ref.arrays import Array
+from acbo_ref.policy.evidence import DIRECT_EFFECT
 from acbo_ref.policy.moments import Moments
 from acbo_ref.policy.pairs import (
     CORRELATION_SHRINKAGE,
-    DIRECT_EFFECT,
     NOISE_ROWS,
     OBSERVED_CHANNELS,
     OWN_PENALTY,

@@ -9,14 +9,17 @@ import numpy as np
 
 from acbo_fast.numba.kernels import exp, kernel
 from acbo_fast.numba.policy.decoder import open_decoder
-from acbo_fast.numba.policy.heads import outcomes
+from acbo_fast.numba.policy.heads import outcome_weights
+from acbo_fast.numba.policy.local import predict, typed, workings
 from acbo_fast.numba.policy.network import Network
 from acbo_fast.numba.policy.reading import open_reading
 from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
-from acbo_ref.policy.heads import VALUE_FEATURES, OutcomePrediction, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, to_domain, to_standard
+from acbo_ref.policy.decoder import Thought
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
+from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added
 from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
 
 
@@ -45,22 +48,23 @@ class OutcomeDecider:
         # every grid value of every variable
         self._variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
         self._value = np.tile(self._grid, (num_episodes, width))
-        self._out_weight = np.ascontiguousarray(params["outcome_head.out.weight"].T)
 
-    def predict(self, outputs: PolicyOutputs[Array], variable: Array, value: Array) -> Array:
+    def predict(self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array) -> Array:
         """(mean, log_error, log_noise), (E, N, 3), of actions variable, value (E, N)."""
-        params, half = self._params, outputs.outcome.hidden.shape[3]
+        half = outputs.outcome.hidden.shape[3]
         out = self._space("decide.outcomes", *value.shape, 3)
-        outcomes(
-            OutcomeState(*(array[:, 0] for array in outputs.outcome)), variable, value,
-            params["outcome_head.value.weight"], self._out_weight, params["outcome_head.out.bias"],
-            self._space("outcome.scratch", 2 * half + VALUE_FEATURES), out,
+        predict(
+            OutcomeState(*(array[:, 0] for array in outputs.outcome)), typed(tried, out.dtype), variable, value,
+            outcome_weights(self._space, self._params), self._space("outcome.scratch", 2 * half + VALUE_FEATURES),
+            workings(self._space, tried.counts.shape[1], half), out,
         )  # fmt: skip
         return out
 
-    def __call__(self, outputs: PolicyOutputs[Array], allowed: Array, optimism: Array | float) -> tuple[Array, Array]:
+    def __call__(
+        self, outputs: PolicyOutputs[Array], tried: Tried[Array], allowed: Array, optimism: Array | float
+    ) -> tuple[Array, Array]:
         """(variable, standard value), (E,) each."""
-        predicted = self.predict(outputs, self._variable, self._value)
+        predicted = self.predict(outputs, tried, self._variable, self._value)
         variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
         errors = np.ascontiguousarray(np.broadcast_to(np.asarray(optimism, float), len(allowed)))
         lowest_bound(predicted, allowed, errors, self._grid, variable, standard)
@@ -81,7 +85,8 @@ class Session:
         self._view = self._reading.start()
         with one_blas_thread:
             self._decoder = open_decoder(network, params, task, self._reading, capacity + 1)
-            self._h = self._decoder.append(self._view.channels).copy()
+            self._keep(self._decoder.append(self._view.channels))
+        self._own = no_own_rows(num_episodes, width)
         self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
@@ -90,8 +95,25 @@ class Session:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(np.asarray(variable), np.asarray(rows, float))
         with one_blas_thread:
-            np.copyto(self._h, self._decoder.append(self._view.channels))
+            self._keep(self._decoder.append(self._view.channels))
+        if self._thought.cause_logits is not None:
+            was_set = set_mask(np.asarray(variable), rows.shape[1])
+            self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._observed += 1
+
+    def _keep(self, thought: Thought[Array]) -> None:
+        """A copy: the network's arrays are written anew by whoever uses it next."""
+        logits = thought.cause_logits
+        self._thought = Thought(thought.h.copy(), None if logits is None else logits.copy())
+
+    def _heads(self, allowed: Array) -> tuple[PolicyOutputs[Array], Tried[Array]]:
+        """What the heads say, and the own outcomes, as the network sees them now."""
+        h, evidence = self._thought.h[:, None], self._view.evidence
+        with one_blas_thread:
+            outputs = self._network.heads.forward(self._params, h, allowed, evidence[:, None])
+        if self._thought.cause_logits is None:
+            return outputs, self._own.tried
+        return outputs, own_outcomes(self._own, self._thought.cause_logits, evidence)
 
     def decide(
         self,
@@ -104,12 +126,13 @@ class Session:
         """The next action of each system; see acbo_ref.policy.session.Session.decide."""
         task, config = self._task, self._config
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        with one_blas_thread:
-            outputs = self._network.heads.forward(self._params, self._h[:, None], allowed, self._view.evidence[:, None])
+        outputs, tried = self._heads(allowed)
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "outcome_head":
-            variable, standard = self._decider(outputs, allowed, config.optimism if optimism is None else optimism)
+            variable, standard = self._decider(
+                outputs, tried, allowed, config.optimism if optimism is None else optimism
+            )
         else:
             variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
             standard = means[each, variable]
@@ -120,7 +143,7 @@ class Session:
                     std = np.exp(outputs.log_stds[:, 0][each, variable])
                 standard = standard + std * normal
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        predicted = self._predict(outputs, variable[:, None], standard[:, None])
+        predicted = self._predict(outputs, tried, variable[:, None], standard[:, None])
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Decision(
             variable=variable,
@@ -134,13 +157,12 @@ class Session:
 
     def predict(self, variable: Array, value: Array) -> Prediction:
         """See acbo_ref.policy.session.Session.predict."""
-        with one_blas_thread:
-            outputs = self._network.heads.forward(
-                self._params, self._h[:, None], self._task.manipulable, self._view.evidence[:, None]
-            )
-        return self._predict(outputs, variable, to_standard(self._reading.units, variable, value))
+        outputs, tried = self._heads(self._task.manipulable)
+        return self._predict(outputs, tried, variable, to_standard(self._reading.units, variable, value))
 
-    def _predict(self, outputs: PolicyOutputs[Array], variable: Array, standard: Array) -> Prediction:
+    def _predict(
+        self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, standard: Array
+    ) -> Prediction:
         standard = np.ascontiguousarray(standard, outputs.logits.dtype)
-        found = self._decider.predict(outputs, np.ascontiguousarray(variable, np.int64), standard)
-        return raw_prediction(self._task, self._reading.units, OutcomePrediction(*np.moveaxis(found, -1, 0)))
+        found = self._decider.predict(outputs, tried, np.ascontiguousarray(variable, np.int64), standard)
+        return raw_prediction(self._task, self._reading.units, *np.moveaxis(found, -1, 0))

@@ -20,6 +20,16 @@ def contiguous(batch: SCMBatch[Array]) -> SCMBatch[Array]:
 
 
 @scalar
+def term_value(shape: int, argument: float) -> float:
+    """See acbo_ref.systems.batch.term_values."""
+    if shape == 0:
+        return np.sin(argument)
+    if shape == 1:
+        return np.tanh(argument)
+    return np.exp(-argument * argument) if shape == 2 else argument * argument
+
+
+@scalar
 def simulate_row(m: Any, e: int, noise: Any, variable: int, value: float, row: Any) -> None:
     """One row (V,) of model e under do(X_variable = value), -1 for none, from its exogenous noise
     (V,).
@@ -36,7 +46,7 @@ def simulate_row(m: Any, e: int, noise: Any, variable: int, value: float, row: A
                 angle = m.phase[e, j, s]
                 for i in range(j):
                     angle += row[i] * m.frequency[e, j, s, i]
-                x += m.amplitude[e, j, s] * np.sin(angle)
+                x += m.amplitude[e, j, s] * term_value(m.shape[e, j, s], angle)
         if m.saturate[e] and j != m.target[e]:
             x = min(max(x, m.low[e, j]), m.high[e, j])
         row[j] = x

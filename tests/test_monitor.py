@@ -1,0 +1,89 @@
+"""The monitor of a campaign's predictions, and intervals that learn from their misses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from acbo_ref.campaign.facts import COVERAGE, WIDENING, Facts, Proposal, Record
+from acbo_ref.campaign.monitor import ALARM_LEVEL, evidence_against, watch
+from acbo_ref.campaign.scales import scale_of
+
+
+def facts(outcomes, direction="minimize"):
+    """A campaign with proposals of 0 in [-1, 1], and what was measured."""
+    names = [f"e{n + 1}" for n in range(len(outcomes))]
+    return Facts(
+        target="y", direction=direction, variables=("x", "y"), domains=((-1.0, 1.0), None), budget=None,
+        policy_sha256="", calibrated_factors=(2.0, 3.0),
+        proposals={id: Proposal(id, "x", 0.5, 0.0, -1.0, 1.0, 0.5, "") for id in names},
+        records={id: Record((0,), [0.5, y]) for id, y in zip(names, outcomes, strict=True) if y is not None},
+        abandoned=frozenset(), notes={}, prices=(1.0, 1.0), scales=(scale_of([], "x"), scale_of([], "y")),
+    )  # fmt: skip
+
+
+def test_the_e_value_by_hand():
+    """1 of 1 against 1 / 2 is 1; 3 of 3, (1 / 4) / (1 / 8); no miss in 2, (1 / 3) / 0.81."""
+    assert evidence_against(0.5, 1, 1) == pytest.approx(1.0)
+    assert evidence_against(0.5, 3, 3) == pytest.approx(2.0)
+    assert evidence_against(0.1, 0, 2) == pytest.approx(1 / 3 / 0.81)
+
+
+def test_what_is_seen_by_hand():
+    seen = watch(facts([0.5, -0.5, 2.0, None, -3.0]))
+    assert (seen.told, seen.missed, seen.worse, seen.alarm) == (4, 2, 2, False)
+    assert "2 of 4 outcomes" in seen.words
+    turned = watch(facts([0.5, -0.5, 2.0, None, -3.0], "maximize"))
+    assert (turned.missed, turned.worse) == (2, 2)
+    one_sided = watch(facts([0.1] * 12))
+    assert one_sided.worse == 12 and one_sided.alarm and "does not describe" in one_sided.words
+    assert watch(facts([])).told == 0
+
+
+def test_an_alarm_stays_once_it_was_raised():
+    """The largest e-value counts."""
+    bad = [5.0, -5.0] * 4
+    assert watch(facts(bad)).alarm and watch(facts(bad + [0.1, -0.1] * 30)).alarm
+
+
+@pytest.mark.parametrize("length", [5, 20, 50])
+def test_false_alarms_are_as_rare_as_promised(length):
+    """5,000 campaigns whose predictions are right; every one is looked at after each outcome."""
+    rng = np.random.default_rng(length)
+    count, fired = 5000, 0
+    missed = np.cumsum(rng.random((count, length)) < 1 - COVERAGE, axis=1)
+    worse = np.cumsum(rng.random((count, length)) < 0.5, axis=1)
+    known = {
+        share: [[evidence_against(share, k, n) for k in range(n + 1)] for n in range(1, length + 1)]
+        for share in (1 - COVERAGE, 0.5)
+    }
+    for c in range(count):
+        most = max(max(known[1 - COVERAGE][n][missed[c, n]], known[0.5][n][worse[c, n]]) for n in range(length))
+        fired += most >= 2 / ALARM_LEVEL
+    assert fired / count < ALARM_LEVEL
+
+
+def test_intervals_learn_from_their_misses_by_hand():
+    assert facts([]).widening == 1.0
+    assert facts([0.0]).widening == pytest.approx(math.exp(-0.1 * WIDENING))
+    found = facts([0.0, 3.0, None])
+    assert found.widening == pytest.approx(math.exp(0.8 * WIDENING))
+    assert found.outcome_factor == pytest.approx(2 * found.widening)
+    assert found.expectation_factor == pytest.approx(3 * found.widening)
+    gone = replace(found, records={**found.records, "e2": replace(found.records["e2"], is_read=False)})
+    assert gone.widening == facts([0.0]).widening
+
+
+@pytest.mark.parametrize("spread", [0.3, 4.0])
+def test_one_in_ten_misses_whatever_the_system_does(spread):
+    """Intervals far too narrow, or too wide, at first: their half width is the widening."""
+    rng = np.random.default_rng(0)
+    log_width, misses = 0.0, []
+    for _ in range(2000):
+        missed = abs(spread * rng.standard_normal()) > math.exp(log_width)
+        log_width += WIDENING * (missed - (1 - COVERAGE))
+        misses.append(missed)
+    assert np.mean(misses) == pytest.approx(1 - COVERAGE, abs=0.01)
