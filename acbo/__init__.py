@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from acbo_ref import Recommendation as Recommendation
     from acbo_ref import ReferenceBackend as ReferenceBackend
     from acbo_ref import Sine as Sine
+    from acbo_ref import Term as Term
     from acbo_ref import Trainer as Trainer
     from acbo_ref import Variable as Variable
     from acbo_ref import evaluate as evaluate

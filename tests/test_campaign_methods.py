@@ -51,7 +51,7 @@ def test_a_method_does_what_it_does_in_the_arena(tmp_path, policy, name, directi
         assert (proposal.variable, proposal.value) == (list(VARIABLES)[action[0]], pytest.approx(action[1]))
         assert method.__name__ in proposal.reason and proposal.low < proposal.predicted < proposal.high
         row = plant(proposal.variable, proposal.value, n)
-        campaign.tell(proposal.id, row)
+        campaign.tell(proposal.id, row, yes=True)
         direct.tell(action, row * [1, 1, 1, sign])
     settled = campaign.settle(method)
     action = direct.recommend()
