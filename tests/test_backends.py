@@ -390,27 +390,24 @@ def test_a_wrong_backend_does_not_verify():
 
 @pytest.mark.parametrize("optimism", [0.0, 0.75, 3.0])
 def test_the_outcome_head_takes_its_lowest_bound(make_backend, optimism):
-    from acbo_ref.policy import heads
+    """Of all that it says itself, before and after an own outcome."""
     from acbo_ref.policy.session import DECISION_GRID
 
-    config, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
     task = observe(problems, noise.observation, observation_mask)
-    decision = backend.session(state, task, 1).decide(decision="outcome_head", optimism=optimism)
-    assert np.take_along_axis(task.manipulable, decision.variable[:, None], axis=1).all()
-    found = decision.outcome_mean - optimism * decision.outcome_error
-    assert (decision.outcome_std > decision.outcome_error).all()
-    # every other grid point of every lever has no lower bound
-    reference = ReferenceBackend(config).session(perturbed_state(ReferenceBackend(config)), task, 1)
-    outputs, _ = heads.heads_forward(
-        reference._params, config.policy, reference._h[:, None], task.manipulable, reference._view.evidence[:, None]
-    )
-    for e in range(config.batch_size):
-        for i in np.flatnonzero(task.manipulable[e]):
-            state = heads.OutcomeState(*(np.array([array[e, 0, i]] * DECISION_GRID.size) for array in outputs.outcome))
-            predicted, _ = heads.outcome_forward(reference._params, state, DECISION_GRID)
-            location, scale = (a[e, task.target[e]] for a in reference._reading.units[:2])
-            bound = predicted.mean - optimism * np.exp(predicted.log_error)
-            assert (location + scale * bound).min() >= found[e] - 1e-9
+    session, share = backend.session(state, task, 1), (DECISION_GRID + 5.0) / 10.0
+    for session_is_new in (True, False):
+        decision = session.decide(decision="outcome_head", optimism=optimism)
+        assert np.take_along_axis(task.manipulable, decision.variable[:, None], axis=1).all()
+        found = decision.outcome_mean - optimism * decision.outcome_error
+        assert (decision.outcome_std > decision.outcome_error).all()
+        for i in range(task.valid.shape[1]):
+            values = task.low[:, i, None] + (task.high - task.low)[:, i, None] * share
+            said = session.predict(np.full(values.shape, i), values)
+            lowest = (said.mean - optimism * said.error).min(axis=1)
+            assert (lowest >= found - 1e-9)[task.manipulable[:, i]].all()
+        if session_is_new:
+            session.observe(decision.variable, np.random.default_rng(0).standard_normal(task.valid.shape))
 
 
 def test_a_decision_can_be_kept_to_some_variables(make_backend):

@@ -67,7 +67,7 @@ def test_the_clipped_objective_by_hand():
 def outputs(log_stds=None):
     logits = np.array([[[0.0, np.log(3.0), MASKED]]])
     means = np.array([[[1.0, -2.0, 9.0]]])
-    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
 
 
 def test_log_prob_is_choice_times_normal():
@@ -100,15 +100,16 @@ def test_parent_loss_counts_the_variables_that_count():
 def test_edge_loss_counts_the_pairs_that_count():
     mask = edge_mask(np.array([[True, True, False]]))
     assert mask[0].tolist() == [[False, True, False], [True, False, False], [False, False, False]]
-    logits, edges = np.full((1, 2, 3, 3), 50.0), np.zeros((1, 3, 3), bool)
-    edges[0, 0, 1] = True  # 0 causes 1, and not the other way round
-    logits[0, 0, 0, 1], logits[0, 0, 1, 0] = np.log(3.0), -np.log(4.0)
+    logits, causes = np.full((1, 2, 3, 3, 2), 50.0), np.zeros((1, 3, 3, 2), bool)
+    causes[0, 0, 1] = True  # 0 causes 1, directly and so at all, and not the other way round
+    logits[0, 0, 0, 1], logits[0, 0, 1, 0] = (np.log(3.0), 1e3), (-np.log(4.0), -1e3)
     logits[0, 1, 0, 1], logits[0, 1, 1, 0] = 1e3, -1e3
-    loss, slope = edge_loss_forward(logits, edges, mask)
-    # -log 3/4 and -log(1 - 1/5), of two pairs; in the second decision both are as good as certain
-    assert loss[0].tolist() == pytest.approx([(np.log(4 / 3) + np.log(5 / 4)) / 2, 0.0])
-    assert slope[0, 0].ravel().tolist() == pytest.approx([0, -0.125, 0, 0.1, 0, 0, 0, 0, 0])
-    alone = edge_loss_forward(logits[:, :1], edges, edge_mask(np.array([[True, False, False]])))
+    loss, slope = edge_loss_forward(logits, causes, mask)
+    # -log 3/4 and -log(1 - 1/5) of two pairs and two answers; all else is as good as certain
+    assert loss[0].tolist() == pytest.approx([(np.log(4 / 3) + np.log(5 / 4)) / 4, 0.0])
+    assert slope[0, 0, ..., 0].ravel().tolist() == pytest.approx([0, -0.0625, 0, 0.05, 0, 0, 0, 0, 0])
+    assert slope[0, 0, ..., 1].ravel().tolist() == pytest.approx([0] * 9)
+    alone = edge_loss_forward(logits[:, :1], causes, edge_mask(np.array([[True, False, False]])))
     assert alone[0].tolist() == [[0.0]] and not alone[1].any()
 
 
@@ -116,7 +117,7 @@ def test_outcome_loss_is_two_normal_densities():
     """Of the judged outcome, and of two draws that scatter symmetrically around it."""
     mean, log_error, log_noise = np.array([1.0]), np.array([np.log(2.0)]), np.array([np.log(3.0)])
     nll, _ = outcome_loss_forward(
-        OutcomePrediction(mean, log_error, log_noise), np.array([4.0]), np.array([6.25]), np.array([0.7])
+        OutcomePrediction(mean, log_error, log_noise, log_noise), np.array([4.0]), np.array([6.25]), np.array([0.7])
     )
     scatter = -stats.norm.logpdf([-2.5, 2.5], 0.0, 3.0).mean() - 0.5 * np.log(2 * np.pi)
     assert nll[0] == pytest.approx(-0.7 * stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
@@ -202,7 +203,7 @@ def test_information_gain_is_what_reading_the_row_does_to_the_parents_entropy():
             return reading, open_decoder(params, config.policy, task, reading, 2), reading.start()
 
         def says(decoder, view, config=config, params=params, task=task):
-            h = decoder.append(view.channels)[:, None]
+            h = decoder.append(view.channels).h[:, None]
             return heads_forward(params, config.policy, h, task.manipulable, view.evidence[:, None])[0]
 
         reading, decoder, view = begun()

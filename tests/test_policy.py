@@ -166,7 +166,7 @@ def test_decoding_row_by_row_equals_one_pass(seed):
     h = []
     for k in range(K):
         decoder.peek(np.random.default_rng(seed).standard_normal((E, V, C)))  # a peek leaves no trace
-        h.append(decoder.append(inputs.channels[:, O + k]))
+        h.append(decoder.append(inputs.channels[:, O + k]).h)
     stepwise, _ = heads.heads_forward(PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable, inputs.evidence)
     same(stepwise, network.forward(PARAMS, CONFIG.policy, inputs, K)[0])
 
@@ -187,16 +187,16 @@ def test_parameters_start_as_documented():
 
 
 def test_the_parameters_of_both_trunks_are_counted():
-    """Rows: C D + D + L (12 D^2 + 13 D) + 2 D + heads 3 (D^2 / 2 + D / 2) + 3 D + 3 D + 6.
+    """Rows: C D + D + L (12 D^2 + 13 D) + 2 D + heads 3 (D^2 / 2 + D / 2) + 3 D + 3.5 D + 7.
 
     Pairs: P D + D, a block of 4 D^2 + 4 D (factors), 8 D^2 + 2 D (up), 2 D^2 + D (down), 12 D^2
-    (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 6 D + 6 D + 6, the
-    residual 19 * 2, the trust 5 (2 D + 1), and the edge head 2 D + D + 1.
+    (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 6 D + 7 D + 7, the
+    residual 19 * 2, the trust 5 (2 D + 1), the length 2 D + 1, and the edge head 2 D + 2 D + 2.
     """
     d, layers = 64, 4
-    rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 6 * d + 6
-    pairs = 33 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 12 * d + 6 + 38 + 5 * (2 * d + 1)
-    pairs += 3 * d + 1
+    rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 6 * d + d // 2 + 7
+    pairs = 33 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 13 * d + 7 + 38 + 6 * (2 * d + 1)
+    pairs += 4 * d + 2
     for architecture, expected in (("simple_permutation_invariant", rows), ("pairwise", pairs)):
         shapes = network.parameter_shapes(PolicyConfig(architecture, hidden_dim=d))
         assert sum(int(np.prod(s)) for s in shapes.values()) == expected
@@ -264,11 +264,12 @@ def test_over_rows_there_is_no_slope_and_no_centre():
     inputs = random_inputs(4)
     channels = inputs.channels.astype(np.float32)
     outputs, cache = network.forward(params, config, inputs._replace(channels=channels), K)
-    hidden, slope, centre = outputs.outcome
+    hidden, slope, centre, log_length = outputs.outcome
+    assert (log_length == np.float32(np.log(0.5))).all()
     assert hidden.shape == (E, K, V, config.hidden_dim // 2) and hidden.dtype == np.float32
     assert slope.shape == centre.shape == (E, K, V) and not slope.any() and not centre.any()
     grads: dict[str, np.ndarray] = {}
     network.backward(params, config, outputs, cache, grads)
     assert {value.dtype for value in grads.values()} == {np.dtype("float32")}
     decoder = RowDecoder(params, config, channels[:, :O], np.ones((E, O), bool), inputs.valid, K)
-    assert decoder.append(channels[:, O]).dtype == np.float32
+    assert decoder.append(channels[:, O]).h.dtype == np.float32
