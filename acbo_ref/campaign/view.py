@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.beginning import policy_name
 from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
@@ -211,7 +212,3 @@ def _experiment(facts: Facts, id: str) -> Document:
         "time": None if record is None else record.time,
         "by": None if record is None else record.by,
     }
-
-
-def policy_name(sha256: str) -> str:
-    return f"policy-{str(sha256)[:16]}.npz"
