@@ -109,6 +109,9 @@ def tell(
 ) -> None:
     """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
     NAME=VALUE for each variable.
+
+    \b
+    acbo campaign tell reactor e1 yield=6.1 temp=51 age=40
     """
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
@@ -143,6 +146,9 @@ def tell(
 def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str | None, output_format: str) -> None:
     """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
     not known after all.
+
+    \b
+    acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
         opened = _load(folder)
@@ -244,6 +250,9 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
 def recommend(folder: Path, method: str | None, output_format: str) -> None:
     """What to settle on now, and how much better than doing nothing that is. With --method: what
     that would settle on, and what the policy expects of it.
+
+    \b
+    acbo campaign recommend reactor --method gp
     """
     make = chosen_method(method)
     with campaign_warnings():
@@ -257,7 +266,11 @@ def recommend(folder: Path, method: str | None, output_format: str) -> None:
 @click.argument("action", metavar="NAME=VALUE")
 @format_option
 def predict(folder: Path, action: str, output_format: str) -> None:
-    """What to expect if a variable is set to a value. Records nothing."""
+    """What to expect if a variable is set to a value. Records nothing.
+
+    \b
+    acbo campaign predict reactor temp=55
+    """
     ((name, value),) = pairs((action,), "action").items()
     with campaign_warnings():
         found = _load(folder).predict(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -121,6 +122,7 @@ def _domains(
     import numpy as np
 
     from acbo_ref.campaign.rules import domain_from_data
+    from acbo_ref.campaign.tables import name_and_unit
     from acbo_ref.errors import AcboError
 
     variables: dict[str, Domain | None] = {}
@@ -133,7 +135,9 @@ def _domains(
             low, high = variables[name] = domain_from_data(np.array([row[i] for row in rows]), name)
             click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
         else:
+            short = quote(name_and_unit(name)[0])
             raise AcboError(
-                f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
+                f"may {name!r} be set, and how far?",
+                f"--domain {short}=LOW:HIGH, --fixed {short}, or --domain-from-data",
             )
     return variables

@@ -87,6 +87,8 @@ def check_scale(scale: Scale, low: float, high: float, name: str) -> None:
     Raises:
         AcboError: it cannot.
     """
+    if not low < high:
+        raise AcboError(f"{name!r} has a scale and no domain")
     if scale.is_log and low <= 0:
         raise AcboError(f"the domain of {name!r} begins at {low:g} and cannot be log", "a low end above 0, or no log")
     if scale.step is not None and not 1 <= (high - low) / scale.step <= MOST_STEPS:
