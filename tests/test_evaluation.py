@@ -239,9 +239,9 @@ def test_the_unit_of_gains_by_hand():
     """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to
     gain.
     """
-    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3]), np.array([999.0, 999.0, -1e3, -1e3, 1e3])
-    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6])
-    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6]
+    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3, 0.0]), np.array([999.0, 999.0, -1e3, -1e3, 1e3, 0.0])
+    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6, 0.0])
+    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6, 1.0]
 
 
 def test_intervals_resample_systems():

@@ -17,6 +17,8 @@ from acbo_ref import SCM, AcboError, FunctionalSCM, Sine, Variable
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import (
     MONTE_CARLO_DRAWS,
+    SEARCH_DRAWS,
+    SEARCH_KEEP,
     antithetic_noise,
     expected_target,
     is_linear,
@@ -130,6 +132,27 @@ def test_simulation_equals_the_naive_one(saturate):
     np.testing.assert_allclose(
         scm.simulate(noise, variable, value), naive_rows(scm, noise, variable, value), rtol=1e-13, atol=1e-13
     )
+
+
+def test_the_oracle_looks_coarsely_then_finely(monkeypatch):
+    """Two levers, a grid of 5 points: 10 points with few draws, then the 10 again with many."""
+    asked = []
+
+    def recording(model, variable, value, num_draws):
+        asked.append((variable.tolist(), value.tolist(), num_draws))
+        return expected_target(model, variable, value, num_draws)
+
+    monkeypatch.setattr("acbo_ref.systems.batch.expected_target", recording)
+    variables = (Variable("A", low=-1.0, high=3.0), Variable("B", low=0.0, high=4.0), Variable("Y"))
+    model = SCM("sine", "Y", variables, {("A", "Y"): -1.0}, (Sine("Y", 0.1, 0.0, {"B": 1.0}),))
+    _, _, expected = oracle(stack([model]), num_draws=32, search_draws=8, grid_points=5)
+    grid_a, grid_b = [-1.0, 0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert asked[:2] == [([[0] * 5], [grid_a], 8), ([[1] * 5], [grid_b], 8)]
+    ((variable,), (value,), num_draws) = asked[2]
+    assert sorted(zip(variable, value, strict=True)) == [(0, v) for v in grid_a] + [(1, v) for v in grid_b]
+    assert num_draws == 32 and len(asked) == 3
+    # A at 3; what is left of the sine term is its mean over B, the same 32 draws of it
+    assert expected[0] == expected_target(stack([model]), np.array([[0]]), np.array([[3.0]]), 32)[0, 0]
 
 
 def test_seed_chain_optima():
@@ -250,6 +273,27 @@ def test_functional_scm_flips_and_its_children_see_the_true_target():
     assert (down.oracle.variable, down.oracle.value, down.oracle.expected) == (1, 4.0, pytest.approx(-12.0))
 
 
+def test_the_oracle_of_functions_searches_in_steps_of_a_400th_of_the_domain(monkeypatch):
+    """The minimum 0.3325 = 133 / 400 is a point of the grid; 401 points are looked at with few
+    draws, the best 16 of them with all.
+    """
+    looks = []
+    plain = FunctionalSCM.expected_target
+
+    def recording(self, variable, value, num_draws=MONTE_CARLO_DRAWS):
+        looks.append((len(value), num_draws))
+        return plain(self, variable, value, num_draws)
+
+    monkeypatch.setattr(FunctionalSCM, "expected_target", recording)
+    system = FunctionalSCM(
+        "bowl", "Y", (Variable("X", low=0.0, high=1.0), Variable("Y")), {"Y": ("X",)},
+        {"X": lambda v, e: e, "Y": lambda v, e: (v["X"] - 0.3325) ** 2},
+    )  # fmt: skip
+    assert system.oracle.value == pytest.approx(0.3325, abs=1e-12)
+    assert system.oracle.expected == pytest.approx(0.0, abs=1e-20)
+    assert looks == [(401, SEARCH_DRAWS), (SEARCH_KEEP, MONTE_CARLO_DRAWS)]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -348,7 +392,11 @@ def test_graph_families_by_hand():
     assert np.argwhere(sample_graph("collider", 4, rng)).tolist() == [[0, 3], [1, 3], [2, 3]]
     assert (sample_graph("tree", 9, rng).sum(axis=0) == [0, *[1] * 8]).all()
     assert sample_graph("scale_free", 9, rng).sum() == 1 + 2 * 7
-    assert sample_graph("erdos_renyi", 5, rng, 0.0).sum() == 1  # never without any edge
+    alone = [np.argwhere(sample_graph("erdos_renyi", 5, rng, 0.0)).tolist() for _ in range(40)]
+    assert {tuple(edges[0]) for edges in alone} == {(0, 4), (1, 4), (2, 4), (3, 4)}  # never without any edge
+    assert all(len(edges) == 1 for edges in alone)
+    share = sample_graph("erdos_renyi", 100, rng).sum() / (100 * 99 / 2)  # one half unless told otherwise
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 4950)
     edges = np.zeros((5, 5), bool)
     edges[[0, 1, 3], [1, 4, 4]] = True
     assert ancestors(edges, 4).tolist() == [True, True, False, True, False]
@@ -408,6 +456,49 @@ def test_expected_target_is_the_mean_of_simulations():
         sample = rows[0, :, batch.target[e]]
         error = sample.std() * (1 / np.sqrt(100_000) + 1 / np.sqrt(MONTE_CARLO_DRAWS))
         assert found == pytest.approx(sample.mean(), abs=4 * error + 1e-9)
+
+
+@pytest.mark.parametrize("varied", [1.0, 0.0])
+def test_every_number_of_a_model_lies_in_its_range(varied):
+    """Raw models with sine terms, saturated, on complete graphs; with `varied` 0 in the defaults'
+    ranges, but for sines, which that does not touch.
+    """
+    prior = PriorConfig(
+        standardised=0.0, nonlinear=1.0, saturate=1.0, varied=varied, edge_probability=1.0, target="last",
+        weight=(2.5, 3.0), noise_std=(3.0, 4.0), intercept=(5.0, 6.0), domain_center=(7.0, 8.0),
+        domain_half_width=(0.5, 1.0), sine_amplitude=(10.0, 11.0), sine_frequency=(4.0, 5.0), manipulable=0.5,
+    )  # fmt: skip
+    ranges = prior if varied else PriorConfig()
+    found = {name: [] for name in ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")}
+    phases, levers = [], 0
+    for seed in range(8):
+        scm = sample_scm(prior, "erdos_renyi", 5, np.random.default_rng(seed))
+        assert scm.name == "random" and scm.saturate and scm.direction == "minimize"
+        assert sorted(scm.names) == ["X0", "X1", "X2", "X3", "X4"] and scm.names == tuple(sorted(scm.names))
+        assert scm.target_index == scm.order[-1] and len(scm.sines) == 10 and 0 < len(scm.edges) < 10
+        for v in scm.variables:
+            found["noise_std"].append(v.noise_std)
+            found["intercept"].append(v.intercept)
+            found["domain_center"].append((v.low + v.high) / 2)
+            found["domain_half_width"].append((v.high - v.low) / 2)
+        found["weight"] += [abs(w) for w in scm.edges.values()]
+        for sine in scm.sines:
+            ((parent, frequency),) = sine.frequencies.items()
+            assert 4.0 <= frequency <= 5.0
+            phases.append(sine.phase)
+            assert ranges.weight[0] * 10.0 <= sine.amplitude <= ranges.weight[1] * 11.0
+            if (parent, sine.variable) in scm.edges:
+                assert 10.0 <= sine.amplitude / abs(scm.edges[parent, sine.variable]) <= 11.0
+        signs = {np.sign(w) for w in scm.edges.values()}
+        assert signs <= {-1.0, 1.0}
+        levers += scm.manipulable.sum()
+    for name, values in found.items():
+        low, high = getattr(ranges, name)
+        assert low - 1e-12 <= min(values) and max(values) <= high + 1e-12, name
+        if high > low:
+            assert len(set(values)) > 10, name
+    assert 0.0 <= min(phases) < 0.5 and 2 * np.pi - 0.5 < max(phases) < 2 * np.pi
+    assert 8 < levers < 24  # of 32 that are no target, each with probability one half
 
 
 def test_a_share_of_models_keeps_to_the_defaults():
@@ -542,4 +633,5 @@ def test_the_oracle_of_a_target_to_be_maximised_is_the_highest():
 
 def test_an_odd_number_of_antithetic_draws():
     five, four = antithetic_noise(5, 3), antithetic_noise(4, 3)
+    assert antithetic_noise(2, 1)[0, 0] == pytest.approx(0.33320332)  # expectations are the same on every day
     assert five.shape == (5, 3) and (five[3:] == -five[:2]).all() and (four[2:] == -four[:2]).all()
