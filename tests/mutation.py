@@ -58,6 +58,7 @@ class Runner:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
+        self.charge_fixtures(session.items)
         saved = time.monotonic()
         again = () if self.budget is not None else (OPEN,)
         todo = [
@@ -81,6 +82,25 @@ class Runner:
                 saved = time.monotonic()
                 print(f"{number + 1} of {len(todo)}", dict(Counter(self.results.values())), flush=True)
         return True
+
+    def charge_fixtures(self, items: list[pytest.Item]) -> None:
+        """Add to the seconds of every test those of the fixtures that it shares with others: only
+        the first of them was charged, and here each mutant has to set them up again.
+        """
+        sharing: dict[tuple[str, ...], list[pytest.Item]] = defaultdict(list)
+        for item in items:
+            fixtures = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
+            shared = [f"{d[-1].baseid}::{n}" for n, d in fixtures.items() if d[-1].scope in ("module", "session")]
+            shared = sorted(name for name in shared if name.startswith("tests"))
+            if shared:
+                sharing[tuple(shared)].append(item)
+        for together in sharing.values():
+            quickest = min(together, key=lambda item: self.seconds.get(item.nodeid, 1.0))
+            begin = time.monotonic()
+            self.judge("", [quickest])
+            seconds = time.monotonic() - begin
+            for item in together:
+                self.seconds[item.nodeid] = max(self.seconds.get(item.nodeid, 1.0), seconds)
 
     def affordable(self, tests: list[str]) -> list[str]:
         """The first of these tests, as long as they fit the budget; a handful at least."""
