@@ -426,6 +426,32 @@ def test_standardised_models_have_unit_variance():
     np.testing.assert_allclose(rows.var(axis=0), 1.0, atol=5 * np.sqrt(2 / 200_000))
 
 
+@pytest.mark.parametrize("kind", ["chain", "collider", "erdos_renyi"])
+def test_linear_models_are_standardised_exactly(kind):
+    """x = s e P with P = (I - W)^-1, so the variance of x_j is sum_i s_i^2 P_ij^2; ratios of
+    intercept and noise stay, and without noise nothing is scaled.
+    """
+    raw, silent = {"standardised": 0.0}, {"noise_std": (0.0, 0.0)}
+    ranges = {"standardised": 1.0, "noise_std": (0.5, 2.0), "intercept": (1.0, 2.0)}
+
+    def models(**changes):
+        return (
+            sample_scm(PriorConfig(**(ranges | changes)), kind, 5, np.random.default_rng(seed)) for seed in range(6)
+        )
+
+    for scm, before in zip(models(), models(**raw), strict=True):
+        noise = np.array([v.noise_std for v in scm.variables])
+        paths = np.linalg.inv(np.eye(5) - scm.weights)
+        assert (noise[:, None] ** 2 * paths**2).sum(axis=0) == pytest.approx(np.ones(5), rel=1e-12)
+        for after, plain in zip(scm.variables, before.variables, strict=True):
+            assert after.intercept / after.noise_std == pytest.approx(plain.intercept / plain.noise_std)
+            assert (after.low, after.high) == (plain.low, plain.high)
+        scale = noise / np.array([v.noise_std for v in before.variables])
+        np.testing.assert_allclose(scm.weights, before.weights / scale[:, None] * scale, rtol=1e-12)
+    for scm, before in zip(models(**silent), models(**(silent | raw)), strict=True):
+        assert scm.edges == before.edges and scm.variables == before.variables
+
+
 def test_standardised_nonlinear_models_have_unit_variance_too():
     rng = np.random.default_rng(8)
     prior = PriorConfig(standardised=1.0, nonlinear=1.0)
@@ -470,7 +496,7 @@ def test_every_number_of_a_model_lies_in_its_range(varied):
     )  # fmt: skip
     ranges = prior if varied else PriorConfig()
     found = {name: [] for name in ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")}
-    phases, levers = [], 0
+    phases, ratios, levers, linear, both_signs = [], [], 0, 0, 0
     for seed in range(8):
         scm = sample_scm(prior, "erdos_renyi", 5, np.random.default_rng(seed))
         assert scm.name == "random" and scm.saturate and scm.direction == "minimize"
@@ -488,9 +514,9 @@ def test_every_number_of_a_model_lies_in_its_range(varied):
             phases.append(sine.phase)
             assert ranges.weight[0] * 10.0 <= sine.amplitude <= ranges.weight[1] * 11.0
             if (parent, sine.variable) in scm.edges:
-                assert 10.0 <= sine.amplitude / abs(scm.edges[parent, sine.variable]) <= 11.0
-        signs = {np.sign(w) for w in scm.edges.values()}
-        assert signs <= {-1.0, 1.0}
+                ratios.append(sine.amplitude / abs(scm.edges[parent, sine.variable]))
+        linear += len(scm.edges)
+        both_signs += min(scm.edges.values()) < 0 < max(scm.edges.values())
         levers += scm.manipulable.sum()
     for name, values in found.items():
         low, high = getattr(ranges, name)
@@ -498,7 +524,9 @@ def test_every_number_of_a_model_lies_in_its_range(varied):
         if high > low:
             assert len(set(values)) > 10, name
     assert 0.0 <= min(phases) < 0.5 and 2 * np.pi - 0.5 < max(phases) < 2 * np.pi
+    assert min(ratios) >= 10.0 and max(ratios) <= 11.0 and len(set(ratios)) > 20 and both_signs > 4
     assert 8 < levers < 24  # of 32 that are no target, each with probability one half
+    assert 25 < linear < 55  # of 80 edges half lose their linear term
 
 
 def test_a_share_of_models_keeps_to_the_defaults():
