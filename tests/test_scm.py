@@ -30,7 +30,7 @@ from acbo_ref.systems.batch import (
     total_effects,
 )
 from acbo_ref.systems.graphs import GRAPHS, ancestors, sample_graph
-from acbo_ref.systems.prior import sample_scm
+from acbo_ref.systems.prior import SCALING_DRAWS, sample_scm
 from acbo_ref.systems.scm import stack
 
 
@@ -638,6 +638,40 @@ def test_a_standardised_nonlinear_model_has_unit_variance_also_with_intercepts(s
             deviations.append(output.std())
     assert np.abs(np.array(deviations) - 1).max() < 0.15
     assert abs(np.mean(deviations) - 1) < 0.01
+
+
+@pytest.mark.parametrize("nonlinear", [0.0, 1.0])
+def test_outputs_have_unit_variance_over_the_draws_that_scaled_them(nonlinear):
+    """Chains with narrow domains, in which the order of the draws is known: before their own clip,
+    with clipped parents, exactly. The target is not clipped. Without noise nothing is scaled.
+    """
+    ranges = {
+        "nonlinear": nonlinear, "saturate": 1.0, "intercept": (0.2, 0.4), "noise_std": (0.5, 2.0),
+        "domain_center": (0.3, 0.5), "domain_half_width": (0.5, 1.0),
+    }  # fmt: skip
+    for seed in range(5):
+        scm = sample_scm(PriorConfig(standardised=1.0, **ranges), "chain", 5, np.random.default_rng(seed))
+        e = np.zeros((SCALING_DRAWS, 5))
+        e[:, scm.order] = antithetic_noise(SCALING_DRAWS, 5)
+        rows = scm.simulate(e)
+        inside = (rows >= scm.low) & (rows <= scm.high)
+        assert np.delete(inside, scm.target_index, axis=1).all() and not inside[:, scm.target_index].all()
+        outputs = np.array([v.intercept for v in scm.variables]) + np.array([v.noise_std for v in scm.variables]) * e
+        for (parent, child), weight in scm.edges.items():
+            outputs[:, scm.index(child)] += weight * rows[:, scm.index(parent)]
+        for sine in scm.sines:
+            ((parent, frequency),) = sine.frequencies.items()
+            wave = sine.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + sine.phase)
+            outputs[:, scm.index(sine.variable)] += wave
+        assert outputs.std(axis=0) == pytest.approx(np.ones(5), rel=1e-12)
+        silent, plain = (
+            sample_scm(
+                PriorConfig(**(ranges | {"standardised": share, "noise_std": (0.0, 0.0)})), "chain", 5,
+                np.random.default_rng(seed),
+            )
+            for share in (1.0, 0.0)
+        )  # fmt: skip
+        assert (silent.variables, silent.edges, silent.sines) == (plain.variables, plain.edges, plain.sines)
 
 
 def test_a_minimised_model_has_the_same_rows_up_to_the_sign():
