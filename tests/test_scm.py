@@ -104,7 +104,7 @@ def test_edges_of_a_batch_by_hand():
     model = SCM("edges", "A", variables, {("C", "A"): 2.0, ("B", "A"): -1.0, ("C", "B"): 0.0}, sines)
     batch = stack([model], num_variables=4)
     assert [model.names[i] for i in model.order] == ["C", "B", "A"]
-    assert np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert batch.edges.dtype == bool and np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
     assert target_parents(batch).tolist() == [[True, True, False, False]]
 
 
@@ -641,6 +641,15 @@ def test_models_can_be_padded_further_than_they_need():
     rows = simulate(plain, noise, nothing, np.zeros((2, 5)))
     wide = simulate(padded, np.pad(noise, ((0, 0), (0, 0), (0, 2))), nothing, np.zeros((2, 5)))
     np.testing.assert_array_equal(wide[:, :, :4], rows)
+
+
+def test_terms_of_a_variable_stand_in_the_order_given():
+    terms = [Sine("Y", a, a / 10, {"A": a / 5}) for a in (2.0, 3.0, 4.0)]
+    model = diamond(sines=(*terms[:2], Sine("B", 1.0, 0.0, {"A": 2.0}), terms[2]))
+    batch = stack([model], num_sines=4)
+    y, a = model.order.index(model.target_index), model.order.index(model.index("A"))
+    assert batch.amplitude[0, y].tolist() == [2.0, 3.0, 4.0, 0.0] and batch.phase[0, y].tolist() == [0.2, 0.3, 0.4, 0.0]
+    assert batch.frequency[0, y, :, a].tolist() == [0.4, 0.6, 0.8, 0.0]
 
 
 def test_a_model_without_sine_terms_has_no_room_for_them():
