@@ -108,6 +108,8 @@ def test_the_mean_of_systems_weighs_each_the_same():
     large = summarise(results(best=np.array([-40.0, 2.0])))
     assert large["score_per_system"]["mean"] == pytest.approx((1 / 16 + 6 / 16) / 2)
     assert large["score"]["mean"] == pytest.approx(16 / 176)
+    small = summarise(results(best=np.array([-0.5, 9.0])))  # gains of half a spread are gains too
+    assert small["score_per_system"]["mean"] == pytest.approx((5 + 3) / 2)
     # a system in which nothing can be gained has no score of its own
     nothing = summarise(results(best=np.array([-4.0, 10.0])))
     assert nothing["score_per_system"]["mean"] == pytest.approx(10 / 16)
@@ -208,6 +210,7 @@ def test_a_weighted_auroc_is_that_of_repeated_rows():
 def test_auroc_with_one_positive():
     assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False]), np.ones((1, 3))) == 1.0
     assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False]), np.ones((1, 2))))
+    assert np.isnan(auroc(np.zeros(0), np.zeros(0, bool), np.ones((3, 0)))).tolist() == [True] * 3
 
 
 def test_bands_of_steps_are_the_bootstrap_of_each_step():
