@@ -16,12 +16,15 @@ from acbo_ref.grpo.loss import (
     edge_mask,
     entropy_backward,
     entropy_forward,
+    log_prob_backward,
     log_prob_forward,
     loss_forward,
+    loss_terms,
     outcome_loss_forward,
     parent_entropy,
     parent_loss_forward,
     reward,
+    total_loss,
     zero_std_groups,
 )
 from acbo_ref.policy import layers
@@ -39,6 +42,9 @@ def test_advantages_by_hand():
     # batch: mean 6, deviations 5, 3, 4, 4 -> std sqrt(66 / 4)
     expected = np.array([[-1.0, 1.0], [0.0, 0.0]]) / (np.sqrt(16.5) + 1e-4)
     assert advantages(two, "batch")[:, 0] == pytest.approx(expected)
+    # each group has its own deviation: 1 and 3
+    own = advantages(np.array([[[1.0, 3.0], [10.0, 16.0]]]), "group")
+    assert own[0] == pytest.approx(np.array([[-1.0, 1.0], [-3.0, 3.0]]) / np.array([[1.0001], [3.0001]]), rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.1, 1e30, -3.3])
@@ -131,8 +137,44 @@ def test_parent_entropy_by_hand():
 
 def test_reward_by_hand():
     weights = RewardConfig(target=0.9, parent=0.1, info_gain=0.5)
-    # 0.9 * (-(-2.5) / 5) + 0.1 * 1 + 0.5 * 0.2
-    assert reward(np.array(-2.5), np.array(True), np.array(0.2), weights) == pytest.approx(0.65)
+    # 0.9 * (-(-2.5) / 5) + 0.1 * 1 + 0.5 * 0.4
+    assert reward(np.array(-2.5), np.array(True), np.array(0.4), weights) == pytest.approx(0.75)
+
+
+def test_the_loss_is_a_sum_of_five_terms():
+    """The objective is maximised and entropy rewarded; the other three are costs."""
+    weights = LossWeights(0.2, 0.3, entropy=0.01, parent=2.0, outcome=3.0, edge=5.0)
+    terms = {"clipped_objective": 1.0, "entropy": 10.0, "parent_loss": 100.0, "outcome_loss": 1e3, "edge_loss": 1e4}
+    assert loss_terms(weights) == {
+        "clipped_objective": -1.0, "entropy": -0.01, "parent_loss": 2.0, "outcome_loss": 3.0, "edge_loss": 5.0
+    }  # fmt: skip
+    assert total_loss(terms, weights) == pytest.approx(-1.0 - 0.1 + 200.0 + 3e3 + 5e4)
+
+
+def test_the_gradient_of_log_prob_by_hand():
+    """Two states, in each the first variable with probability 1/4 and the second with 3/4. Choices
+    0 and 1 with weights 1 and 2 give [1, 2] - 3 [1/4, 3/4] for the logits; in the second state
+    choice 1 twice, with weights 1 and 4.
+    """
+    logits = np.tile([0.0, np.log(3.0)], (1, 2, 1))
+    means, log_stds = np.tile([1.0, -2.0], (1, 2, 1)), np.log(np.tile([0.5, 2.0], (1, 2, 1)))
+    given = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+    variable, value = np.array([[[0, 1], [1, 1]]]), np.array([[[2.5, -2.0], [0.0, 4.0]]])
+    _, cache = log_prob_forward(given, variable, value, 99.0)
+    d_logits, d_means, d_log_stds = log_prob_backward(np.array([[[1.0, 2.0], [1.0, 4.0]]]), cache)
+    assert d_logits[0] == pytest.approx(np.array([[0.25, -0.25], [-1.25, 1.25]]))
+    # z is 1.5 / 0.5 = 3 and 0; then 2 / 2 = 1 and 6 / 2 = 3
+    assert d_means[0] == pytest.approx(np.array([[3 / 0.5, 0.0], [0.0, 1 / 2 + 4 * 3 / 2]]))
+    assert d_log_stds[0] == pytest.approx(np.array([[9 - 1, -2.0], [0.0, 0.0 + 4 * (9 - 1)]]))
+
+
+def test_the_loss_keeps_the_dtype_of_the_network():
+    given = outputs(np.zeros((1, 1, 3)))
+    small = PolicyOutputs(*(getattr(given, n).astype(np.float32) for n in ("logits", "means", "log_stds")), None, None)
+    variable, value = np.array([[[0, 1]]]), np.array([[[2.5, -2.0]]], np.float32)
+    log_prob, cache = log_prob_forward(small, variable, value, 1.5)
+    assert {a.dtype for a in (log_prob, *cache)} == {np.dtype(np.float32)}
+    assert {a.dtype for a in log_prob_backward(log_prob, cache)} == {np.dtype(np.float32)}
 
 
 def test_extreme_numbers_stay_finite():
