@@ -20,6 +20,7 @@ from acbo_ref.grpo.loss import (
     log_prob_forward,
     loss_forward,
     loss_terms,
+    outcome_loss_backward,
     outcome_loss_forward,
     parent_entropy,
     parent_loss_forward,
@@ -95,6 +96,28 @@ def test_entropy_ignores_what_cannot_be_chosen():
     assert entropy_forward(one)[0][0] == 0
 
 
+def test_the_gradient_of_the_entropy_by_hand():
+    """- p (log p + H) each, times what is asked for: here 2; nothing for what cannot be chosen."""
+    _, cache = entropy_forward(outputs().logits)
+    p = np.array([0.25, 0.75])
+    entropy = -(p * np.log(p)).sum()
+    found = entropy_backward(np.full((1, 1), 2.0), cache)[0, 0]
+    assert found == pytest.approx(np.append(-2.0 * p * (np.log(p) + entropy), 0.0))
+
+
+def test_cross_entropies_are_means_within_an_episode():
+    """One variable counts in the first, three in the second; at logits of 0 each costs log 2, and
+    slopes are +-1/2 over their number.
+    """
+    mask = np.array([[True, False, False], [True, True, True]])
+    truth = np.array([[True, False, False], [False, True, False]])
+    loss, slope = parent_loss_forward(np.zeros((2, 1, 3)), truth, mask)
+    assert loss.tolist() == [[np.log(2)], [pytest.approx(np.log(2))]]
+    assert slope[:, 0] == pytest.approx(np.array([[-1 / 2, 0.0, 0.0], [1 / 6, -1 / 6, 1 / 6]]))
+    small = parent_loss_forward(np.zeros((2, 1, 3), np.float32), truth, mask)
+    assert {a.dtype for a in small} == {np.dtype(np.float32)}
+
+
 def test_parent_loss_counts_the_variables_that_count():
     logits = np.array([[[0.0, 2.0, -1e3, 50.0]]])
     parents, mask = np.array([[True, False, False, True]]), np.array([[True, True, True, False]])
@@ -126,6 +149,16 @@ def test_outcome_loss_is_two_normal_densities():
     )
     scatter = -stats.norm.logpdf([-2.5, 2.5], 0.0, 3.0).mean() - 0.5 * np.log(2 * np.pi)
     assert nll[0] == pytest.approx(-0.7 * stats.norm.logpdf(4.0, 1.0, 2.0) + scatter)
+
+
+def test_the_gradient_of_the_outcome_loss_by_hand():
+    """As above: z is 3 / 2, the weight 0.7, variance over noise^2 6.25 / 9; and 2 is asked for."""
+    given = OutcomePrediction(np.array([1.0]), np.log(np.array([2.0])), np.log(np.array([3.0])))
+    _, cache = outcome_loss_forward(given, np.array([4.0]), np.array([6.25]), np.array([0.7]))
+    mean, log_error, log_noise = outcome_loss_backward(np.array([2.0]), cache)
+    assert mean == pytest.approx(-2 * 0.7 * 1.5 / 2)
+    assert log_error == pytest.approx(2 * 0.7 * (1 - 1.5**2))
+    assert log_noise == pytest.approx(2 * (1 - 6.25 / 9))
 
 
 def test_parent_entropy_by_hand():
