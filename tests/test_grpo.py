@@ -16,6 +16,7 @@ from acbo_ref.grpo.loss import (
     edge_mask,
     entropy_backward,
     entropy_forward,
+    label_weights,
     log_prob_backward,
     log_prob_forward,
     loss_forward,
@@ -201,6 +202,12 @@ def test_the_gradient_of_log_prob_by_hand():
     assert d_log_stds[0] == pytest.approx(np.array([[9 - 1, -2.0], [0.0, 0.0 + 4 * (9 - 1)]]))
 
 
+def test_label_weights_by_hand():
+    """An error of 3: its square with power 1, the error itself with 1/2, nothing with 0."""
+    log_error = np.log(np.array([3.0]))
+    assert [label_weights(log_error, power, np.exp)[0] for power in (1.0, 0.5, 0.0)] == pytest.approx([9.0, 3.0, 1.0])
+
+
 def test_the_loss_keeps_the_dtype_of_the_network():
     given = outputs(np.zeros((1, 1, 3)))
     small = PolicyOutputs(*(getattr(given, n).astype(np.float32) for n in ("logits", "means", "log_stds")), None, None)
@@ -232,8 +239,8 @@ def test_groups_that_teach_nothing():
 
 
 def test_diagnostics_of_the_ratio_by_hand(played):
-    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1; clip
-    range 0.8 to 1.4.
+    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1, and of 0,
+    which have no gradient to be cut; clip range 0.8 to 1.4.
     """
     from acbo_ref.grpo.update import minibatch
     from acbo_ref.policy import network
@@ -241,6 +248,7 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     config, state, _, _, _, t = played
     advantage = np.full(t.rewards.shape, 0.5)
     advantage[..., ::2] = -0.5
+    advantage[:2] = 0.0
     inputs, batch = minibatch(t, advantage, np.arange(config.batch_size))
     outputs, _ = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
     log_prob, _ = log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
@@ -251,6 +259,61 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     assert terms["clip_ratio_high"] == pytest.approx(((ratio > 1.4) & (advantage > 0)).mean())
     assert 0 < terms["clip_ratio_low"] < (ratio < 0.8).mean() and terms["clip_ratio_high"] > 0
     assert terms["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean())
+
+
+def test_without_an_edge_head_there_is_no_edge_loss():
+    from acbo_ref.backend import ReferenceBackend
+    from acbo_ref.grpo.loss import loss_backward
+    from acbo_ref.grpo.update import minibatch
+    from acbo_ref.policy import network
+    from acbo_ref.verify.data import ROWS, iteration_data, perturbed_state, small_config
+
+    config = small_config(policy=ROWS, grpo={"learned_decisions": None})
+    reference = ReferenceBackend(config)
+    state = perturbed_state(reference)
+    t = reference.rollout(state, *iteration_data(config), config.policy.fixed_std)
+    inputs, batch = minibatch(t, np.ones(t.rewards.shape), np.arange(2))
+    outputs, _ = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
+    weights = LossWeights(0.2, 0.2, 0.0, 0.0, 0.0, edge=1e6)
+    loss, terms, cache = loss_forward(state.params, outputs, batch, weights)
+    assert terms["edge_loss"] == 0.0 and loss == pytest.approx(-terms["clipped_objective"])
+    assert loss_backward(state.params, outputs, batch, weights, cache, {}).edge_logits is None
+
+
+def arrays_in(thing):
+    """All arrays in records, lists and dictionaries of them."""
+    if isinstance(thing, np.ndarray | np.generic):
+        return [thing]
+    parts = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list | tuple) else ()
+    return [array for part in parts for array in arrays_in(part)]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_network_in_float32_computes_in_float32(rows, fixed):
+    """Episodes, outputs, loss, every cache and every gradient; nothing is widened on the way."""
+    from acbo_ref.backend import ReferenceBackend
+    from acbo_ref.grpo.loss import loss_backward
+    from acbo_ref.grpo.update import loss_weights, minibatch
+    from acbo_ref.policy import network
+    from acbo_ref.verify.data import ROWS, iteration_data, small_config
+
+    trunk = {"policy": {**(ROWS if rows else {}), "use_fixed_std": fixed}}
+    config = small_config(dtype="float32", **trunk, **({"grpo": {"learned_decisions": None}} if rows else {}))
+    reference = ReferenceBackend(config)
+    state = reference.init_state()
+    t = reference.rollout(state, *iteration_data(config), config.policy.fixed_std)
+    assert t.inputs.channels.dtype == t.inputs.evidence.dtype == np.float32
+    for name in ("value", "log_prob", "rewards", "judged_value", "judged_outcome", "judged_variance", "judged_weight"):
+        assert getattr(t, name).dtype == np.float32, name
+    inputs, batch = minibatch(t, t.rewards, np.arange(2))
+    outputs, forward_cache = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
+    weights, grads = loss_weights(config, 0.01), {}
+    _, _, cache = loss_forward(state.params, outputs, batch, weights)
+    d_outputs = loss_backward(state.params, outputs, batch, weights, cache, grads)
+    network.backward(state.params, config.policy, d_outputs, forward_cache, grads)
+    for what in (outputs, forward_cache, cache, d_outputs, grads):
+        assert not [array.shape for array in arrays_in(what) if array.dtype == np.float64]
 
 
 def test_information_gain_is_what_reading_the_row_does_to_the_parents_entropy():
