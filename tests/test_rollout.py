@@ -1,0 +1,144 @@
+"""Episodes: streams of noise, candidates, probes and judging, against numbers derived by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from acbo_ref import SCM, Variable
+from acbo_ref.grpo.rollout import antithetic, draw_candidates, draw_noise, judge, observe, probe_actions
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import Units
+from acbo_ref.policy.layers import MASKED
+from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.scm import stack
+from acbo_ref.verify.data import small_config
+
+
+def test_every_kind_of_noise_is_a_stream_of_its_own():
+    """Of seed, role and iteration: E = 6 episodes, O = 4 rows, K = 3 decisions, G = 7 candidates,
+    P = 2 probes, V = 5 variables, M = 4 draws.
+    """
+    config = small_config(seed=3, reward={"noise_draws": 4}, optimism=1.5)
+    noise = draw_noise(config, 11, 4, 5)
+
+    def stream(role):
+        return generator(3, role, 11)
+
+    both = stream(Role.EXOGENOUS_NOISE)
+    assert (noise.observation == both.standard_normal((6, 4, 5))).all()
+    assert (noise.intervention == both.standard_normal((6, 3, 5))).all()
+    assert (noise.gumbel == stream(Role.VARIABLE_CHOICE).gumbel(size=(6, 3, 7, 5))).all()
+    assert (noise.normal == stream(Role.VALUE_CHOICE).standard_normal((6, 3, 7))).all()
+    assert (noise.probe == stream(Role.PROBES).random((6, 3, 2, 2))).all()
+    assert (noise.optimism == 3.0 * stream(Role.OPTIMISM).random(6)).all()
+    fresh = stream(Role.SCORING_NOISE).standard_normal((6, 3, 1, 5))[:, :, 0]
+    assert noise.scoring.shape == (6, 3, 3, 5)
+    expected = [-noise.intervention, fresh, -fresh]
+    assert (noise.scoring == np.stack(expected, axis=2)).all()
+
+
+@pytest.mark.parametrize("draws", [1, 2, 3, 4, 5, 6])
+def test_a_draw_is_followed_by_its_mirror_image(draws):
+    noise, fresh = np.array([[[1.0, 2.0]]]), np.array([[[[3.0, 4.0], [5.0, 6.0]]]])
+    whole = [[-1.0, -2.0], [3.0, 4.0], [-3.0, -4.0], [5.0, 6.0], [-5.0, -6.0]]
+    found = antithetic(noise, fresh, draws)
+    assert found.shape == (1, 1, draws - 1, 2) and found[0, 0].tolist() == whole[: draws - 1]
+
+
+def test_the_share_of_the_outcome_head_is_exact_over_iterations():
+    """A quarter of six episodes is 1, 2, 1, 2, ...; 0.29 of a hundred are 29, though 100 * 0.29 is
+    28.99... in floats. Which ones, changes from one iteration to the next.
+    """
+    given = {"heads": {"commit_by_outcome_head": 0.25}}
+    drawn = [draw_noise(small_config(**given), n, 2, 3).by_outcome_head for n in range(6)]
+    assert [chosen.sum() for chosen in drawn] == [1, 2, 1, 2, 1, 2] and drawn[1].dtype == bool
+    assert len({tuple(chosen) for chosen in drawn}) > 3
+    hundred = small_config(batch_size=100, heads={"commit_by_outcome_head": 0.29})
+    assert [draw_noise(hundred, n, 2, 3).by_outcome_head.sum() for n in range(3)] == [29] * 3
+
+
+def test_one_decision_of_every_stretch_is_learned_from():
+    """Of seven decisions three: one of 0 and 1, one of 2 and 3, one of 4 to 6, each as often as the
+    others of its stretch; all, where that is asked for.
+    """
+
+    def learned(number):
+        grpo = {"learned_decisions": number}
+        return draw_noise(small_config(batch_size=600, interventions_per_episode=7, grpo=grpo), 0, 1, 3).learned
+
+    three = learned(3)
+    assert three.shape == (600, 3) and three.dtype.kind == "i"
+    counts = [np.bincount(column, minlength=7) for column in three.T]
+    for count, stretch in zip(counts, ([0, 1], [2, 3], [4, 5, 6]), strict=True):
+        assert set(np.flatnonzero(count)) == set(stretch)
+        assert abs(count[stretch] - 600 / len(stretch)).max() < 5 * np.sqrt(150)
+    for number in (7, 9, None):
+        assert (learned(number) == np.arange(7)).all()
+
+
+def one_decision(log_stds=None):
+    """Two systems of three variables: choices with odds of 1 to 3, the third cannot be chosen."""
+    logits = np.array([[[0.0, np.log(3.0), MASKED]], [[np.log(3.0), 0.0, MASKED]]])
+    means = np.array([[[1.0, -2.0, 9.0]], [[0.5, 4.0, 9.0]]])
+    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(logits, logits, logits))
+
+
+def test_candidates_by_hand():
+    """log 3 is 1.1: a Gumbel number of 1 for the other changes nothing, one of 1.2 does; and no
+    such number opens what is masked.
+    """
+    gumbel = np.array([[[1.0, 0.0, 1e6], [1.2, 0.0, 0.0]], [[0.0, 1.2, 0.0], [0.0, 1.0, 1e6]]])
+    normal = np.array([[2.0, -1.0], [0.0, 1.0]])
+    variable, value, log_prob = draw_candidates(one_decision(), gumbel, normal, 1.5)
+    assert variable.tolist() == [[1, 0], [1, 0]]
+    assert value.tolist() == [[-2.0 + 3.0, 1.0 - 1.5], [4.0, 0.5 + 1.5]]
+    choice = np.log([[0.75, 0.25], [0.25, 0.75]])
+    assert log_prob == pytest.approx(choice + stats.norm.logpdf(normal) - np.log(1.5))
+    learned = np.log(np.array([[[0.5, 2.0, 1.0]], [[3.0, 4.0, 1.0]]]))
+    variable, value, log_prob = draw_candidates(one_decision(learned), gumbel, normal, 99.0)
+    assert value == pytest.approx(np.array([[-2.0 + 4.0, 1.0 - 0.5], [4.0, 0.5 + 3.0]]))
+    assert log_prob == pytest.approx(choice + stats.norm.logpdf(normal) - np.log([[2.0, 0.5], [4.0, 3.0]]))
+
+
+def test_probes_by_hand():
+    """The second and the fourth can be chosen in the first system, all in the second; the largest
+    uniform number, rounded to 1, still names the last.
+    """
+    choosable = np.array([[False, True, False, True], [True] * 4])
+    uniform = np.array([[[0.0, 0.0], [0.49, 0.25], [0.5, 0.5], [1.0, 1.0]]] * 2)
+    variable, value = probe_actions(uniform, choosable)
+    assert variable.tolist() == [[1, 1, 3, 3], [0, 1, 2, 3]]
+    assert value.tolist() == [[-5.0, -2.5, 0.0, 5.0]] * 2
+
+
+def judged(draws, variable, value, saturate=False):
+    """Y = 3 + 2 X + e_Y with X = 1 + e_X in [0, 20], in units of X from its middle and of Y from 5
+    in steps of 4.
+    """
+    variables = (Variable("X", 1.0, 1.0, 0.0, 20.0), Variable("Y", 3.0, 1.0, -1.0, 1.0))
+    system = stack([SCM("two", "Y", variables, {("X", "Y"): 2.0}, saturate=saturate)])
+    task = observe(system, np.zeros((1, 2, 2)), np.ones((1, 2), bool))
+    assert (task.observations == [[[1.0, 5.0]] * 2]).all()
+    units = Units(np.array([[10.0, 5.0]]), np.array([[2.0, 4.0]]), np.zeros((1, 2)), np.zeros((1, 2)))
+    return judge(system, task, units, np.array([draws]), np.array([variable]), np.array([value]))
+
+
+def test_judging_by_hand():
+    """X at 10 + 2 * -4 = 2 gives Y = 7 + e, at 10 it gives 23 + e; Y set to 5 + 4 * 2 is 13. Over
+    e = 1 and -3: means 6, 22 and 13; in units (6 - 5) / 4, (22 - 5) / 4 and 2.
+    """
+    found = judged([[0.5, 1.0], [0.1, -3.0]], [0, 0, 1], [-4.0, 0.0, 2.0])
+    assert found.raw_value.tolist() == [[2.0, 10.0, 13.0]]
+    assert found.rows.tolist() == [[[2.0, 8.0], [10.0, 24.0], [1.5, 13.0]]]
+    assert found.outcome[0] == pytest.approx([0.25, 4.25, 2.0])
+    assert found.variance[0] == pytest.approx([0.25, 0.25, 0.0])
+
+
+def test_outcomes_are_judged_as_if_they_lay_at_most_fifteen_units_away():
+    """X at 20 gives Y = 43 + e: (43 + 18 - 5) / 4 = 14 and (43 + 98 - 5) / 4 = 34, read as 15."""
+    found = judged([[0.0, 18.0], [0.0, 98.0]], [0], [5.0])
+    assert found.outcome[0, 0] == pytest.approx((14 + 15) / 2) and found.variance[0, 0] == pytest.approx(0.25)
+    below = judged([[0.0, -200.0], [0.0, -98.0]], [0], [5.0])  # -40.5, and (43 - 98 - 5) / 4 = -15
+    assert below.outcome[0, 0] == -15.0 and below.variance[0, 0] == 0.0
