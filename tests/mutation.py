@@ -3,7 +3,7 @@
     pip install mutmut
     mutmut run --max-children 1             stop it when it begins to test: mutants and statistics
                                             of which test meets which function are then there
-    cd mutants && python ../tests/mutation.py results.json [PREFIX] [SECONDS]
+    cd mutants && python ../tests/mutation.py results.json [PREFIX,PREFIX,...] [SECONDS]
     python tests/mutation.py --table mutants/results.json
 
 mutmut itself starts pytest anew for every mutant. A mutant meets the tests that call its function,
@@ -63,8 +63,9 @@ class Runner:
         again = () if self.budget is not None else (OPEN,)
         todo = [
             name
+            for prefix in self.prefix.split(",")
             for name in mutants()
-            if name.startswith(self.prefix) and (name not in self.results or self.results[name] in again)
+            if name.startswith(prefix) and (name not in self.results or self.results[name] in again)
         ]
         for number, name in enumerate(todo):
             function = name.rsplit("__mutmut_", 1)[0]

@@ -20,7 +20,8 @@ def test_every_kind_of_noise_is_a_stream_of_its_own():
     """Of seed, role and iteration: E = 6 episodes, O = 4 rows, K = 3 decisions, G = 7 candidates,
     P = 2 probes, V = 5 variables, M = 4 draws.
     """
-    config = small_config(seed=3, reward={"noise_draws": 4}, optimism=1.5)
+    given = {"reward": {"noise_draws": 4}, "heads": {"commit_by_outcome_head": 0.5}}
+    config = small_config(seed=3, optimism=1.5, **given)
     noise = draw_noise(config, 11, 4, 5)
 
     def stream(role):
@@ -33,6 +34,9 @@ def test_every_kind_of_noise_is_a_stream_of_its_own():
     assert (noise.normal == stream(Role.VALUE_CHOICE).standard_normal((6, 3, 7))).all()
     assert (noise.probe == stream(Role.PROBES).random((6, 3, 2, 2))).all()
     assert (noise.optimism == 3.0 * stream(Role.OPTIMISM).random(6)).all()
+    assert (noise.by_outcome_head == (stream(Role.COMMITTED).permutation(6) < 3)).all()
+    late = stream(Role.LEARNED).random((6, 2))[:, 1] >= 0.5  # of decisions 1 and 2 the second
+    assert (noise.learned == np.stack([np.zeros(6), 1 + late], axis=1)).all()
     fresh = stream(Role.SCORING_NOISE).standard_normal((6, 3, 1, 5))[:, :, 0]
     assert noise.scoring.shape == (6, 3, 3, 5)
     expected = [-noise.intervention, fresh, -fresh]
