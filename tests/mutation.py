@@ -120,7 +120,8 @@ class Runner:
         if child == 0:
             os.environ["MUTANT_UNDER_TEST"] = name
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            signal.alarm(limit)  # its default action ends the process
+            signal.setitimer(signal.ITIMER_PROF, limit)  # of processor time: the machine may be busy
+            signal.alarm(20 * limit)  # the default action of both ends the process
             for item, following in zip(chosen, [*chosen[1:], None], strict=True):
                 reports = runtestprotocol(item, log=False, nextitem=following)
                 if any(report.failed for report in reports):

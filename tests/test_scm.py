@@ -436,6 +436,7 @@ def test_graph_families_by_hand():
     edges = np.zeros((5, 5), bool)
     edges[[0, 1, 3], [1, 4, 4]] = True
     assert ancestors(edges, 4).tolist() == [True, True, False, True, False]
+    assert ancestors(sample_graph("chain", 5, rng), 4).tolist() == [True] * 4 + [False]
 
 
 @given(
