@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import xlogy
 
 from acbo_ref import SCM, Variable
-from acbo_ref.grpo.rollout import antithetic, draw_candidates, draw_noise, judge, observe, probe_actions
+from acbo_ref.backend import ReferenceBackend
+from acbo_ref.grpo.rollout import antithetic, draw_candidates, draw_noise, judge, observe, probe_actions, rollout
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import Units
+from acbo_ref.policy.inputs import Units, standard_units
 from acbo_ref.policy.layers import MASKED
+from acbo_ref.policy.session import Session
 from acbo_ref.randomness import Role, generator
+from acbo_ref.systems.batch import simulate
 from acbo_ref.systems.scm import stack
-from acbo_ref.verify.data import small_config
+from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
 
 
 def test_every_kind_of_noise_is_a_stream_of_its_own():
@@ -146,3 +150,34 @@ def test_outcomes_are_judged_as_if_they_lay_at_most_fifteen_units_away():
     assert found.outcome[0, 0] == pytest.approx((14 + 15) / 2) and found.variance[0, 0] == pytest.approx(0.25)
     below = judged([[0.0, -200.0], [0.0, -98.0]], [0], [5.0])  # -40.5, and (43 - 98 - 5) / 4 = -15
     assert below.outcome[0, 0] == -15.0 and below.variance[0, 0] == 0.0
+
+
+def test_a_reward_has_three_parts():
+    """The judged outcome, a direct cause, and what the candidate's own row does to the entropy of
+    the parents: read for good, in a session of its own.
+    """
+    config = small_config(
+        dtype="float64", reward={"target": 0.9, "parent": 0.2, "info_gain": 0.4}, grpo={"learned_decisions": None}
+    )
+    params = perturbed_state(ReferenceBackend(config)).params
+    systems, mask, noise = iteration_data(config)
+    t = rollout(params, config, systems, mask, noise, 1.5)
+    task, each = observe(systems, noise.observation, mask), np.arange(config.batch_size)[:, None]
+    variable, units = t.variable[:, 0], standard_units(task)
+    raw = units.location[each, variable] + units.scale[each, variable] * np.clip(t.value[:, 0], -5.0, 5.0)
+    rows = simulate(systems, np.repeat(noise.intervention[:, :1], 7, axis=1), variable, raw)
+
+    def entropy(session):
+        p = session.decide().parent_probability
+        return -(xlogy(p, p) + xlogy(1 - p, 1 - p)).sum(axis=1)
+
+    gain = np.zeros(variable.shape)
+    for g in range(7):
+        session = Session(params, config, task, 1)
+        before = entropy(session)
+        session.observe(variable[:, g], rows[:, g])
+        gain[:, g] = before - entropy(session)
+    is_parent = systems.edges[each, variable, systems.target[:, None]]
+    expected = -0.9 * t.judged_outcome[:, 0, :7] / 5 + 0.2 * is_parent + 0.4 * gain
+    np.testing.assert_allclose(t.rewards[:, 0], expected, atol=1e-12)
+    assert is_parent.any() and not is_parent.all() and np.abs(gain).max() > 1e-3
