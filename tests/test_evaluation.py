@@ -209,6 +209,7 @@ def test_a_weighted_auroc_is_that_of_repeated_rows():
 
 def test_auroc_with_one_positive():
     assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False]), np.ones((1, 3))) == 1.0
+    assert auroc(np.array([0.9, 0.2]), np.array([True, False]), np.ones((1, 2))) == 1.0
     assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False]), np.ones((1, 2))))
     assert np.isnan(auroc(np.zeros(0), np.zeros(0, bool), np.ones((3, 0)))).tolist() == [True] * 3
 

@@ -261,6 +261,43 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     assert terms["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean())
 
 
+def test_the_slope_of_the_loss_along_random_directions(played):
+    """Of what the heads say, each by itself, off policy: differences against the gradient."""
+    from acbo_ref.grpo.loss import loss_backward
+    from acbo_ref.grpo.update import minibatch
+    from acbo_ref.policy import network
+    from acbo_ref.verify.data import off_policy
+
+    config, state, _, _, _, t = played
+    t = off_policy(t)
+    inputs, batch = minibatch(t, advantages(t.rewards, "group"), np.arange(3))
+    weights = LossWeights(0.2, 0.3, entropy=0.7, parent=1.1, outcome=1.3, edge=1.7)
+    outputs, _ = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
+    _, _, cache = loss_forward(state.params, outputs, batch, weights)
+    gradient = loss_backward(state.params, outputs, batch, weights, cache, {})
+    assert (gradient.outcome.centre == 0).all() and gradient.outcome.centre.shape == outputs.outcome.centre.shape
+
+    def loss(moved):
+        return loss_forward(state.params, moved, batch, weights)[0]
+
+    rng = np.random.default_rng(0)
+    for name in ("logits", "means", "parent_logits", "edge_logits", "hidden", "slope"):
+        inner = name in ("hidden", "slope")
+        array, slope = (getattr(record.outcome if inner else record, name) for record in (outputs, gradient))
+        step = np.where(array == MASKED, 0.0, 1e-5 * rng.standard_normal(array.shape))
+        ends = []
+        for sign in (1.0, -1.0):
+            changed = {name: array + sign * step}
+            ends.append(
+                loss(
+                    outputs._replace(outcome=outputs.outcome._replace(**changed))
+                    if inner
+                    else outputs._replace(**changed)
+                )
+            )
+        assert (ends[0] - ends[1]) / 2 == pytest.approx((slope * step).sum(), rel=1e-5), name
+
+
 def test_without_an_edge_head_there_is_no_edge_loss():
     from acbo_ref.backend import ReferenceBackend
     from acbo_ref.grpo.loss import loss_backward

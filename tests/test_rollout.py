@@ -22,9 +22,9 @@ from acbo_ref.verify.data import iteration_data, perturbed_state, small_config
 
 def test_every_kind_of_noise_is_a_stream_of_its_own():
     """Of seed, role and iteration: E = 6 episodes, O = 4 rows, K = 3 decisions, G = 7 candidates,
-    P = 2 probes, V = 5 variables, M = 4 draws.
+    P = 2 probes, V = 5 variables, M = 8 draws.
     """
-    given = {"reward": {"noise_draws": 4}, "heads": {"commit_by_outcome_head": 0.5}}
+    given = {"reward": {"noise_draws": 8}, "heads": {"commit_by_outcome_head": 0.5}}
     config = small_config(seed=3, optimism=1.5, **given)
     noise = draw_noise(config, 11, 4, 5)
 
@@ -41,9 +41,9 @@ def test_every_kind_of_noise_is_a_stream_of_its_own():
     assert (noise.by_outcome_head == (stream(Role.COMMITTED).permutation(6) < 3)).all()
     late = stream(Role.LEARNED).random((6, 2))[:, 1] >= 0.5  # of decisions 1 and 2 the second
     assert (noise.learned == np.stack([np.zeros(6), 1 + late], axis=1)).all()
-    fresh = stream(Role.SCORING_NOISE).standard_normal((6, 3, 1, 5))[:, :, 0]
-    assert noise.scoring.shape == (6, 3, 3, 5)
-    expected = [-noise.intervention, fresh, -fresh]
+    fresh = stream(Role.SCORING_NOISE).standard_normal((6, 3, 3, 5))
+    assert noise.scoring.shape == (6, 3, 7, 5)
+    expected = [-noise.intervention, *(sign * fresh[:, :, n] for n in range(3) for sign in (1.0, -1.0))]
     assert (noise.scoring == np.stack(expected, axis=2)).all()
 
 

@@ -499,6 +499,13 @@ def test_standardised_nonlinear_models_have_unit_variance_too():
     np.testing.assert_allclose(variances, 1.0, atol=5 * 0.044)
 
 
+def test_the_target_is_the_last_variable_or_any_that_has_parents():
+    """Of the three in a chain of four that have some, each is the target of about a third."""
+    for rule, places in (("last", {3}), ("any", {1, 2, 3})):
+        scms = [sample_scm(PriorConfig(target=rule), "chain", 4, np.random.default_rng(seed)) for seed in range(30)]
+        assert {scm.order.index(scm.target_index) for scm in scms} == places
+
+
 def test_listed_order_tells_nothing_of_the_causal_order():
     """Over many chains, the first variable listed is the root no more often than any other."""
     rng = np.random.default_rng(9)
@@ -710,14 +717,13 @@ def test_outputs_have_unit_variance_over_the_draws_that_scaled_them(nonlinear):
             wave = sine.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + sine.phase)
             outputs[:, scm.index(sine.variable)] += wave
         assert outputs.std(axis=0) == pytest.approx(np.ones(5), rel=1e-12)
-        silent, plain = (
-            sample_scm(
-                PriorConfig(**(ranges | {"standardised": share, "noise_std": (0.0, 0.0)})), "chain", 5,
-                np.random.default_rng(seed),
+        for intercept in ((0.0, 0.0), (0.2, 0.4), (1e6, 2e6)):
+            still = ranges | {"intercept": intercept, "noise_std": (0.0, 0.0)}
+            silent, plain = (
+                sample_scm(PriorConfig(standardised=share, **still), "chain", 5, np.random.default_rng(seed))
+                for share in (1.0, 0.0)
             )
-            for share in (1.0, 0.0)
-        )  # fmt: skip
-        assert (silent.variables, silent.edges, silent.sines) == (plain.variables, plain.edges, plain.sines)
+            assert (silent.variables, silent.edges, silent.sines) == (plain.variables, plain.edges, plain.sines)
 
 
 def test_a_minimised_model_has_the_same_rows_up_to_the_sign():

@@ -58,7 +58,7 @@ def test_the_target_and_what_goes_with_it_are_kept():
     assert 8 not in screening.promising(known, 8)[1]  # padding comes last
 
 
-@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9, 1e-3 * 10.0 ** -np.arange(9)], ids=["small", "one", "large", "each"])
 def test_neither_unit_nor_zero_nor_rows_that_do_not_count_matter(unit):
     known = task()
     rows = 100.0 + known.observations / 1e6 ** np.arange(9)  # back in one unit, and far from 0
@@ -73,35 +73,37 @@ def test_neither_unit_nor_zero_nor_rows_that_do_not_count_matter(unit):
 
 
 def test_a_lever_goes_before_its_equal_and_not_before_its_better():
-    """X5 and X7 are one and the same and only X7 can be set; X0 goes with the target more than the
-    lever X1.
+    """X5 and X7 are one and the same and only X7 can be set, as only X1 can of X0 and X1, which go
+    less with the target; the lever X3 has nothing to do with it.
     """
     known = task()
     rows, rng = known.observations / 1e6 ** np.arange(9), np.random.default_rng(2)
     rows[:, :, 7] = rows[:, :, 5]
     rows[:, :, 2] = rows[:, :, 5] + 0.1 * rng.standard_normal((2, 40))
-    rows[:, :, 0] = rows[:, :, 2] + 0.5 * rng.standard_normal((2, 40))
-    rows[:, :, 1] = rows[:, :, 2] + 5.0 * rng.standard_normal((2, 40))
+    rows[:, :, 0] = rows[:, :, 1] = rows[:, :, 2] + 0.5 * rng.standard_normal((2, 40))
     levers = np.tile(np.isin(np.arange(9), [1, 3, 7]), (2, 1))
     ends = {"low": np.full((2, 9), -2.0), "high": np.full((2, 9), 2.0)}
     known = dataclasses.replace(known, observations=rows, manipulable=levers, **ends)
     assert screening.promising(known, 2).tolist() == [[2, 7]] * 2
-    assert screening.promising(known, 4).tolist() == [[0, 2, 5, 7]] * 2
+    assert screening.promising(known, 3).tolist() == [[2, 5, 7]] * 2
+    assert screening.promising(known, 4).tolist() == [[1, 2, 5, 7]] * 2
 
 
 def test_where_all_is_equal_the_first_are_kept():
-    """Nothing varies, and nothing but the last can be set."""
-    last = np.arange(200) == 199
+    """Every other variable is the target's copy, the others stand still, and only the last can be
+    set.
+    """
+    place = np.arange(200)
     known = Task(
-        observations=np.zeros((1, 5, 200)),
+        observations=np.where(place % 2 == 0, np.arange(5.0)[:, None], 1.0)[None],
         observation_mask=np.ones((1, 5), bool),
         target=np.array([150]),
         valid=np.ones((1, 200), bool),
-        manipulable=last[None],
+        manipulable=(place == 199)[None],
         low=np.full((1, 200), -1.0),
         high=np.full((1, 200), 1.0),
     )
-    assert screening.promising(known, 64)[0].tolist() == [*range(62), 150, 199]
+    assert screening.promising(known, 64)[0].tolist() == [*range(0, 124, 2), 150, 199]
 
 
 @pytest.mark.parametrize("backend", available())
@@ -141,7 +143,9 @@ def test_whatever_a_session_is_asked_reaches_the_one_inside(monkeypatch):
     for dtype in ("float64", "float32"):
         config = small_config(dtype=dtype)
         made = ReferenceBackend(config)
-        session = made.session(perturbed_state(made), reduced(known, index), 3)
+        state = perturbed_state(made)
+        state = state._replace(params={name: array.astype(dtype) for name, array in state.params.items()})
+        session = made.session(state, reduced(known, index), 3)
         wide = screening.open_session(config.policy, known, lambda _, session=session: session)
         given = [{"decision": "outcome_head", "optimism": error} for error in (0.0, -1e4)]
         for _ in range(6):
@@ -154,7 +158,7 @@ def test_whatever_a_session_is_asked_reaches_the_one_inside(monkeypatch):
                 narrow["gumbel"] = np.take_along_axis(asked["gumbel"], index, axis=1)
             a, b = wide.decide(**asked), session.decide(**narrow)
             assert (a.variable == index[np.arange(2), b.variable]).all() and (a.value == b.value).all()
-            assert a.probability.dtype == b.probability.dtype
+            assert a.probability.dtype == b.probability.dtype == dtype
             found.append((*a.variable, *a.value))
         assert len(set(found)) == len(found)  # each of these makes a difference
 
@@ -218,7 +222,8 @@ def test_narrow_systems_and_the_trunk_over_rows_are_left_alone(monkeypatch):
     rows = small_config(policy=ROWS, grpo={"learned_decisions": None})
     screening.open_session(rows.policy, task(), lambda t: opened.append(t))
     monkeypatch.setattr(screening, "MOST_VARIABLES", 9)  # of each system, not of both; and 9 are not too many
-    screening.open_session(CONFIG.policy, task(), lambda t: opened.append(t))
-    assert [t.valid.shape[1] for t in opened] == [9, 9, 9]
+    known = task()
+    screening.open_session(CONFIG.policy, known, lambda t: opened.append(t))
+    assert [t.valid.shape[1] for t in opened] == [9, 9, 9] and opened[-1] is known
     nothing = dataclasses.replace(task(), valid=np.zeros((0, 9), bool))
     assert screening.variables_read(CONFIG.policy, nothing).shape == (0, 9)
