@@ -239,7 +239,7 @@ def test_groups_that_teach_nothing():
 
 
 def test_diagnostics_of_the_ratio_by_hand(played):
-    """Ratios of 0.5, 0.7, 1, 1.3 and 2.5 with advantages of both signs and sizes below 1, and of 0,
+    """Ratios of 0.5, 0.7, 1, 1.3 and 1.5 with advantages of both signs and sizes below 1, and of 0,
     which have no gradient to be cut; clip range 0.8 to 1.4.
     """
     from acbo_ref.grpo.update import minibatch
@@ -252,7 +252,7 @@ def test_diagnostics_of_the_ratio_by_hand(played):
     inputs, batch = minibatch(t, advantage, np.arange(config.batch_size))
     outputs, _ = network.forward(state.params, config.policy, inputs, batch.variable.shape[1])
     log_prob, _ = log_prob_forward(outputs, batch.variable, batch.value, batch.fixed_std)
-    ratio = np.array([0.5, 0.7, 1.0, 1.3, 2.5])[np.arange(log_prob.size) % 5].reshape(log_prob.shape)
+    ratio = np.array([0.5, 0.7, 1.0, 1.3, 1.5])[np.arange(log_prob.size) % 5].reshape(log_prob.shape)
     batch = batch._replace(old_log_prob=log_prob - np.log(ratio))
     _, terms, _ = loss_forward(state.params, outputs, batch, LossWeights(0.2, 0.4, 0.0, 0.0, 0.0, 0.0))
     assert terms["clip_ratio_low"] == pytest.approx(((ratio < 0.8) & (advantage < 0)).mean())

@@ -115,10 +115,13 @@ def test_probes_by_hand():
     uniform number, rounded to 1, still names the last.
     """
     choosable = np.array([[False, True, False, True], [True] * 4])
-    uniform = np.array([[[0.0, 0.0], [0.49, 0.25], [0.5, 0.5], [1.0, 1.0]]] * 2)
+    uniform = np.array([[[0.0, 0.5], [0.49, 0.75], [0.5, 0.0], [1.0, 1.0]]] * 2)
     variable, value = probe_actions(uniform, choosable)
     assert variable.tolist() == [[1, 1, 3, 3], [0, 1, 2, 3]]
-    assert value.tolist() == [[-5.0, -2.5, 0.0, 5.0]] * 2
+    assert value.tolist() == [[0.0, 2.5, -5.0, 5.0]] * 2
+    wide = np.arange(200)[None] % 2 == 0
+    middles = (np.arange(100) + 0.5) / 100
+    assert (probe_actions(np.stack([middles, middles], axis=-1)[None], wide)[0] == np.arange(0, 200, 2)).all()
 
 
 def judged(draws, variable, value, saturate=False):
