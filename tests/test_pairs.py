@@ -83,6 +83,8 @@ def test_what_stands_still_elsewhere_than_its_mean_does_not_vary():
     du = np.full((1, 5, 2), 0.3)
     du[0, :, 1] = [0.3, 0.3, 0.3, 0.3, 0.4]
     found = spreads(add_rows(no_rows(1, 2), du, np.zeros(du.shape, bool), np.ones((1, 5), bool)).whole)
+    one = add_rows(no_rows(1, 2), du[:, :1], np.zeros((1, 1, 2), bool), np.ones((1, 1), bool)).whole
+    assert not spreads(one).any() and not centred(one).any()  # a single row does not scatter
     assert found[0, 0] == 0.0 and found[0, 1] == pytest.approx(np.std([0.3] * 4 + [0.4]))
 
 

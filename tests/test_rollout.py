@@ -184,3 +184,27 @@ def test_a_reward_has_three_parts():
     expected = -0.9 * t.judged_outcome[:, 0, :7] / 5 + 0.2 * is_parent + 0.4 * gain
     np.testing.assert_allclose(t.rewards[:, 0], expected, atol=1e-12)
     assert is_parent.any() and not is_parent.all() and np.abs(gain).max() > 1e-3
+
+
+def test_what_was_played_is_told():
+    """Which judged action was carried out, its raw value, the target it gave, and what was expected
+    of it; which variables are the target's causes.
+    """
+    config = small_config(dtype="float64", heads={"commit_by_outcome_head": 0.5}, grpo={"learned_decisions": None})
+    params = perturbed_state(ReferenceBackend(config)).params
+    systems, mask, noise = iteration_data(config)
+    t = rollout(params, config, systems, mask, noise, 1.5)
+    assert noise.by_outcome_head.sum() == 3 and (t.committed == np.where(noise.by_outcome_head, 7, 0)).all()
+    assert (t.learned == np.arange(3)).all() and t.fixed_std == 1.5
+    each = np.arange(6)
+    done, value, expected = (
+        array[each, :, t.committed] for array in (t.judged_variable, t.judged_value, t.judged_outcome)
+    )
+    assert (t.done == done).all() and (t.expected == expected).all()
+    units, at = standard_units(observe(systems, noise.observation, mask)), (each[:, None], done)
+    assert t.applied == pytest.approx(units.location[at] + units.scale[at] * value)
+    rows = simulate(systems, noise.intervention, done, t.applied)
+    assert t.outcome == pytest.approx(rows[each, :, systems.target])
+    is_target = np.arange(5) == systems.target[:, None]
+    assert (t.parent_mask == (systems.valid & ~is_target)).all()
+    assert (t.parents == systems.edges[each, :, systems.target]).all() and (t.edges == systems.edges).all()
