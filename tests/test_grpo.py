@@ -314,6 +314,7 @@ def test_without_an_edge_head_there_is_no_edge_loss():
     weights = LossWeights(0.2, 0.2, 0.0, 0.0, 0.0, edge=1e6)
     loss, terms, cache = loss_forward(state.params, outputs, batch, weights)
     assert terms["edge_loss"] == 0.0 and loss == pytest.approx(-terms["clipped_objective"])
+    assert terms["approx_kl"] == pytest.approx(0.0, abs=1e-12)  # one pass says what was said row by row
     assert loss_backward(state.params, outputs, batch, weights, cache, {}).edge_logits is None
 
 
