@@ -88,6 +88,28 @@ def test_what_stands_still_elsewhere_than_its_mean_does_not_vary():
     assert found[0, 0] == 0.0 and found[0, 1] == pytest.approx(np.std([0.3] * 4 + [0.4]))
 
 
+def test_pairs_with_a_variable_that_stands_still():
+    """X0 and X1 have a spread of a tenth and nothing to do with each other, X2 does not move; two
+    stand beyond their domains. Then a single row, of which the ridge of 1 / n takes half.
+    """
+    du, valid = np.zeros((1, 4, 3)), np.ones((1, 3), bool)
+    du[0, :, 0], du[0, :, 1] = [-0.1, 0.1, -0.1, 0.1], [-0.1, -0.1, 0.1, 0.1]
+    centre, target, levers = np.array([[-1.5, 0.25, 3.0]]), np.array([1]), np.array([[True, False, True]])
+    moments = add_rows(no_rows(1, 3), du, np.zeros(du.shape, bool), np.ones((1, 4), bool))
+    known = background(moments.observed, centre, target, levers, valid)
+    assert known.unit[0] == pytest.approx([0.1, 0.1, 0.2])  # one standard unit is a fifth of a half domain
+    raw = (known.channels / SCALE[: known.channels.shape[-1]] + SHIFT[: known.channels.shape[-1]])[0]
+    assert raw[:, 0, 11] == pytest.approx([-1.0, 0.25, 1.0]) and raw[0, :, 12] == pytest.approx([-1.0, 0.25, 1.0])
+    assert raw[:, 0, 19] == pytest.approx([1, 1, 0]) and raw[0, :, 20] == pytest.approx([1, 1, 0])
+    assert raw[2, :, :5] == pytest.approx(0.0) and raw[:, 2, :5] == pytest.approx(0.0)
+    evidence = evidence_channels(moments, known.centre, known.ordered, target, valid)
+    free_z = pair_channels(moments, known, evidence, target, valid)[0, :, :, known.channels.shape[-1] + 5]
+    assert free_z == pytest.approx(np.zeros((3, 3)))
+    one = add_rows(no_rows(1, 3), du[:, :1] * 0, np.zeros((1, 1, 3), bool), np.ones((1, 1), bool)).observed
+    single = background(one, centre, target, levers, valid).channels[0, :, :, 5] / SCALE[5] + SHIFT[5]
+    assert single == pytest.approx(np.full((3, 3), np.log(0.5)))
+
+
 def table(du, was_set, target=1, valid=None, manipulable=None):
     """Channels of the pairs of one system, (V, V, P)."""
     width = du.shape[1]
