@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.policy import network
+from acbo_ref.policy import layers, network, pair_trunk
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, evidence_channels
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.moments import add_rows, centred, no_rows, spreads
@@ -256,6 +256,30 @@ def test_the_order_of_rows_changes_nothing(seed):
 
 
 # ------------------------------------------------------------------------------------------- trunk
+
+
+def test_triangles_by_hand():
+    """Of width 1 with a, b, c, d in this order, a and c before GELU: what i does to k times what k
+    does to j, and what k does to both, over three of four variables that are no padding, by sqrt 3.
+    """
+    rng = np.random.default_rng(0)
+    factors, valid = rng.standard_normal((1, 4, 4, 4)), np.array([[True, True, True, False]])
+    through = pair_trunk.triangle_forward(factors, valid)[0]
+    a, c = (layers.gelu_forward(factors[0, :, :, n])[0] for n in (0, 2))
+    b, d = factors[0, :, :, 1], factors[0, :, :, 3]
+    for i in range(3):
+        for j in range(3):
+            paths = sum(a[i, k] * b[k, j] for k in range(3)) / np.sqrt(3)
+            common = sum(c[k, i] * d[k, j] for k in range(3)) / np.sqrt(3)
+            assert through[0, i, j] == pytest.approx([paths, common])
+
+
+def test_what_is_known_of_a_variable_by_hand():
+    """The means of its row and of its column over what is no padding, and its own entry."""
+    x = np.array([[1.0, 2.0, 90.0], [3.0, 4.0, 90.0], [90.0, 90.0, 90.0]])[None, :, :, None]
+    known = pair_trunk.variable_forward(x, np.array([[True, True, False]]))
+    assert known[0, :2].tolist() == [[1.5, 2.0, 1.0], [3.5, 3.0, 4.0]]
+
 
 E, K, V = 2, 3, 5
 CONFIG = small_config(dtype="float64")
