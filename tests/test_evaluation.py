@@ -110,6 +110,8 @@ def test_the_mean_of_systems_weighs_each_the_same():
     large = summarise(results(best=np.array([-40.0, 2.0])))
     assert large["score_per_system"]["mean"] == pytest.approx((1 / 16 + 6 / 16) / 2)
     assert large["score"]["mean"] == pytest.approx(16 / 176)
+    small = summarise(results(best=np.array([-0.5, 9.0])))  # gains of half a spread are gains too
+    assert small["score_per_system"]["mean"] == pytest.approx((5 + 3) / 2)
     # a system in which nothing can be gained has no score of its own
     nothing = summarise(results(best=np.array([-4.0, 10.0])))
     assert nothing["score_per_system"]["mean"] == pytest.approx(10 / 16)
@@ -209,7 +211,9 @@ def test_a_weighted_auroc_is_that_of_repeated_rows():
 
 def test_auroc_with_one_positive():
     assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False]), np.ones((1, 3))) == 1.0
+    assert auroc(np.array([0.9, 0.2]), np.array([True, False]), np.ones((1, 2))) == 1.0
     assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False]), np.ones((1, 2))))
+    assert np.isnan(auroc(np.zeros(0), np.zeros(0, bool), np.ones((3, 0)))).tolist() == [True] * 3
 
 
 def test_bands_of_steps_are_the_bootstrap_of_each_step():
@@ -241,9 +245,9 @@ def test_the_unit_of_gains_by_hand():
     """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to
     gain.
     """
-    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3]), np.array([999.0, 999.0, -1e3, -1e3, 1e3])
-    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6])
-    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6]
+    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3, 0.0]), np.array([999.0, 999.0, -1e3, -1e3, 1e3, 0.0])
+    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6, 0.0])
+    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6, 1.0]
 
 
 def test_intervals_resample_systems():
