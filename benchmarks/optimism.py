@@ -17,7 +17,7 @@ from acbo_ref.arena.suites import load_suite, observations_of
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
 VALIDATION_SEED, STEPS = 1000, 20
-SUITES = ("simple", "medium", "complex", "standardised", "cold", "nonlinear")
+SUITES = ("simple", "medium", "complex", "standardised", "cold", "nonlinear", "curved", "process")
 OPTIMISM = (0.0, 0.75, 1.0, 1.5, 2.0)
 
 

@@ -3,7 +3,7 @@
     pip install mutmut
     mutmut run --max-children 1             stop it when it begins to test: mutants and statistics
                                             of which test meets which function are then there
-    cd mutants && python ../tests/mutation.py results.json [PREFIX] [SECONDS]
+    cd mutants && python ../tests/mutation.py results.json [PREFIX,PREFIX,...] [SECONDS]
     python tests/mutation.py --table mutants/results.json
 
 mutmut itself starts pytest anew for every mutant. A mutant meets the tests that call its function,
@@ -58,12 +58,14 @@ class Runner:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
+        self.charge_fixtures(session.items)
         saved = time.monotonic()
         again = () if self.budget is not None else (OPEN,)
         todo = [
             name
+            for prefix in self.prefix.split(",")
             for name in mutants()
-            if name.startswith(self.prefix) and (name not in self.results or self.results[name] in again)
+            if name.startswith(prefix) and (name not in self.results or self.results[name] in again)
         ]
         for number, name in enumerate(todo):
             function = name.rsplit("__mutmut_", 1)[0]
@@ -82,6 +84,25 @@ class Runner:
                 print(f"{number + 1} of {len(todo)}", dict(Counter(self.results.values())), flush=True)
         return True
 
+    def charge_fixtures(self, items: list[pytest.Item]) -> None:
+        """Add to the seconds of every test those of the fixtures that it shares with others: only
+        the first of them was charged, and here each mutant has to set them up again.
+        """
+        sharing: dict[tuple[str, ...], list[pytest.Item]] = defaultdict(list)
+        for item in items:
+            fixtures = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
+            shared = [f"{d[-1].baseid}::{n}" for n, d in fixtures.items() if d[-1].scope in ("module", "session")]
+            shared = sorted(name for name in shared if name.startswith("tests"))
+            if shared:
+                sharing[tuple(shared)].append(item)
+        for together in sharing.values():
+            quickest = min(together, key=lambda item: self.seconds.get(item.nodeid, 1.0))
+            begin = time.monotonic()
+            self.judge("", [quickest])
+            seconds = time.monotonic() - begin
+            for item in together:
+                self.seconds[item.nodeid] = max(self.seconds.get(item.nodeid, 1.0), seconds)
+
     def affordable(self, tests: list[str]) -> list[str]:
         """The first of these tests, as long as they fit the budget; a handful at least."""
         if self.budget is None:
@@ -99,7 +120,8 @@ class Runner:
         if child == 0:
             os.environ["MUTANT_UNDER_TEST"] = name
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            signal.alarm(limit)  # its default action ends the process
+            signal.setitimer(signal.ITIMER_PROF, limit)  # of processor time: the machine may be busy
+            signal.alarm(20 * limit)  # the default action of both ends the process
             for item, following in zip(chosen, [*chosen[1:], None], strict=True):
                 reports = runtestprotocol(item, log=False, nextitem=following)
                 if any(report.failed for report in reports):

@@ -26,6 +26,7 @@ from acbo_ref.arena.metrics import (
 from acbo_ref.arena.play import METHODS, run_method
 from acbo_ref.arena.suites import SUITES, Suite, load_suite
 from acbo_ref.policy.inputs import Task
+from acbo_ref.policy.session import Decision, or_nothing
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.verify.data import small_config
 
@@ -109,6 +110,8 @@ def test_the_mean_of_systems_weighs_each_the_same():
     large = summarise(results(best=np.array([-40.0, 2.0])))
     assert large["score_per_system"]["mean"] == pytest.approx((1 / 16 + 6 / 16) / 2)
     assert large["score"]["mean"] == pytest.approx(16 / 176)
+    small = summarise(results(best=np.array([-0.5, 9.0])))  # gains of half a spread are gains too
+    assert small["score_per_system"]["mean"] == pytest.approx((5 + 3) / 2)
     # a system in which nothing can be gained has no score of its own
     nothing = summarise(results(best=np.array([-4.0, 10.0])))
     assert nothing["score_per_system"]["mean"] == pytest.approx(10 / 16)
@@ -208,7 +211,9 @@ def test_a_weighted_auroc_is_that_of_repeated_rows():
 
 def test_auroc_with_one_positive():
     assert auroc(np.array([0.9, 0.2, 0.3]), np.array([True, False, False]), np.ones((1, 3))) == 1.0
+    assert auroc(np.array([0.9, 0.2]), np.array([True, False]), np.ones((1, 2))) == 1.0
     assert np.isnan(auroc(np.array([0.9, 0.2]), np.array([False, False]), np.ones((1, 2))))
+    assert np.isnan(auroc(np.zeros(0), np.zeros(0, bool), np.ones((3, 0)))).tolist() == [True] * 3
 
 
 def test_bands_of_steps_are_the_bootstrap_of_each_step():
@@ -240,9 +245,9 @@ def test_the_unit_of_gains_by_hand():
     """The target's spread, unless it is less than 1e-9 of the target's size or of what there is to
     gain.
     """
-    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3]), np.array([999.0, 999.0, -1e3, -1e3, 1e3])
-    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6])
-    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6]
+    baseline, best = np.array([1e3, 1e3, 0.0, 0.0, 1e3, 0.0]), np.array([999.0, 999.0, -1e3, -1e3, 1e3, 0.0])
+    std = np.array([2e-6, 5e-7, 2e-6, 5e-7, 1.5e-6, 0.0])
+    assert gain_unit(baseline, std, best).tolist() == [2e-6, 1.0, 2e-6, 1.0, 1.5e-6, 1.0]
 
 
 def test_intervals_resample_systems():
@@ -644,3 +649,66 @@ def test_the_published_problems_can_be_evaluated(checkpoint):
     methods = report["suites"][0]["methods"]
     assert methods["oracle"]["score"]["mean"] == pytest.approx(1.0)
     json.dumps(report, allow_nan=False)
+
+
+# ------------------------------------------------------------------------------------ doing nothing
+
+
+def one_decision(mean, error, task):
+    """A decision about X0 that expects this of the target."""
+    each = np.ones(1)
+    return Decision(
+        variable=np.array([0]), value=np.array([3.0]), probability=each, parent_probability=each,
+        outcome_mean=np.array([mean]), outcome_error=np.array([error]), outcome_std=np.array([2.0]),
+    )  # fmt: skip
+
+
+def test_doing_nothing_by_hand():
+    """Four rows with a mean of 2 and a standard deviation of 2."""
+    rows = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 4.0]])
+    task = task_of(rows, 1, np.array([True, False]), np.full(2, -5.0), np.full(2, 5.0))
+    std = rows[:, 1].std(ddof=1)
+    for mean, error, optimism, nothing in (
+        (1.9, 0.1, 0.0, False), (2.0, 0.1, 0.0, True), (2.5, 1.0, 0.75, False), (2.8, 1.0, 0.75, True),
+        (1.0, 1.0, -1.5, True), (1.0, 0.5, -1.5, False),
+    ):  # fmt: skip
+        found = or_nothing(one_decision(mean, error, task), task, optimism)
+        assert found.variable[0] == (-1 if nothing else 0)
+        if nothing:
+            assert found.value[0] == 0.0 and found.outcome_mean[0] == 2.0
+            assert found.outcome_error[0] == pytest.approx(std / 2)
+            assert found.outcome_std[0] == pytest.approx(np.hypot(std, std / 2))
+        else:
+            assert (found.value[0], found.outcome_mean[0]) == (3.0, mean)
+    alone = task_of(rows[:1], 1, np.array([True, False]), np.full(2, -5.0), np.full(2, 5.0))
+    assert or_nothing(one_decision(9.0, 0.1, alone), alone, 0.0).variable[0] == 0  # nobody knows
+
+
+def test_the_baseline_that_does_nothing_gains_nothing():
+    results = run_method(load_suite("simple", 0, quick=True), "nothing", 0, 5, 3, None, None)
+    assert (results.variable == -1).all() and not results.gain.any() and results.leaves.all()
+    assert not results.is_parent.any() and not results.standard.any()
+
+
+def test_a_process_of_all_levers_finds_a_peak_inside():
+    """Yield peaks at 0.3 of a half domain; the second lever does nothing."""
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+
+    def cost(x):
+        return 4 * (x - 1.5) ** 2 / 25
+
+    rows = 0.5 * rng.standard_normal((10, 3))
+    rows[:, 2] = cost(rows[:, 0]) + 0.1 * rng.standard_normal(10)
+    task = task_of(rows, 2, np.array([True, True, False]), np.full(3, -5.0), np.full(3, 5.0))
+    method = BASELINES["gp_all"](task, np.random.default_rng(1))
+    for _ in range(15):
+        i, value = method.ask()
+        row = 0.5 * rng.standard_normal(3)
+        if i >= 0:
+            assert -5 <= value <= 5
+            row[i] = value
+        row[2] = cost(row[0]) + 0.1 * rng.standard_normal()
+        method.tell((i, value), row)
+    i, value = method.recommend()
+    assert i == 0 and abs(value - 1.5) < 1.0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.policy import network
+from acbo_ref.policy import layers, network, pair_trunk
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, evidence_channels
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.moments import add_rows, centred, no_rows, spreads
@@ -83,7 +83,31 @@ def test_what_stands_still_elsewhere_than_its_mean_does_not_vary():
     du = np.full((1, 5, 2), 0.3)
     du[0, :, 1] = [0.3, 0.3, 0.3, 0.3, 0.4]
     found = spreads(add_rows(no_rows(1, 2), du, np.zeros(du.shape, bool), np.ones((1, 5), bool)).whole)
+    one = add_rows(no_rows(1, 2), du[:, :1], np.zeros((1, 1, 2), bool), np.ones((1, 1), bool)).whole
+    assert not spreads(one).any() and not centred(one).any()  # a single row does not scatter
     assert found[0, 0] == 0.0 and found[0, 1] == pytest.approx(np.std([0.3] * 4 + [0.4]))
+
+
+def test_pairs_with_a_variable_that_stands_still():
+    """X0 and X1 have a spread of a tenth and nothing to do with each other, X2 does not move; two
+    stand beyond their domains. Then a single row, of which the ridge of 1 / n takes half.
+    """
+    du, valid = np.zeros((1, 4, 3)), np.ones((1, 3), bool)
+    du[0, :, 0], du[0, :, 1] = [-0.1, 0.1, -0.1, 0.1], [-0.1, -0.1, 0.1, 0.1]
+    centre, target, levers = np.array([[-1.5, 0.25, 3.0]]), np.array([1]), np.array([[True, False, True]])
+    moments = add_rows(no_rows(1, 3), du, np.zeros(du.shape, bool), np.ones((1, 4), bool))
+    known = background(moments.observed, centre, target, levers, valid)
+    assert known.unit[0] == pytest.approx([0.1, 0.1, 0.2])  # one standard unit is a fifth of a half domain
+    raw = (known.channels / SCALE[: known.channels.shape[-1]] + SHIFT[: known.channels.shape[-1]])[0]
+    assert raw[:, 0, 11] == pytest.approx([-1.0, 0.25, 1.0]) and raw[0, :, 12] == pytest.approx([-1.0, 0.25, 1.0])
+    assert raw[:, 0, 19] == pytest.approx([1, 1, 0]) and raw[0, :, 20] == pytest.approx([1, 1, 0])
+    assert raw[2, :, :5] == pytest.approx(0.0) and raw[:, 2, :5] == pytest.approx(0.0)
+    evidence = evidence_channels(moments, known.centre, known.ordered, target, valid)
+    free_z = pair_channels(moments, known, evidence, target, valid)[0, :, :, known.channels.shape[-1] + 5]
+    assert free_z == pytest.approx(np.zeros((3, 3)))
+    one = add_rows(no_rows(1, 3), du[:, :1] * 0, np.zeros((1, 1, 3), bool), np.ones((1, 1), bool)).observed
+    single = background(one, centre, target, levers, valid).channels[0, :, :, 5] / SCALE[5] + SHIFT[5]
+    assert single == pytest.approx(np.full((3, 3), np.log(0.5)))
 
 
 def table(du, was_set, target=1, valid=None, manipulable=None):
@@ -232,6 +256,30 @@ def test_the_order_of_rows_changes_nothing(seed):
 
 
 # ------------------------------------------------------------------------------------------- trunk
+
+
+def test_triangles_by_hand():
+    """Of width 1 with a, b, c, d in this order, a and c before GELU: what i does to k times what k
+    does to j, and what k does to both, over three of four variables that are no padding, by sqrt 3.
+    """
+    rng = np.random.default_rng(0)
+    factors, valid = rng.standard_normal((1, 4, 4, 4)), np.array([[True, True, True, False]])
+    through = pair_trunk.triangle_forward(factors, valid)[0]
+    a, c = (layers.gelu_forward(factors[0, :, :, n])[0] for n in (0, 2))
+    b, d = factors[0, :, :, 1], factors[0, :, :, 3]
+    for i in range(3):
+        for j in range(3):
+            paths = sum(a[i, k] * b[k, j] for k in range(3)) / np.sqrt(3)
+            common = sum(c[k, i] * d[k, j] for k in range(3)) / np.sqrt(3)
+            assert through[0, i, j] == pytest.approx([paths, common])
+
+
+def test_what_is_known_of_a_variable_by_hand():
+    """The means of its row and of its column over what is no padding, and its own entry."""
+    x = np.array([[1.0, 2.0, 90.0], [3.0, 4.0, 90.0], [90.0, 90.0, 90.0]])[None, :, :, None]
+    known = pair_trunk.variable_forward(x, np.array([[True, True, False]]))
+    assert known[0, :2].tolist() == [[1.5, 2.0, 1.0], [3.5, 3.0, 4.0]]
+
 
 E, K, V = 2, 3, 5
 CONFIG = small_config(dtype="float64")

@@ -17,6 +17,8 @@ from acbo_ref import SCM, AcboError, FunctionalSCM, Term, Variable
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import (
     MONTE_CARLO_DRAWS,
+    SEARCH_DRAWS,
+    SEARCH_KEEP,
     antithetic_noise,
     expected_target,
     is_linear,
@@ -28,7 +30,7 @@ from acbo_ref.systems.batch import (
     total_effects,
 )
 from acbo_ref.systems.graphs import GRAPHS, ancestors, sample_graph
-from acbo_ref.systems.prior import sample_scm
+from acbo_ref.systems.prior import SCALING_DRAWS, sample_scm
 from acbo_ref.systems.scm import stack
 
 
@@ -102,7 +104,7 @@ def test_edges_of_a_batch_by_hand():
     model = SCM("edges", "A", variables, {("C", "A"): 2.0, ("B", "A"): -1.0, ("C", "B"): 0.0}, terms)
     batch = stack([model], num_variables=4)
     assert [model.names[i] for i in model.order] == ["C", "B", "A"]
-    assert np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert batch.edges.dtype == bool and np.argwhere(batch.edges[0]).tolist() == [[0, 1], [0, 2], [1, 2]]
     assert target_parents(batch).tolist() == [[True, True, False, False]]
 
 
@@ -130,6 +132,27 @@ def test_simulation_equals_the_naive_one(saturate):
     np.testing.assert_allclose(
         scm.simulate(noise, variable, value), naive_rows(scm, noise, variable, value), rtol=1e-13, atol=1e-13
     )
+
+
+def test_the_oracle_looks_coarsely_then_finely(monkeypatch):
+    """Two levers, a grid of 5 points: 10 points with few draws, then the 10 again with many."""
+    asked = []
+
+    def recording(model, variable, value, num_draws):
+        asked.append((variable.tolist(), value.tolist(), num_draws))
+        return expected_target(model, variable, value, num_draws)
+
+    monkeypatch.setattr("acbo_ref.systems.batch.expected_target", recording)
+    variables = (Variable("A", low=-1.0, high=3.0), Variable("B", low=0.0, high=4.0), Variable("Y"))
+    model = SCM("sine", "Y", variables, {("A", "Y"): -1.0}, (Term("Y", 0.1, 0.0, {"B": 1.0}),))
+    _, _, expected = oracle(stack([model]), num_draws=32, search_draws=8, grid_points=5)
+    grid_a, grid_b = [-1.0, 0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert asked[:2] == [([[0] * 5], [grid_a], 8), ([[1] * 5], [grid_b], 8)]
+    ((variable,), (value,), num_draws) = asked[2]
+    assert sorted(zip(variable, value, strict=True)) == [(0, v) for v in grid_a] + [(1, v) for v in grid_b]
+    assert num_draws == 32 and len(asked) == 3
+    # A at 3; what is left of the sine term is its mean over B, the same 32 draws of it
+    assert expected[0] == expected_target(stack([model]), np.array([[0]]), np.array([[3.0]]), 32)[0, 0]
 
 
 def test_seed_chain_optima():
@@ -250,34 +273,91 @@ def test_functional_scm_flips_and_its_children_see_the_true_target():
     assert (down.oracle.variable, down.oracle.value, down.oracle.expected) == (1, 4.0, pytest.approx(-12.0))
 
 
+def test_the_oracle_of_functions_searches_in_steps_of_a_400th_of_the_domain(monkeypatch):
+    """The minimum 0.3325 = 133 / 400 is a point of the grid; 401 points are looked at with few
+    draws, the best 16 of them with all.
+    """
+    looks = []
+    plain = FunctionalSCM.expected_target
+
+    def recording(self, variable, value, num_draws=MONTE_CARLO_DRAWS):
+        looks.append((len(value), num_draws))
+        return plain(self, variable, value, num_draws)
+
+    monkeypatch.setattr(FunctionalSCM, "expected_target", recording)
+    system = FunctionalSCM(
+        "bowl", "Y", (Variable("X", low=0.0, high=1.0), Variable("Y")), {"Y": ("X",)},
+        {"X": lambda v, e: e, "Y": lambda v, e: (v["X"] - 0.3325) ** 2},
+    )  # fmt: skip
+    assert system.oracle.value == pytest.approx(0.3325, abs=1e-12)
+    assert system.oracle.expected == pytest.approx(0.0, abs=1e-20)
+    assert looks == [(401, SEARCH_DRAWS), (SEARCH_KEEP, MONTE_CARLO_DRAWS)]
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "message", "hint"),
     [
-        ({"edges": {("A", "B"): 1.0, ("B", "Y"): 1.0, ("Y", "A"): 1.0}}, "A -> B -> Y -> A"),
-        ({"target": "Q"}, "target 'Q' is not a variable"),
-        ({"edges": {("Q", "Y"): 1.0}}, "unknown variable 'Q'"),
-        ({"edges": {("A", "Y"): float("nan")}}, "weight of edge 'A' -> 'Y' is nan"),
-        ({"direction": "up"}, "direction is 'up'"),
-        ({"variables": (Variable("Y"), Variable("A"), Variable("A"))}, "'A' is used twice"),
-        ({"variables": (Variable("Y"), Variable("A", low=2.0, high=2.0)), "edges": {}}, "low 2.0 >= high 2.0"),
-        ({"variables": (Variable("Y"), Variable("A", noise_std=-1.0)), "edges": {}}, "noise_std of 'A' is -1.0"),
-        ({"variables": (Variable("Y"), Variable("A", intercept=np.inf)), "edges": {}}, "intercept of 'A' is inf"),
-        ({"variables": (Variable("Y"), Variable("A", manipulable=False)), "edges": {}}, "no variable is manipulable"),
-        ({"terms": (Term("Q", 1.0, 0.0, {"A": 1.0}),)}, "unknown variable 'Q'"),
-        ({"terms": (Term("Y", np.nan, 0.0, {"A": 1.0}),)}, "not finite"),
+        ({"target": "Q"}, "target 'Q' is not a variable", "known: Y, C, A, B"),
+        ({"edges": {("Q", "Y"): 1.0}}, "edge 'Q' -> 'Y' names unknown variable 'Q'", "known: Y, C, A, B"),
+        ({"edges": {("A", "Q"): 1.0}}, "edge 'A' -> 'Q' names unknown variable 'Q'", "known: Y, C, A, B"),
+        ({"edges": {("A", "Y"): float("nan")}}, "weight of edge 'A' -> 'Y' is nan", "give a finite number"),
+        ({"direction": "up"}, "direction is 'up'", "use 'minimize' or 'maximize'"),
+        (
+            {"variables": (Variable("Y"), Variable("A"), Variable("A"))},
+            "variable name 'A' is used twice",
+            "give every variable its own name",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", low=2.0, high=2.0)), "edges": {}},
+            "domain of 'A' has low 2.0 >= high 2.0",
+            "low must be below high",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", noise_std=-1.0)), "edges": {}},
+            "noise_std of 'A' is -1.0",
+            "a standard deviation is >= 0",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", intercept=np.inf)), "edges": {}},
+            "intercept of 'A' is inf",
+            "give a finite number",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", manipulable=False)), "edges": {}},
+            "no variable is manipulable",
+            "mark at least one variable that can be set",
+        ),
+        (
+            {"terms": (Term("Q", 1.0, 0.0, {"A": 1.0}),)},
+            "term of 'Q' names unknown variable 'Q'",
+            "known: Y, C, A, B",
+        ),
+        ({"terms": (Term("Y", np.nan, 0.0, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
+        ({"terms": (Term("Y", 1.0, np.inf, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
+        ({"terms": (Term("Y", 1.0, 0.0, {"A": np.nan}),)}, "a term of 'Y' is not finite", "give finite numbers"),
     ],
 )
-def test_what_is_not_a_model_is_refused(changes, message):
+def test_what_is_not_a_model_is_refused(changes, message, hint):
     with pytest.raises(AcboError) as caught:
         diamond(**changes)
-    text = caught.value.message
-    assert "SCM 'diamond'" in text or "form a cycle" in text
-    if "->" in message and "form a cycle" in text:  # the cycle may be entered anywhere, but every arrow is an edge
-        nodes = text.split(": ")[-1].split(" -> ")
-        assert nodes[0] == nodes[-1] and set(nodes) == {"A", "B", "Y"} and len(nodes) == 4
-        assert all(pair in changes["edges"] for pair in itertools.pairwise(nodes))
-    else:
-        assert message in text
+    assert (caught.value.message, caught.value.hint) == (f"SCM 'diamond': {message}", hint)
+
+
+def test_a_cycle_is_named_by_its_arrows():
+    """It may be entered anywhere, but every arrow is an edge."""
+    edges = {("A", "B"): 1.0, ("B", "Y"): 1.0, ("Y", "A"): 1.0}
+    with pytest.raises(AcboError, match="the edges form a cycle: ") as caught:
+        diamond(edges=edges)
+    nodes = caught.value.message.split(": ")[-1].split(" -> ")
+    assert nodes[0] == nodes[-1] and set(nodes) == {"A", "B", "Y"} and len(nodes) == 4
+    assert all(pair in edges for pair in itertools.pairwise(nodes))
+
+
+def test_a_variable_that_causes_itself_is_a_cycle():
+    with pytest.raises(AcboError) as caught:
+        SCM("loop", "Y", (Variable("X"), Variable("Y")), {("X", "Y"): 1.0, ("Y", "Y"): 0.5})
+    assert caught.value.message == "the edges form a cycle: Y -> Y"
+    assert caught.value.hint == "remove one of these edges"
 
 
 @pytest.mark.parametrize(
@@ -348,10 +428,15 @@ def test_graph_families_by_hand():
     assert np.argwhere(sample_graph("collider", 4, rng)).tolist() == [[0, 3], [1, 3], [2, 3]]
     assert (sample_graph("tree", 9, rng).sum(axis=0) == [0, *[1] * 8]).all()
     assert sample_graph("scale_free", 9, rng).sum() == 1 + 2 * 7
-    assert sample_graph("erdos_renyi", 5, rng, 0.0).sum() == 1  # never without any edge
+    alone = [np.argwhere(sample_graph("erdos_renyi", 5, rng, 0.0)).tolist() for _ in range(40)]
+    assert {tuple(edges[0]) for edges in alone} == {(0, 4), (1, 4), (2, 4), (3, 4)}  # never without any edge
+    assert all(len(edges) == 1 for edges in alone)
+    share = sample_graph("erdos_renyi", 100, rng).sum() / (100 * 99 / 2)  # one half unless told otherwise
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 4950)
     edges = np.zeros((5, 5), bool)
     edges[[0, 1, 3], [1, 4, 4]] = True
     assert ancestors(edges, 4).tolist() == [True, True, False, True, False]
+    assert ancestors(sample_graph("chain", 5, rng), 4).tolist() == [True] * 4 + [False]
 
 
 @given(
@@ -378,6 +463,32 @@ def test_standardised_models_have_unit_variance():
     np.testing.assert_allclose(rows.var(axis=0), 1.0, atol=5 * np.sqrt(2 / 200_000))
 
 
+@pytest.mark.parametrize("kind", ["chain", "collider", "erdos_renyi"])
+def test_linear_models_are_standardised_exactly(kind):
+    """x = s e P with P = (I - W)^-1, so the variance of x_j is sum_i s_i^2 P_ij^2; ratios of
+    intercept and noise stay, and without noise nothing is scaled.
+    """
+    raw, silent = {"standardised": 0.0}, {"noise_std": (0.0, 0.0)}
+    ranges = {"standardised": 1.0, "noise_std": (0.5, 2.0), "intercept": (1.0, 2.0)}
+
+    def models(**changes):
+        return (
+            sample_scm(PriorConfig(**(ranges | changes)), kind, 5, np.random.default_rng(seed)) for seed in range(6)
+        )
+
+    for scm, before in zip(models(), models(**raw), strict=True):
+        noise = np.array([v.noise_std for v in scm.variables])
+        paths = np.linalg.inv(np.eye(5) - scm.weights)
+        assert (noise[:, None] ** 2 * paths**2).sum(axis=0) == pytest.approx(np.ones(5), rel=1e-12)
+        for after, plain in zip(scm.variables, before.variables, strict=True):
+            assert after.intercept / after.noise_std == pytest.approx(plain.intercept / plain.noise_std)
+            assert (after.low, after.high) == (plain.low, plain.high)
+        scale = noise / np.array([v.noise_std for v in before.variables])
+        np.testing.assert_allclose(scm.weights, before.weights / scale[:, None] * scale, rtol=1e-12)
+    for scm, before in zip(models(**silent), models(**(silent | raw)), strict=True):
+        assert scm.edges == before.edges and scm.variables == before.variables
+
+
 def test_standardised_nonlinear_models_have_unit_variance_too():
     rng = np.random.default_rng(8)
     prior = PriorConfig(standardised=1.0, nonlinear=1.0)
@@ -386,6 +497,13 @@ def test_standardised_nonlinear_models_have_unit_variance_too():
     variances = scm.simulate(rng.standard_normal((100_000, 7))).var(axis=0)
     # rescaled by 1,024 draws: their variance is known to sqrt(2 / 1024) = 4 % where it is normal
     np.testing.assert_allclose(variances, 1.0, atol=5 * 0.044)
+
+
+def test_the_target_is_the_last_variable_or_any_that_has_parents():
+    """Of the three in a chain of four that have some, each is the target of about a third."""
+    for rule, places in (("last", {3}), ("any", {1, 2, 3})):
+        scms = [sample_scm(PriorConfig(target=rule), "chain", 4, np.random.default_rng(seed)) for seed in range(30)]
+        assert {scm.order.index(scm.target_index) for scm in scms} == places
 
 
 def test_listed_order_tells_nothing_of_the_causal_order():
@@ -408,6 +526,51 @@ def test_expected_target_is_the_mean_of_simulations():
         sample = rows[0, :, batch.target[e]]
         error = sample.std() * (1 / np.sqrt(100_000) + 1 / np.sqrt(MONTE_CARLO_DRAWS))
         assert found == pytest.approx(sample.mean(), abs=4 * error + 1e-9)
+
+
+@pytest.mark.parametrize("varied", [1.0, 0.0])
+def test_every_number_of_a_model_lies_in_its_range(varied):
+    """Raw models with sine terms, saturated, on complete graphs; with `varied` 0 in the defaults'
+    ranges, but for terms, which that does not touch.
+    """
+    prior = PriorConfig(
+        standardised=0.0, nonlinear=1.0, saturate=1.0, varied=varied, edge_probability=1.0, target="last",
+        weight=(2.5, 3.0), noise_std=(3.0, 4.0), intercept=(5.0, 6.0), domain_center=(7.0, 8.0),
+        domain_half_width=(0.5, 1.0), sine_amplitude=(10.0, 11.0), sine_frequency=(4.0, 5.0), manipulable=0.5,
+    )  # fmt: skip
+    ranges = prior if varied else PriorConfig()
+    found = {name: [] for name in ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")}
+    phases, ratios, levers, linear, both_signs = [], [], 0, 0, 0
+    for seed in range(8):
+        scm = sample_scm(prior, "erdos_renyi", 5, np.random.default_rng(seed))
+        assert scm.name == "random" and scm.saturate and scm.direction == "minimize"
+        assert sorted(scm.names) == ["X0", "X1", "X2", "X3", "X4"] and scm.names == tuple(sorted(scm.names))
+        assert scm.target_index == scm.order[-1] and len(scm.terms) == 10 and 0 < len(scm.edges) < 10
+        for v in scm.variables:
+            found["noise_std"].append(v.noise_std)
+            found["intercept"].append(v.intercept)
+            found["domain_center"].append((v.low + v.high) / 2)
+            found["domain_half_width"].append((v.high - v.low) / 2)
+        found["weight"] += [abs(w) for w in scm.edges.values()]
+        for sine in scm.terms:
+            ((parent, frequency),) = sine.frequencies.items()
+            assert 4.0 <= frequency <= 5.0
+            phases.append(sine.phase)
+            assert ranges.weight[0] * 10.0 <= sine.amplitude <= ranges.weight[1] * 11.0
+            if (parent, sine.variable) in scm.edges:
+                ratios.append(sine.amplitude / abs(scm.edges[parent, sine.variable]))
+        linear += len(scm.edges)
+        both_signs += min(scm.edges.values()) < 0 < max(scm.edges.values())
+        levers += scm.manipulable.sum()
+    for name, values in found.items():
+        low, high = getattr(ranges, name)
+        assert low - 1e-12 <= min(values) and max(values) <= high + 1e-12, name
+        if high > low:
+            assert len(set(values)) > 10, name
+    assert 0.0 <= min(phases) < 0.5 and 2 * np.pi - 0.5 < max(phases) < 2 * np.pi
+    assert min(ratios) >= 10.0 and max(ratios) <= 11.0 and len(set(ratios)) > 20 and both_signs > 4
+    assert 8 < levers < 24  # of 32 that are no target, each with probability one half
+    assert 25 < linear < 55  # of 80 edges half lose their linear term
 
 
 def test_a_share_of_models_keeps_to_the_defaults():
@@ -488,6 +651,15 @@ def test_models_can_be_padded_further_than_they_need():
     np.testing.assert_array_equal(wide[:, :, :4], rows)
 
 
+def test_terms_of_a_variable_stand_in_the_order_given():
+    terms = [Term("Y", a, a / 10, {"A": a / 5}) for a in (2.0, 3.0, 4.0)]
+    model = diamond(terms=(*terms[:2], Term("B", 1.0, 0.0, {"A": 2.0}), terms[2]))
+    batch = stack([model], num_terms=4)
+    y, a = model.order.index(model.target_index), model.order.index(model.index("A"))
+    assert batch.amplitude[0, y].tolist() == [2.0, 3.0, 4.0, 0.0] and batch.phase[0, y].tolist() == [0.2, 0.3, 0.4, 0.0]
+    assert batch.frequency[0, y, :, a].tolist() == [0.4, 0.6, 0.8, 0.0]
+
+
 def test_a_model_without_sine_terms_has_no_room_for_them():
     assert stack([diamond()]).amplitude.shape == (1, 4, 0)
 
@@ -521,6 +693,39 @@ def test_a_standardised_nonlinear_model_has_unit_variance_also_with_intercepts(s
     assert abs(np.mean(deviations) - 1) < 0.01
 
 
+@pytest.mark.parametrize("nonlinear", [0.0, 1.0])
+def test_outputs_have_unit_variance_over_the_draws_that_scaled_them(nonlinear):
+    """Chains with narrow domains, in which the order of the draws is known: before their own clip,
+    with clipped parents, exactly. The target is not clipped. Without noise nothing is scaled.
+    """
+    ranges = {
+        "nonlinear": nonlinear, "saturate": 1.0, "intercept": (0.2, 0.4), "noise_std": (0.5, 2.0),
+        "domain_center": (0.3, 0.5), "domain_half_width": (0.5, 1.0),
+    }  # fmt: skip
+    for seed in range(5):
+        scm = sample_scm(PriorConfig(standardised=1.0, **ranges), "chain", 5, np.random.default_rng(seed))
+        e = np.zeros((SCALING_DRAWS, 5))
+        e[:, scm.order] = antithetic_noise(SCALING_DRAWS, 5)
+        rows = scm.simulate(e)
+        inside = (rows >= scm.low) & (rows <= scm.high)
+        assert np.delete(inside, scm.target_index, axis=1).all() and not inside[:, scm.target_index].all()
+        outputs = np.array([v.intercept for v in scm.variables]) + np.array([v.noise_std for v in scm.variables]) * e
+        for (parent, child), weight in scm.edges.items():
+            outputs[:, scm.index(child)] += weight * rows[:, scm.index(parent)]
+        for sine in scm.terms:
+            ((parent, frequency),) = sine.frequencies.items()
+            wave = sine.amplitude * np.sin(frequency * rows[:, scm.index(parent)] + sine.phase)
+            outputs[:, scm.index(sine.variable)] += wave
+        assert outputs.std(axis=0) == pytest.approx(np.ones(5), rel=1e-12)
+        for intercept in ((0.0, 0.0), (0.2, 0.4), (1e6, 2e6)):
+            still = ranges | {"intercept": intercept, "noise_std": (0.0, 0.0)}
+            silent, plain = (
+                sample_scm(PriorConfig(standardised=share, **still), "chain", 5, np.random.default_rng(seed))
+                for share in (1.0, 0.0)
+            )
+            assert (silent.variables, silent.edges, silent.terms) == (plain.variables, plain.edges, plain.terms)
+
+
 def test_a_minimised_model_has_the_same_rows_up_to_the_sign():
     scm = diamond(direction="maximize", saturate=True)
     e = np.random.default_rng(0).standard_normal((50, scm.noise_dim))
@@ -542,4 +747,5 @@ def test_the_oracle_of_a_target_to_be_maximised_is_the_highest():
 
 def test_an_odd_number_of_antithetic_draws():
     five, four = antithetic_noise(5, 3), antithetic_noise(4, 3)
+    assert antithetic_noise(2, 1)[0, 0] == pytest.approx(0.33320332)  # expectations are the same on every day
     assert five.shape == (5, 3) and (five[3:] == -five[:2]).all() and (four[2:] == -four[:2]).all()

@@ -35,6 +35,12 @@ def test_a_minimal_file(tmp_path):
     assert (scm.oracle.value, scm.oracle.expected) == (0.0, 0.0) and scm.manipulable.tolist() == [True, False]
 
 
+def test_a_variable_that_cannot_be_set_stays_so():
+    document = whole_document()
+    document["variables"].append({"name": "z", "low": 0.0, "high": 1.0, "manipulable": False})
+    assert scm_from_dict(document).manipulable.tolist() == [True, False, False]
+
+
 def broken(change):
     """A valid document with one thing changed."""
     document = scm_to_dict(diamond())
@@ -289,6 +295,8 @@ def test_files_are_utf8_and_keep_the_order_of_keys(tmp_path):
         assert "Größe" in text and text.endswith("\n") and text.index("format") < text.index("name")
         assert load_scm(path).name == "Größe"
     assert (tmp_path / "model.json").read_text(encoding="utf-8").startswith('{\n "format"')
+    for name in ("model.yaml", "model.yml"):
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("format: acbo-scm/1\nname: Größe\n")
     missing = tmp_path / "none.json"
     with pytest.raises(AcboError) as caught:
         load_scm(missing)

@@ -20,6 +20,8 @@ from acbo_ref.systems.scm import SCM, Term, Variable
 
 # Draws behind the variances to which a nonlinear model is rescaled; they are then known to 4 %.
 SCALING_DRAWS = 1024
+# A spread of less than this share of the largest output is rounding.
+ROUNDING = 1e-12
 
 
 def sample_scm(
@@ -142,7 +144,9 @@ def _standardised(equations: Equations, low: Array, high: Array, clips: Array) -
             waves = amplitude[:j, j] * np.sin(frequency[:j, j] * past + phase[:j, j])
             output = equations.intercept[j] + equations.noise_std[j] * noise[:, j] + past @ weights[:j, j]
             output = output + waves.sum(axis=1)
-            std[j] = output.std() or 1.0
+            spread = output.std()
+            if spread > ROUNDING * np.abs(output).max():  # a constant's is rounding, not always 0
+                std[j] = spread
             rows[:, j] = np.clip(output / std[j], low[j], high[j]) if clips[j] else output / std[j]
     return Equations(
         equations.intercept / std, equations.noise_std / std, weights * std[:, None] / std, amplitude / std,
