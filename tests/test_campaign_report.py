@@ -99,7 +99,13 @@ def test_every_picture_says_what_it_shows(busy):
         title, description = attrs["aria-labelledby"].split()
         assert attrs["role"] == "img" and said[title].strip() and len(said[description]) > 30
     whole = " ".join(said.values())
-    for words in ("Expected:", "The best outcome so far", "6 experiments in their order", "lie within", "Recommended:"):
+    for words in (
+        "Expected:",
+        "The best outcome so far",
+        "6 experiments in their order",
+        "lie within",
+        "Most promising:",
+    ):
         assert words in whole, words
 
 

@@ -173,7 +173,7 @@ def _levers(found: Findings) -> str:
     marks = [
         ("alone", "measured, this lever set alone"), ("together", "set together with others"), ("past", "past rows"),
         ("best", "best outcome so far"), ("curve", "expected"), ("band", "90 %: dark of the expectation, light of one outcome"),
-        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "recommended"),
+        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "most promising"),
     ]  # fmt: skip
     legend = "".join(f"<li>{pictures.key(css)}{words}</li>" for css, words in marks)
     thinned = len(facts.observations) > MOST_PAST
