@@ -26,7 +26,7 @@ from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.caution import Caution
 from acbo_ref.campaign.facts import CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
-from acbo_ref.campaign.methods import MakeMethod, proposal_by
+from acbo_ref.campaign.methods import MakeMethod, name_of, proposal_by
 from acbo_ref.campaign.predictions import (
     Belief,
     Recommendation,
@@ -123,9 +123,13 @@ class Campaign(CampaignView):
         of the policy: one of `acbo.BASELINES`, which knows neither bounds nor what is pending.
 
         Raises:
-            AcboError: the budget is spent, every variable has a pending proposal, or no experiment
-                lies within the bounds.
+            AcboError: the budget is spent, every variable has a pending proposal, no experiment lies
+                within the bounds, or `method` was given together with bounds or `another`.
         """
+        if method is not None and (another or not (caution or Caution()).bounds_nothing):
+            raise AcboError(
+                f"{name_of(method)} knows no bounds and no pending experiments", "leave these out, or the method"
+            )
         found: list[Proposal] = []
 
         def decide(entries: list[Entry]) -> Entry | None:
