@@ -77,10 +77,8 @@ def ask(
     from acbo_ref.errors import AcboError
 
     caution, make = Caution(never_below, never_above, risk, step), chosen_method(method)
-    if make is not None and (another or batch is not None or not caution.bounds_nothing):
-        raise AcboError(
-            f"{method} knows no bounds and no pending experiments", "leave the other options out, or --method"
-        )
+    if make is not None and batch is not None:
+        raise AcboError(f"{method} knows no pending experiments", "leave out --batch, or --method")
     if batch is None:
         with campaign_warnings():
             proposal = _load(folder).ask(another, by, caution, make)

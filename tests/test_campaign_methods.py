@@ -124,7 +124,7 @@ def test_by_the_command_line(campaign, capsys):
     for words, message in (
         (["--method", "regres"], "did you mean 'regress'"),
         (["--method", "optuna"], "no method 'optuna' can run a campaign"),
-        (["--method", "regress", "--batch", "2"], "knows no bounds"),
+        (["--method", "regress", "--batch", "2"], "knows no pending experiments"),
         (["--method", "regress", "--another"], "knows no bounds"),
         (["--method", "regress", "--never-below", "2"], "knows no bounds"),
     ):
