@@ -123,8 +123,8 @@ class Campaign(CampaignView):
         of the policy: one of `acbo.BASELINES`, which knows neither bounds nor what is pending.
 
         Raises:
-            AcboError: the budget is spent, every variable has a pending proposal, no experiment lies
-                within the bounds, or `method` was given together with bounds or `another`.
+            AcboError: the budget is spent, every variable has a pending proposal, no experiment
+                lies within the bounds, or `method` was given together with bounds or `another`.
         """
         if method is not None and (another or not (caution or Caution()).bounds_nothing):
             raise AcboError(
