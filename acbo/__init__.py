@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import acbo_ref
 
 if TYPE_CHECKING:
+    from acbo_ref import BASELINES as BASELINES
     from acbo_ref import SCM as SCM
     from acbo_ref import AcboError as AcboError
     from acbo_ref import Answer as Answer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from acbo_ref import Recommendation as Recommendation
     from acbo_ref import ReferenceBackend as ReferenceBackend
     from acbo_ref import Sine as Sine
+    from acbo_ref import Term as Term
     from acbo_ref import Trainer as Trainer
     from acbo_ref import Variable as Variable
     from acbo_ref import evaluate as evaluate

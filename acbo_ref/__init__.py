@@ -29,6 +29,7 @@ from acbo_ref.version import __version__ as __version__
 _EXPORTS = {
     "AcboError": "errors",
     "Answer": "campaign.predictions",
+    "BASELINES": "arena.baselines",
     "Belief": "campaign.predictions",
     "Campaign": "campaign.campaign",
     "CampaignWarning": "campaign.facts",
@@ -54,6 +55,7 @@ _EXPORTS = {
 }
 
 if TYPE_CHECKING:
+    from acbo_ref.arena.baselines import BASELINES as BASELINES
     from acbo_ref.arena.compare import EvaluationSettings as EvaluationSettings
     from acbo_ref.arena.compare import evaluate as evaluate
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend

@@ -44,7 +44,7 @@ def begin(system, observations) -> Facts:
     domains = zip(system.low, system.high, system.manipulable, strict=True)
     return Facts(
         system.target, "minimize", names, tuple((float(a), float(b)) if m else None for a, b, m in domains), None,
-        CHECKPOINT.sha256, 1.0, 1.0, {}, {f"o{n}": Record((), row.tolist()) for n, row in enumerate(observations)},
+        CHECKPOINT.sha256, (1.0, 1.0), {}, {f"o{n}": Record((), row.tolist()) for n, row in enumerate(observations)},
         frozenset(), {}, (1.0,) * len(names), (PLAIN,) * len(names),
     )  # fmt: skip
 

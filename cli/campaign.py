@@ -11,7 +11,9 @@ from acbo_cli.campaign_new import new
 from acbo_cli.campaign_options import (
     by_option,
     campaign_warnings,
+    chosen_method,
     folder_argument,
+    method_option,
     pairs,
     sheet_option,
     show,
@@ -41,6 +43,7 @@ campaign.add_command(new)
 @click.option(
     "--batch", type=int, metavar="N", help="N experiments side by side: those pending, and new ones about any variable."
 )
+@method_option
 @click.option("--never-below", type=float, metavar="VALUE", help="What the measured target must not fall below.")
 @click.option("--never-above", type=float, metavar="VALUE", help="What the measured target must not rise above.")
 @click.option("--risk", type=float, default=0.1, show_default=True, help="Probability that it does all the same.")
@@ -53,6 +56,7 @@ def ask(
     folder: Path,
     another: bool,
     batch: int | None,
+    method: str | None,
     never_below: float | None,
     never_above: float | None,
     risk: float,
@@ -67,14 +71,19 @@ def ask(
 
     \b
     acbo campaign ask reactor --batch 4 --never-below 40
+    acbo campaign ask reactor --method regress
     """
     from acbo_ref.campaign.campaign import Caution
     from acbo_ref.errors import AcboError
 
-    caution = Caution(never_below, never_above, risk, step)
+    caution, make = Caution(never_below, never_above, risk, step), chosen_method(method)
+    if make is not None and (another or batch is not None or not caution.bounds_nothing):
+        raise AcboError(
+            f"{method} knows no bounds and no pending experiments", "leave the other options out, or --method"
+        )
     if batch is None:
         with campaign_warnings():
-            proposal = _load(folder).ask(another, by, caution)
+            proposal = _load(folder).ask(another, by, caution, make)
         show_words(proposal, output_format)
         return
     if another:
@@ -100,6 +109,9 @@ def tell(
 ) -> None:
     """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
     NAME=VALUE for each variable.
+
+    \b
+    acbo campaign tell reactor e1 yield=6.1 temp=51 age=40
     """
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
@@ -134,6 +146,9 @@ def tell(
 def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str | None, output_format: str) -> None:
     """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
     not known after all.
+
+    \b
+    acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
         opened = _load(folder)
@@ -230,11 +245,19 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
 
 @campaign.command()
 @folder_argument
+@method_option
 @format_option
-def recommend(folder: Path, output_format: str) -> None:
-    """What to settle on now, and how much better than doing nothing that is."""
+def recommend(folder: Path, method: str | None, output_format: str) -> None:
+    """What to settle on now, and how much better than doing nothing that is. With --method: what
+    that would settle on, and what the policy expects of it.
+
+    \b
+    acbo campaign recommend reactor --method gp
+    """
+    make = chosen_method(method)
     with campaign_warnings():
-        found = _load(folder).recommend()
+        opened = _load(folder)
+        found = opened.recommend() if make is None else opened.settle(make)
     show_words(found, output_format)
 
 
@@ -243,7 +266,11 @@ def recommend(folder: Path, output_format: str) -> None:
 @click.argument("action", metavar="NAME=VALUE")
 @format_option
 def predict(folder: Path, action: str, output_format: str) -> None:
-    """What to expect if a variable is set to a value. Records nothing."""
+    """What to expect if a variable is set to a value. Records nothing.
+
+    \b
+    acbo campaign predict reactor temp=55
+    """
     ((name, value),) = pairs((action,), "action").items()
     with campaign_warnings():
         found = _load(folder).predict(name, value)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, sheet_option, show
 from acbo_cli.campaign_text import status_text
 from acbo_cli.options import format_option
+
+if TYPE_CHECKING:
+    from acbo_ref.campaign.tables import Table
+
+Domain = tuple[float | str, ...]
 
 
 @click.command()
@@ -62,48 +70,74 @@ def new(
     acbo campaign new reactor --data past.xlsx --target yield --maximize \\
         --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
     """
-    import numpy as np
-
     from acbo_ref.campaign.campaign import Campaign
-    from acbo_ref.campaign.rules import domain_from_data as from_data
-    from acbo_ref.campaign.tables import Table, select, text_columns, with_known_names
+    from acbo_ref.campaign.tables import Table, select, with_known_names
     from acbo_ref.campaign.workbooks import read_table
-    from acbo_ref.errors import AcboError, did_you_mean
+    from acbo_ref.errors import AcboError
 
     if minimize is None:
         raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
     given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
     if data is not None:
-        table_read = with_known_names(read_table(data, sheet), [*given, *fixed, *ignore, target])
+        table = with_known_names(read_table(data, sheet), [*given, *fixed, *ignore, target])
     else:
-        table_read = Table([*given, *fixed, target], [], [], "the campaign")
-    columns = table_read.names
-    for name in (*given, *fixed, *ignore, target):
-        if name not in columns:
-            raise AcboError(f"{table_read.where} has no column {name!r}", did_you_mean(name, columns))
-    both = set(given) & set(fixed)
-    if both:
-        raise AcboError(f"{min(both)!r} has both --domain and --fixed")
-    unread = [name for name in text_columns(table_read) if name not in (*given, *fixed, *ignore, target)]
-    if unread:
-        click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
-    names = [name for name in columns if name not in (*ignore, *unread)]
-    rows = select(table_read, names)
-    variables: dict[str, tuple[float | str, ...] | None] = {}
-    for i, name in enumerate(names):
-        if name in given:
-            variables[name] = given[name]
-        elif name in fixed or name == target:
-            variables[name] = None
-        elif domain_from_data:
-            low, high = variables[name] = from_data(np.array([row[i] for row in rows]), name)
-            click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
-        else:
-            raise AcboError(
-                f"may {name!r} be set, and how far?", f"--domain {name}=LOW:HIGH, --fixed {name}, or --domain-from-data"
-            )
+        table = Table([*given, *fixed, target], [], [], "the campaign")
+    _check_named(table, given, fixed, (*ignore, target))
+    names = _columns(table, (*given, *fixed, target), ignore)
+    rows = select(table, names)
+    variables = _domains(names, rows, given, (*fixed, target), domain_from_data)
     with campaign_warnings():
         direction = "minimize" if minimize else "maximize"
         made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by, pairs(costs, "--cost"))
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
     show(made.status(), output_format, status_text)
+
+
+def _check_named(table: Table, given: Mapping[str, object], fixed: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Whether what the options name is there, and nothing twice."""
+    from acbo_ref.errors import AcboError, did_you_mean
+
+    for name in (*given, *fixed, *others):
+        if name not in table.names:
+            raise AcboError(f"{table.where} has no column {name!r}", did_you_mean(name, table.names))
+    both = set(given) & set(fixed)
+    if both:
+        raise AcboError(f"{min(both)!r} has both --domain and --fixed")
+
+
+def _columns(table: Table, named: tuple[str, ...], ignore: tuple[str, ...]) -> list[str]:
+    """The columns to read: those without a number in them are left out, and said."""
+    from acbo_ref.campaign.tables import text_columns
+
+    unread = [name for name in text_columns(table) if name not in (*named, *ignore)]
+    if unread:
+        click.echo(f"left out, since there are no numbers in it: {', '.join(unread)}", err=True)
+    return [name for name in table.names if name not in (*ignore, *unread)]
+
+
+def _domains(
+    names: list[str], rows: list[list[float]], given: Mapping[str, Domain], not_set: tuple[str, ...], from_data: bool
+) -> dict[str, Domain | None]:
+    """The domain of every variable, None where it is not set."""
+    import numpy as np
+
+    from acbo_ref.campaign.rules import domain_from_data
+    from acbo_ref.campaign.tables import name_and_unit
+    from acbo_ref.errors import AcboError
+
+    variables: dict[str, Domain | None] = {}
+    for i, name in enumerate(names):
+        if name in given:
+            variables[name] = given[name]
+        elif name in not_set:
+            variables[name] = None
+        elif from_data:
+            low, high = variables[name] = domain_from_data(np.array([row[i] for row in rows]), name)
+            click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
+        else:
+            short = quote(name_and_unit(name)[0])
+            raise AcboError(
+                f"may {name!r} be set, and how far?",
+                f"--domain {short}=LOW:HIGH, --fixed {short}, or --domain-from-data",
+            )
+    return variables

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from acbo_cli.options import echo_json, spoken_warnings
+from acbo_cli.options import F, echo_json, spoken_warnings
 
 folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -24,6 +24,28 @@ def campaign_warnings() -> AbstractContextManager[None]:
 by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
 sheet_option = click.option("--sheet", metavar="NAME", help="Which sheet of an .xlsx file; default the first.")
 yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
+
+
+def method_option(function: F) -> F:
+    return click.option(
+        "--method",
+        metavar="NAME",
+        help="Who chooses: policy (the default), random, endpoints, regress, paths, thompson, gp, gp_all.",
+    )(function)
+
+
+def chosen_method(name: str | None) -> Any:
+    """The class of a method of the arena, None for the policy."""
+    from acbo_ref.arena.baselines import BASELINES
+    from acbo_ref.errors import AcboError, did_you_mean
+
+    if name in (None, "policy"):
+        return None
+    # Optuna takes outcomes of its own trials only, and could not be told what others did
+    known = [method for method in BASELINES if method not in ("optuna", "nothing")]
+    if name not in known:
+        raise AcboError(f"no method {name!r} can run a campaign", did_you_mean(str(name), ["policy", *known]))
+    return BASELINES[str(name)]
 
 
 def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from campaign_crashes import create, small_policy
+from campaign_crashes import small_policy
 
-from acbo_ref.campaign.campaign import load_campaign
+from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.campaign.tables import read_csv
 from acbo_ref.campaign.workbooks import read_table
@@ -293,7 +293,10 @@ def workbook(folder: Path) -> Kind:
 
 
 def journal(folder: Path) -> Kind:
-    campaign = create(folder / "campaign", small_policy(folder / "policy.npz"))
+    variables = {"a": (0.1, 10.0, "log"), "b": (0.0, 5.0, "int"), "y": None}
+    rows = np.random.default_rng(0).random((5, 3)) + 1.0
+    policy = small_policy(folder / "policy.npz")
+    campaign = Campaign.create(folder / "campaign", variables, "y", observations=rows, policy=policy, costs={"a": 2.0})
     for n in range(4):
         campaign.tell(campaign.ask().id, {"y": float(n)})
     path = folder / "campaign" / "journal.jsonl"

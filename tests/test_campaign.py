@@ -430,8 +430,15 @@ def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
         ({"schema": 3}, "schema 3.* up to 2"),
         ({"kind": "told"}, "creation"),
         ({"variables": 3}, "not a campaign"),
+        ({"scales": 3}, "not a campaign"),
+        ({"scales": {"a": ["lin"]}}, "cannot be 'lin'"),
+        ({"scales": {"b": ["log"]}}, "cannot be log"),
+        ({"scales": {"c": ["int"]}}, "'c' has a scale and no domain"),
+        ({"costs": {"a": 0}}, "a cost that is none"),
+        ({"costs": {"a": "much"}}, "not a campaign"),
+        ({"domains": [None]}, "not a campaign"),
     ):
-        path = tmp_path / f"{len(words)}.jsonl"
+        path = tmp_path / "made.jsonl"
         Journal.create(path, [first | change])
         (campaign.path / "journal.jsonl").write_bytes(path.read_bytes())
         with pytest.raises(AcboError, match=words):

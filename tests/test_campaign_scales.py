@@ -95,6 +95,12 @@ def test_a_logarithmic_domain_is_a_plain_one_of_logarithms(tmp_path, policy):
     assert p.variable == q.variable and p.predicted == pytest.approx(q.predicted)
 
 
+def test_round_numbers_on_a_logarithmic_scale_stay_round():
+    coordinates = Coordinates([(0.001, 8.0)], [Scale(is_log=True)], [0.0])
+    ends = coordinates.outside(0, np.array(coordinates.domain(0)))
+    assert ends.tolist() == [0.001, 8.0] == coordinates.grid(0, 41)[[0, -1]].tolist()
+
+
 def stepped(folder, policy, **more):
     variables = {"a": (-3, 3, "int"), "b": (0.1, 10.3, "step=2.5"), "y": None}
     return Campaign.create(folder, variables, "y", observations=ROWS + np.array([0, 3, 0]), policy=policy, **more)

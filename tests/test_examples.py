@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -22,6 +23,37 @@ def test_the_algae_campaign(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "improvement likely" in done.stdout and done.stdout.count("measured") == 12
     assert (tmp_path / "algae" / "campaign" / "report.html").exists()
+
+
+RUN_NOTEBOOK = """
+import sys, nbformat, nbclient
+book = nbformat.read(sys.argv[1], as_version=4)
+nbformat.validate(book)
+nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": sys.argv[2]}}).execute()
+nbformat.write(book, sys.argv[2] + "/done.ipynb")
+"""
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    """A whole campaign, with a note, a batch, an abandoned experiment, a correction, an export and
+    its import. The notebook in the repository has no outputs.
+    """
+    for needed in ("nbclient", "ipykernel"):
+        pytest.importorskip(needed)
+    book = json.loads((EXAMPLES / "campaign.ipynb").read_text())
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in book["cells"])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_NOTEBOOK, EXAMPLES / "campaign.ipynb", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = (tmp_path / "done.ipynb").read_text()
+    assert "improvement likely" in shown
+    assert all(
+        words in shown for words in ("if it is right all the same", "abandoned", "corrected", "srcdoc", "the first one")
+    )
 
 
 def test_one_iteration():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ import acbo
 import acbo_ref
 
 ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 # Its purpose is to show the functions of the reference, step by step.
 FROM_INSIDE = {"one_iteration.py"}
 
@@ -71,10 +73,20 @@ def test_the_curve_of_a_lever(campaign):
         campaign.curve("c")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.py")), ids=lambda file: file.name)
+def code_of(file):
+    """The Python of an example: a script's, or that of a notebook's cells."""
+    if file.suffix == ".py":
+        return file.read_text()
+    cells = json.loads(file.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+@pytest.mark.parametrize(
+    "file", sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]), ids=lambda file: file.name
+)
 def test_examples_use_public_names_only(file):
     allowed = {"acbo", "acbo_ref"} if file.name in FROM_INSIDE else {"acbo"}
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(code_of(file))):
         modules = [node.module] if isinstance(node, ast.ImportFrom) else []
         modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for module in modules:

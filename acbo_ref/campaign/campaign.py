@@ -15,19 +15,18 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from acbo_ref.campaign.asking import next_proposal, proposal_beside
+from acbo_ref.campaign.beginning import Domains, begin, policy_entry, policy_name
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.caution import Caution
-from acbo_ref.campaign.facts import SCHEMA, WITHOUT_SCALES, CampaignWarning, Proposal, plain, replay, stamped
+from acbo_ref.campaign.facts import CampaignWarning, Proposal, plain, replay, stamped
 from acbo_ref.campaign.journal import Entry, Journal
+from acbo_ref.campaign.methods import MakeMethod, proposal_by
 from acbo_ref.campaign.predictions import (
     Belief,
     Recommendation,
@@ -35,16 +34,11 @@ from acbo_ref.campaign.predictions import (
 from acbo_ref.campaign.rules import (
     believe,
     check_budget,
-    check_logarithms,
-    check_observations,
     check_reach,
-    checked_budget,
-    checked_costs,
     checked_count,
     checked_person,
     checked_row,
     checked_text,
-    checked_variables,
     corrected_row,
     domain_from_data,
     doubts,
@@ -54,15 +48,13 @@ from acbo_ref.campaign.rules import (
 )
 from acbo_ref.campaign.tables import (
     by_known_names,
-    observation_rows,
     row_values,
 )
-from acbo_ref.campaign.view import CampaignView, policy_name
+from acbo_ref.campaign.view import CampaignView
 from acbo_ref.campaign.workbooks import read_table
-from acbo_ref.errors import AcboError, RunError
-from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
+from acbo_ref.errors import AcboError
+from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
-Domains = Mapping[str, Sequence[float | str] | None]
 __all__ = [
     "Belief",
     "Campaign",
@@ -113,41 +105,22 @@ class Campaign(CampaignView):
         Raises:
             AcboError: something given is not possible; nothing was written.
         """
-        path = Path(path)
-        if (path / "journal.jsonl").exists():
-            raise AcboError(f"{path} holds a campaign already", "choose another folder")
-        names, domains, scales = checked_variables(variables, target, direction)
-        budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
-        rows = observation_rows(observations, names)
-        table = np.array(rows, float).reshape(-1, len(names))
-        check_observations(table, names, target)
-        for n, row in enumerate(rows, start=1):
-            check_logarithms(names, scales, row, f"observation {n}")
-        checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
-        check_reach(checkpoint.config, len(names), len(rows))
-        factors = calibrate(checkpoint)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
-        kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
-        more = {key: value for key, value in (("costs", prices), ("scales", kinds)) if value}
-        created: Entry = {
-            "kind": "created", "schema": SCHEMA if kinds else WITHOUT_SCALES, "target": target, "direction": direction,
-            "variables": names, "domains": [None if d is None else list(d) for d in domains], "budget": budget,
-            **more, **_policy_entry(path, checkpoint, factors),
-        }  # fmt: skip
-        given: Entry = {"kind": "rows", "rows": [{"variable": None, "row": plain(row)} for row in rows]}
-        entries = [stamped(entry, checked_person(by)) for entry in ([created, given] if rows else [created])]
-        Journal.create(path / "journal.jsonl", entries)
+        begin(Path(path), variables, target, direction, observations, budget, policy, by, costs)
         return load_campaign(path)
 
     # --------------------------------------------------------------------------------- the commands
 
-    def ask(self, another: bool = False, by: str | None = None, caution: Caution | None = None) -> Proposal:
+    def ask(
+        self,
+        another: bool = False,
+        by: str | None = None,
+        caution: Caution | None = None,
+        method: MakeMethod | None = None,
+    ) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
         another variable. `by` says who asks, for the journal; so in every command that writes.
-        `caution` bounds a new proposal; the pending one stays as it is.
+        `caution` bounds a new proposal; the pending one stays as it is. `method` chooses in place
+        of the policy: one of `acbo.BASELINES`, which knows neither bounds nor what is pending.
 
         Raises:
             AcboError: the budget is spent, every variable has a pending proposal, or no experiment
@@ -161,7 +134,12 @@ class Campaign(CampaignView):
                 found.append(facts.pending[0])
                 return None
             check_budget(facts, 1)
-            found.append(next_proposal(facts, self._session(facts), caution or Caution()))
+            session = self._session(facts)
+            found.append(
+                next_proposal(facts, session, caution or Caution())
+                if method is None
+                else proposal_by(facts, session, method)
+            )
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)
@@ -346,7 +324,7 @@ def upgrade_campaign(path: str | Path, policy: str | Path | None = None, by: str
     checkpoint = load_checkpoint(policy if policy is not None else shipped_policy())
     facts = replay(journal.read()[0], journal.path)
     check_reach(checkpoint.config, len(facts.variables), len(facts.observations))
-    entry = {"kind": "upgraded", "from": facts.policy_sha256, **_policy_entry(path, checkpoint, calibrate(checkpoint))}
+    entry = {"kind": "upgraded", "from": facts.policy_sha256, **policy_entry(path, checkpoint, calibrate(checkpoint))}
 
     def decide(entries: list[Entry]) -> Entry:
         if replay(entries, journal.path).policy_sha256 == entry["policy_sha256"]:
@@ -356,14 +334,6 @@ def upgrade_campaign(path: str | Path, policy: str | Path | None = None, by: str
     person = checked_person(by)
     journal.update(lambda entries: stamped(decide(entries), person))
     return load_campaign(path)
-
-
-def _policy_entry(path: Path, checkpoint: Checkpoint, factors: tuple[float, float]) -> Entry:
-    """Puts the weights into the campaign's folder; what the journal says of them."""
-    unnamed = path / f".policy-{os.getpid()}.tmp.npz"  # its name is its hash, known once it is written
-    sha256 = save_checkpoint(checkpoint, unnamed, moments=False)
-    os.replace(unnamed, path / policy_name(sha256))
-    return {"policy_sha256": sha256, "outcome_factor": factors[0], "expectation_factor": factors[1]}
 
 
 def _journal(path: Path) -> Journal:

@@ -17,7 +17,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.journal import Entry
-from acbo_ref.campaign.scales import Coordinates, Scale, scale_of
+from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, check_scale, scale_of
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
@@ -236,6 +236,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                 f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
         variables = tuple(first["variables"])
+        domains = tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"])
         proposals: dict[str, Proposal] = {}
         records: dict[str, Record] = {}
         abandoned: set[str] = set()
@@ -282,7 +283,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             target=first["target"],
             direction=first["direction"],
             variables=variables,
-            domains=tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"]),
+            domains=domains,
             budget=first["budget"],
             policy_sha256=policy["policy_sha256"],
             calibrated_factors=(float(policy["outcome_factor"]), float(policy["expectation_factor"])),
@@ -290,11 +291,33 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             records=records,
             abandoned=frozenset(abandoned),
             notes=notes,
-            prices=tuple(float(first.get("costs", {}).get(name, 1.0)) for name in variables),
-            scales=tuple(scale_of(first.get("scales", {}).get(name, []), name) for name in variables),
+            prices=_prices(first, variables),
+            scales=_scales(first, variables, domains),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error
+
+
+def _prices(created: Entry, variables: Sequence[str]) -> tuple[float, ...]:
+    """What experiments cost, of a journal's first entry."""
+    prices = tuple(float(created.get("costs", {}).get(name, 1.0)) for name in variables)
+    if not all(0 < price < math.inf for price in prices):
+        raise ValueError("a cost that is none")
+    return prices
+
+
+def _scales(
+    created: Entry, variables: Sequence[str], domains: Sequence[tuple[float, float] | None]
+) -> tuple[Scale, ...]:
+    """How values lie, of a journal's first entry."""
+    found = []
+    for name, domain in zip(variables, domains, strict=True):
+        scale = scale_of(created.get("scales", {}).get(name, []), name)
+        if scale != PLAIN:
+            low, high = domain or (math.nan, math.nan)
+            check_scale(scale, low, high, name)
+        found.append(scale)
+    return tuple(found)
 
 
 def column_means(observations: Array) -> Array:

@@ -70,7 +70,7 @@ def lever(
         f"{len(points.alone)} experiments set it alone, {len(points.together)} together with others."
     )
     if recommended is not None:
-        description += f" Recommended: {setting(recommended, domain, curve.is_log)}."
+        description += f" Most promising: {setting(recommended, domain, curve.is_log)}."
     if len(points.best):
         description += f" The best outcome so far, {rounded(points.best[0, 1], noise)}, is among them."
     chart = Chart(

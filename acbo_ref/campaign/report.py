@@ -27,7 +27,6 @@ from acbo_ref.files import Document
 
 # A chart shows at most so many past rows, evenly spaced.
 MOST_PAST = 300
-# Outcomes within their intervals are called too few where so few are less likely than this.
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +139,8 @@ def _cautions(best: Recommendation) -> str:
     if best.alarm:
         parts.append(f"<dt>Take care</dt><dd>{escaped(best.alarm[:1].upper() + best.alarm[1:], 500)}.</dd>")
     if best.untried:
-        parts.append(f"<dt>Never tried, could still be better</dt><dd>{escaped(', '.join(best.untried), 500)}</dd>")
+        words = f"{', '.join(best.untried)}: could still be better"
+        parts.append(f"<dt>Never tried</dt><dd>{escaped(words, 500)}.</dd>")
     return "".join(parts)
 
 
@@ -173,7 +173,7 @@ def _levers(found: Findings) -> str:
     marks = [
         ("alone", "measured, this lever set alone"), ("together", "set together with others"), ("past", "past rows"),
         ("best", "best outcome so far"), ("curve", "expected"), ("band", "90 %: dark of the expectation, light of one outcome"),
-        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "recommended"),
+        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "most promising"),
     ]  # fmt: skip
     legend = "".join(f"<li>{pictures.key(css)}{words}</li>" for css, words in marks)
     thinned = len(facts.observations) > MOST_PAST

@@ -87,6 +87,8 @@ def check_scale(scale: Scale, low: float, high: float, name: str) -> None:
     Raises:
         AcboError: it cannot.
     """
+    if not low < high:
+        raise AcboError(f"{name!r} has a scale and no domain")
     if scale.is_log and low <= 0:
         raise AcboError(f"the domain of {name!r} begins at {low:g} and cannot be log", "a low end above 0, or no log")
     if scale.step is not None and not 1 <= (high - low) / scale.step <= MOST_STEPS:
@@ -139,7 +141,7 @@ class Coordinates:
             return values
         low, high = self.domains[i]  # type: ignore[misc]
         if scale.is_log:
-            values = np.exp(values)
+            values = np.array([float(f"{value:.12g}") for value in np.exp(values)])  # 8, and not 7.999999999999998
         elif scale.is_periodic:
             values = low + np.mod(values + self.seams[i] - low, high - low)
         if scale.step is not None:

@@ -32,7 +32,7 @@ p {{ margin: .3rem 0; max-width: 72ch; }}
 .card.good {{ border-color: var(--good); }}
 .card h2 {{ font-size: 1.45rem; line-height: 1.25; margin: 0 0 .4rem; }}
 .card dl {{ margin: .8rem 0 0; display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; }}
-dt {{ color: var(--muted); }} dd {{ margin: 0; }}
+dt {{ color: var(--muted); }} dd {{ margin: 0; max-width: 72ch; }}
 code {{ font-size: .9em; }}
 .note, .legend, caption {{ color: var(--muted); font-size: .9rem; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: .4rem 0 .8rem; list-style: none; }}

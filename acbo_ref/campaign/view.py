@@ -12,9 +12,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.beginning import policy_name
 from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
+from acbo_ref.campaign.methods import MakeMethod, settled_by
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import (
     Answer,
@@ -47,6 +49,16 @@ class CampaignView:
         """What to settle on now, and how much better than doing nothing it is. Writes nothing."""
         facts = self._read()
         return recommendation(facts, self._session(facts))
+
+    def settle(self, method: MakeMethod) -> Answer:
+        """What another method, one of `acbo.BASELINES`, would settle on now, and what the policy
+        expects of that. Writes nothing.
+
+        Raises:
+            AcboError: it would set nothing.
+        """
+        facts = self._read()
+        return settled_by(facts, self._session(facts), method)
 
     def predict(self, variable: str, value: float) -> Answer:
         """What is expected if `variable` is set to `value`. Writes nothing.
@@ -200,7 +212,3 @@ def _experiment(facts: Facts, id: str) -> Document:
         "time": None if record is None else record.time,
         "by": None if record is None else record.by,
     }
-
-
-def policy_name(sha256: str) -> str:
-    return f"policy-{str(sha256)[:16]}.npz"

@@ -1,0 +1,122 @@
+"""Another method than the policy in a campaign: any with the `ask`, `tell` and `recommend` of the
+arena's (acbo_ref/arena/baselines.py).
+
+A method keeps nothing between commands. It is begun anew with the same random numbers and told
+every experiment in turn, so what it chooses follows from the journal.
+
+Contract: functions of facts, a method and a session; writes nothing. What is said of a choice (its
+expectation, its interval) is the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from acbo_ref.arrays import Array
+from acbo_ref.campaign.facts import Facts, Proposal, column_means
+from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, check_is_read, proposed
+from acbo_ref.errors import AcboError
+from acbo_ref.policy.inputs import Task
+from acbo_ref.randomness import Role, generator
+
+Action = tuple[int, float]
+
+
+class Method(Protocol):
+    """A sequential decision maker that drives the target down."""
+
+    def ask(self) -> Action: ...
+    def tell(self, action: Action, row: Array) -> None: ...
+    def recommend(self) -> Action: ...
+
+
+MakeMethod = Callable[[Task, np.random.Generator], Method]
+
+
+def proposal_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Proposal:
+    """The experiment that the method would do next.
+
+    Raises:
+        AcboError: it would set nothing, or a variable that the policy cannot speak of.
+    """
+    method = told(facts, make)
+    i, value = _allowed(facts, session, method.ask(), make)
+    cost, _, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
+    parents = session.decide().parent_probability[0]
+    reason = f"{name_of(make)} chose it; what to expect is the policy's word"
+    return proposed(facts, i, value, cost, std * facts.outcome_factor, float(parents[i]), reason)
+
+
+def settled_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Answer:
+    """What the method would settle on now, and what the policy expects of it.
+
+    Raises:
+        AcboError: as `proposal_by`.
+    """
+    i, value = _allowed(facts, session, told(facts, make).recommend(), make)
+    return answer(facts, session, facts.variables[i], value)
+
+
+def told(facts: Facts, make: MakeMethod) -> Method:
+    """The method after every experiment in which one variable was set.
+
+    It is asked before each, as if it had done them all. What it would have done itself it is told
+    as its own; other actions it is told as they are, unless it has no place for them.
+    """
+    coordinates = facts.coordinates
+    observed = _costs(facts, coordinates.rows(facts.observations))
+    ends = [(-1.0, 1.0) if d is None else coordinates.domain(i) for i, d in enumerate(facts.domains)]
+    low, high = np.array(ends).T
+    manipulable = np.array([d is not None for d in facts.domains])
+    unknown = np.where(manipulable, (low + high) / 2, 0.0)
+    filling = np.where(np.isnan(observed).all(axis=0), unknown, column_means(observed))
+    task = Task(
+        observations=np.where(np.isnan(observed), filling, observed)[None],
+        observation_mask=np.ones((1, len(observed)), bool),
+        target=np.array([facts.target_index]),
+        valid=np.ones((1, len(manipulable)), bool),
+        manipulable=manipulable[None],
+        low=low[None],
+        high=high[None],
+    )
+    method = make(task, generator(int(facts.policy_sha256[:16], 16), Role.BASELINE))
+    for id, record in facts.records.items():
+        if not record.is_read or len(record.was_set) != 1:
+            continue
+        (i,) = record.was_set
+        row = _costs(facts, coordinates.rows(np.array(record.row)))
+        value = facts.proposals[id].value if id in facts.proposals else record.row[i]
+        own = method.ask()
+        is_own = own[0] == i and coordinates.distance(i, _outside(facts, own), value) < 1e-9
+        action = own if is_own else (i, float(coordinates.inside(i, np.array(value))))
+        try:
+            method.tell(action, np.where(np.isnan(row), filling, row))
+        except ValueError:  # arms are fixed values, and this is none of them
+            continue
+    return method
+
+
+def name_of(make: MakeMethod) -> str:
+    return str(getattr(make, "__name__", "the method"))
+
+
+def _costs(facts: Facts, rows: Array) -> Array:
+    """Rows in which the target is what is to be driven down."""
+    sign = np.where(np.arange(rows.shape[-1]) == facts.target_index, facts.cost, 1.0)
+    return np.asarray(rows * sign)
+
+
+def _outside(facts: Facts, action: Action) -> float:
+    """An action's value in the user's unit, at the nearest value that is allowed."""
+    return float(facts.coordinates.outside(action[0], np.array([action[1]]))[0])
+
+
+def _allowed(facts: Facts, session: CampaignSession, action: Action, make: MakeMethod) -> Action:
+    """An action in the user's units."""
+    if action[0] < 0:
+        raise AcboError(f"{name_of(make)} would do nothing now", "ask without --method")
+    check_is_read(facts, session, facts.variables[action[0]])
+    return action[0], _outside(facts, action)
