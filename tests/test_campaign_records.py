@@ -127,6 +127,10 @@ def test_notes_persons_and_times(campaign, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
+def plain_beliefs(campaign):
+    return [(b.variable, b.parent_probability, b.value, b.predicted) for b in campaign.beliefs()]
+
+
 def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
     done(campaign)
     done(campaign, c=None)
@@ -137,7 +141,11 @@ def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
     assert campaign.export_csv(file) == 7
     again = Campaign.create(tmp_path / "again", VARIABLES, "y", policy=policy)
     again.import_rows(file)
-    assert again.recommend() == campaign.recommend() and again.beliefs() == campaign.beliefs()
+    assert plain_beliefs(again) == plain_beliefs(campaign)
+    first, second = again.recommend(), campaign.recommend()
+    assert (first.variable, first.value, first.predicted) == (second.variable, second.value, second.predicted)
+    # the width of intervals is what a campaign's own predictions taught it: it is not in the rows
+    assert again._read().widening == 1.0 != campaign._read().widening
     a, b = campaign._read(), again._read()
     np.testing.assert_array_equal(a.observations, b.observations)
     assert [i for i, _ in a.interventions] == [i for i, _ in b.interventions]

@@ -129,7 +129,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "systems.curves": {"*": TAKEN},
         "policy.inputs": dict.fromkeys(("to_domain", "to_standard", "set_mask"), TAKEN)
                          | {"observation_channels": "part of Reading or reading.py"},
-        "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN},
+        "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN, "or_nothing": TAKEN},
         "policy.screening": {"*": "wraps a session of any backend"},
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),

@@ -300,6 +300,8 @@ def per_step(results: MethodResults) -> Bands:
     value = gain.sum(axis=0) / best.sum() if best.sum() > 0 else np.full(gain.shape[1], np.nan)
 
     def band(values: Array, middle: Array) -> Array:
+        if np.isnan(values).all():  # nothing can be gained in any system
+            return np.full((3, len(middle)), np.nan)
         low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
         return np.stack([middle, low, high])
 
