@@ -27,7 +27,7 @@ from acbo_ref.policy.reading import open_reading
 
 # A recommendation must be better than doing nothing by this many errors of its own, or it is to
 # leave the system as it is.
-SETTLE_ERRORS = 1.5
+SETTLE_ERRORS = 1.0
 # Standard values at which the outcome head is asked, ends of the domain included.
 DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
 # The same in rollouts, where a coarser one is good enough.
