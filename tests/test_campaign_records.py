@@ -126,11 +126,11 @@ def test_notes_persons_and_times(campaign, monkeypatch):
         campaign.note("e5", "what?")
 
 
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def plain_beliefs(campaign):
     return [(b.variable, b.parent_probability, b.value, b.predicted) for b in campaign.beliefs()]
 
 
+@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
     done(campaign)
     done(campaign, c=None)

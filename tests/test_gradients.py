@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from acbo_ref.grpo import loss
-from acbo_ref.policy import layers, network, pair_trunk, row_trunk
+from acbo_ref.policy import layers, local, network, pair_trunk, row_trunk
 from acbo_ref.verify import gradients
 from acbo_ref.verify.checks import Check, relative_error
 from acbo_ref.verify.data import ROWS, small_config
@@ -76,7 +76,7 @@ def scaled(function, factor=1.001):
         (row_trunk, "block_backward", whole_loss_over_rows_checks),
         (row_trunk, "layer_norm_backward", whole_loss_over_rows_checks),
         (network, "heads_backward", whole_loss_checks),
-        (loss, "outcome_backward", whole_loss_checks),
+        (local, "outcome_backward", whole_loss_checks),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

@@ -296,7 +296,7 @@ def test_files_are_utf8_and_keep_the_order_of_keys(tmp_path):
         assert load_scm(path).name == "Größe"
     assert (tmp_path / "model.json").read_text(encoding="utf-8").startswith('{\n "format"')
     for name in ("model.yaml", "model.yml"):
-        assert (tmp_path / name).read_text(encoding="utf-8").startswith("format: acbo-scm/1\nname: Größe\n")
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("format: acbo-scm/2\nname: Größe\n")
     missing = tmp_path / "none.json"
     with pytest.raises(AcboError) as caught:
         load_scm(missing)

@@ -32,7 +32,7 @@ from acbo_ref.arrays import A, Array, Params
 from acbo_ref.policy.evidence import DIRECT_EFFECT, EFFECTS, slope_features
 from acbo_ref.policy.heads import OutcomeCache, OutcomePrediction, OutcomeState, outcome_backward, outcome_forward
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units, deviations
-from acbo_ref.policy.layers import one_hot, sigmoid
+from acbo_ref.policy.layers import sigmoid
 
 # One outcome makes an error this much smaller at most, as a square: it keeps B well conditioned.
 LEAST_RATIO = 1e-3
@@ -211,11 +211,12 @@ def local_backward(
 
 
 class PredictCache(NamedTuple):
-    """What `predict_backward` needs: one-hot choice (N, M + R, V) of the variables asked about and
-    tried, what the head said of each, and the caches.
+    """What `predict_backward` needs: the variables (N, M + R) asked about and tried, of how many,
+    what the head said of each, and the caches.
     """
 
-    chosen: Array
+    variables: Array
+    width: int
     asked: OutcomePrediction[Array]
     known: OutcomePrediction[Array]
     outcome: OutcomeCache
@@ -234,15 +235,14 @@ def predict_forward(
     number = variable.shape[1]
     variables = np.concatenate([variable, tried.variable], axis=1)
     values = np.concatenate([value, tried.value.astype(value.dtype)], axis=1)
-    chosen = one_hot(variables, state.slope.shape[1], state.slope.dtype)
-    rest = [(chosen @ array[..., None])[..., 0] for array in state[1:]]
-    at = OutcomeState(chosen @ state.hidden, *rest)
+    each = np.arange(len(variables))[:, None]
+    at = OutcomeState(*(array[each, variables] for array in state))
     predicted, outcome_cache = outcome_forward(params, at, values)
     asked = OutcomePrediction(*(array[:, :number] for array in predicted))
     known = OutcomePrediction(*(array[:, number:] for array in predicted))
     lengths = at.log_length[:, :number], at.log_length[:, number:]
     result, local_cache = local_forward(asked, known, variable, value, *lengths, tried)
-    return result, PredictCache(chosen, asked, known, outcome_cache, local_cache)
+    return result, PredictCache(variables, state.slope.shape[1], asked, known, outcome_cache, local_cache)
 
 
 def predict_backward(
@@ -252,10 +252,13 @@ def predict_backward(
     d_asked, d_known, *d_lengths = local_backward(d, cache.asked, cache.known, cache.local)
     both = OutcomePrediction(*(np.concatenate(pair, axis=1) for pair in zip(d_asked, d_known, strict=True)))
     d_at = outcome_backward(params, both, cache.outcome, grads)
-    scatter = cache.chosen.swapaxes(1, 2)
+    each = np.arange(len(cache.variables))[:, None]
 
     def back(array: Array) -> Array:
-        return np.asarray((scatter @ array[..., None])[..., 0])
+        """The sum of what is about each variable: (N, M + R, ...) -> (N, V, ...)."""
+        out = np.zeros((len(array), cache.width, *array.shape[2:]), array.dtype)
+        np.add.at(out, (each, cache.variables), array)
+        return out
 
     slope = back(d_at.slope)
-    return OutcomeState(scatter @ d_at.hidden, slope, np.zeros_like(slope), back(np.concatenate(d_lengths, axis=1)))
+    return OutcomeState(back(d_at.hidden), slope, np.zeros_like(slope), back(np.concatenate(d_lengths, axis=1)))

@@ -41,6 +41,8 @@ def own_row_added(
     """With raw rows (N, V), in which `variable` (N,) was set, at number `place`; dropped if there
     is no such place.
     """
+    if not own.tried.variable.shape[1]:
+        return own
     each = jnp.arange(len(rows))
     standard = jnp.where(valid, (rows - units.location) / units.scale, 0)
     measured = jnp.clip(jnp.where(is_target, standard, 0).sum(1), -OUTCOME_BOUND, OUTCOME_BOUND)
