@@ -82,6 +82,7 @@ def new(
         table = with_known_names(read_table(data, sheet), [*given, *fixed, *ignore, target])
     else:
         table = Table([*given, *fixed, target], [], [], "the campaign")
+    _check_is_observed(table)
     _check_named(table, given, fixed, (*ignore, target))
     names = _columns(table, (*given, *fixed, target), ignore)
     rows = select(table, names)
@@ -91,6 +92,17 @@ def new(
         made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by, pairs(costs, "--cost"))
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
     show(made.status(), output_format, status_text)
+
+
+def _check_is_observed(table: Table) -> None:
+    """Whether nothing was set in any row: a campaign begins with observations."""
+    from acbo_ref.errors import AcboError
+
+    if "intervention" in table.names:
+        column = table.names.index("intervention")
+        if any(str(row[column]).strip() for row in table.rows):
+            hint = "begin without --data, then `acbo campaign import` reads both kinds of rows"
+            raise AcboError(f"{table.where} has experiments in it (column 'intervention')", hint)
 
 
 def _check_named(table: Table, given: Mapping[str, object], fixed: tuple[str, ...], others: tuple[str, ...]) -> None:

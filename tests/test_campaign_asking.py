@@ -11,6 +11,7 @@ from campaign_crashes import VARIABLES, create, measured
 
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.caution import Caution
+from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.errors import AcboError
 from acbo_ref.training.checkpoint import shipped_policy
 
@@ -209,3 +210,9 @@ def test_a_batch_of_the_policy_that_ships_looks_at_more_than_one_thing(tmp_path)
     variables = dict.fromkeys("abcd", (-2.0, 2.0)) | {"y": None}
     campaign = Campaign.create(tmp_path / "c", variables, "y", observations=rows)
     assert len({(p.variable, p.value) for p in campaign.ask_batch(6)}) >= 2
+
+
+def test_bounds_do_not_change_what_is_pending_and_it_is_said(campaign):
+    first = campaign.ask()
+    with pytest.warns(CampaignWarning, match="e1 was proposed before, whatever the bounds"):
+        assert campaign.ask(caution=Caution(step=0.1)) == first

@@ -32,7 +32,7 @@ def test_the_chance_of_passing_a_limit_is_at_most_the_risk(campaign, risk):
     middle = (free.measured_low + campaign.predict("a", 0.0).measured_low) / 2
     proposal = campaign.ask(caution=Caution(never_below=middle, risk=risk))
     assert chance_below(proposal, middle) <= risk + 1e-6
-    assert f"with {chance_below(proposal, middle):.1%}" in proposal.reason
+    assert f"is {chance_below(proposal, middle):.1%}" in proposal.reason
 
 
 def test_a_limit_on_either_side_is_the_same_in_the_mirror(tmp_path, policy):

@@ -198,6 +198,19 @@ def test_a_file_is_not_imported_twice_by_mistake(campaign, tmp_path):
     with pytest.raises(AcboError, match="recorded before"):
         campaign.import_rows(file)
     assert campaign.import_rows(file, yes=True) == 2 and campaign.status()["interventions"] == 2
+    file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.6,,5.0,0.2,0.3\n")
+    with pytest.raises(AcboError, match="1 of these 2 rows were recorded before"):
+        campaign.import_rows(file)
+
+
+def test_a_campaign_begins_with_observations(tmp_path, capsys):
+    """An export has experiments in it: they are not to become observations."""
+    file = tmp_path / "all.csv"
+    file.write_text("a,y,intervention\n0.1,1.0,\n0.5,2.0,a\n")
+    words = ["--data", str(file), "--target", "y", "--minimize", "--domain", "a=0:1"]
+    assert run(["campaign", "new", str(tmp_path / "c"), *words]) == 2
+    error = capsys.readouterr().err
+    assert "has experiments in it" in error and "campaign import" in error and not (tmp_path / "c").exists()
 
 
 @pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")

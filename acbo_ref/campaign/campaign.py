@@ -15,6 +15,7 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.beginning import Domains, begin, policy_entry, policy_name
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.caution import Caution
-from acbo_ref.campaign.facts import CampaignWarning, Proposal, plain, replay, stamped
+from acbo_ref.campaign.facts import CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, name_of, proposal_by
 from acbo_ref.campaign.predictions import (
@@ -136,6 +137,8 @@ class Campaign(CampaignView):
             facts = self._facts(entries)
             if facts.pending and not another:
                 found.append(facts.pending[0])
+                if not (caution or Caution()).bounds_nothing:
+                    warn(f"{found[0].id} was proposed before, whatever the bounds; --another proposes one within them")
                 return None
             check_budget(facts, 1)
             session = self._session(facts)
@@ -293,8 +296,13 @@ class Campaign(CampaignView):
         def decide(entries: list[Entry]) -> Entry | None:
             rows, unlikely = imported_rows(self._facts(entries), table)
             count[0] = len(rows)
-            if any(entry["kind"] == "rows" and entry["rows"] == rows for entry in entries):
-                unlikely.insert(0, f"{path}: these very rows were recorded before")
+            known = {
+                json.dumps(row, sort_keys=True) for entry in entries if entry["kind"] == "rows" for row in entry["rows"]
+            }
+            again = sum(json.dumps(row, sort_keys=True) in known for row in rows)
+            if again:
+                which = "these very rows" if again == len(rows) else f"{again} of these {len(rows)} rows"
+                unlikely.insert(0, f"{path}: {which} were recorded before")
             believe(unlikely, yes)
             return {"kind": "rows", "rows": rows} if rows else None
 

@@ -123,7 +123,7 @@ def bounded_proposal(
     if not caution.bounds_nothing:
         reason += ", within the bounds"
     if caution.never_below is not None or caution.never_above is not None:
-        reason += f"; beyond the limit with {choice.danger:.1%}"
+        reason += f"; the risk of passing the limit is {choice.danger:.1%}"
     return proposed(
         facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
     )
