@@ -40,7 +40,7 @@ def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
         if words[0] == "evaluate":
             words += ["--quick", "--interventions", "2"]
             if not {"--suite", "--scm"} & set(words):
-                words += ["--suite", "seed", "--suite", "process"]  # all would take a minute each
+                words += ["--suite", "seed"]  # all would take a minute each
         code = run(words)
         error = capsys.readouterr().err
         expected = ("cannot read", "no file past.csv", "no campaign at reactor", "needs jax")
