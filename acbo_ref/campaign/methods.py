@@ -17,7 +17,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Proposal, column_means
-from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, check_is_read, proposed
+from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, check_is_read, domain_ends, proposed, task_of
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import Task
 from acbo_ref.randomness import Role, generator
@@ -68,20 +68,10 @@ def told(facts: Facts, make: MakeMethod) -> Method:
     """
     coordinates = facts.coordinates
     observed = _costs(facts, coordinates.rows(facts.observations))
-    ends = [(-1.0, 1.0) if d is None else coordinates.domain(i) for i, d in enumerate(facts.domains)]
-    low, high = np.array(ends).T
-    manipulable = np.array([d is not None for d in facts.domains])
+    manipulable, low, high = domain_ends(facts)
     unknown = np.where(manipulable, (low + high) / 2, 0.0)
     filling = np.where(np.isnan(observed).all(axis=0), unknown, column_means(observed))
-    task = Task(
-        observations=np.where(np.isnan(observed), filling, observed)[None],
-        observation_mask=np.ones((1, len(observed)), bool),
-        target=np.array([facts.target_index]),
-        valid=np.ones((1, len(manipulable)), bool),
-        manipulable=manipulable[None],
-        low=low[None],
-        high=high[None],
-    )
+    task = task_of(facts, np.where(np.isnan(observed), filling, observed))
     method = make(task, generator(int(facts.policy_sha256[:16], 16), Role.BASELINE))
     for id, record in facts.records.items():
         if not record.is_read or len(record.was_set) != 1:

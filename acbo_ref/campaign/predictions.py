@@ -198,6 +198,29 @@ def _check_finite(*numbers: Array) -> None:
         )
 
 
+def domain_ends(facts: Facts) -> tuple[Array, Array, Array]:
+    """Which variables can be set, (V,) bool, and the ends of the domains in coordinates, (V,) each;
+    -1 and 1 where there is no domain.
+    """
+    ends = [(-1.0, 1.0) if d is None else facts.coordinates.domain(i) for i, d in enumerate(facts.domains)]
+    low, high = np.array(ends).T
+    return np.array([d is not None for d in facts.domains]), low, high
+
+
+def task_of(facts: Facts, observed: Array) -> Task:
+    """A campaign as the task of one system; observed (O, V), without gaps."""
+    manipulable, low, high = domain_ends(facts)
+    return Task(
+        observations=observed[None],
+        observation_mask=np.ones((1, len(observed)), bool),
+        target=np.array([facts.target_index]),
+        valid=np.ones((1, len(manipulable)), bool),
+        manipulable=manipulable[None],
+        low=low[None],
+        high=high[None],
+    )
+
+
 def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[Array]) -> CampaignSession:
     """The policy after everything that was measured.
 
@@ -215,9 +238,7 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
         warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} observations, evenly spaced")
         observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
     measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])
-    manipulable = np.array([d is not None for d in facts.domains])
-    ends = [(-1.0, 1.0) if d is None else coordinates.domain(i) for i, d in enumerate(facts.domains)]
-    low, high = np.array(ends).T
+    manipulable, low, high = domain_ends(facts)
     mean = column_means(measured)
     spread = np.sqrt(column_means((measured - mean) ** 2))
     spread = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
@@ -229,15 +250,7 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     def units(rows: Array) -> Array:
         return np.asarray((np.where(np.isnan(rows), filling, rows) - location) / scale)
 
-    task = Task(
-        observations=units(observed)[None],
-        observation_mask=np.ones((1, len(observed)), bool),
-        target=np.array([facts.target_index]),
-        valid=np.ones((1, len(manipulable)), bool),
-        manipulable=manipulable[None],
-        low=low[None],
-        high=high[None],
-    )
+    task = task_of(facts, units(observed))
     masks = [np.isin(np.arange(len(manipulable)), were_set) for were_set, _ in done]
     was_set = np.asarray(np.array(masks).reshape(-1, len(manipulable)).any(axis=0))
     if not over_rows and len(manipulable) > MOST_VARIABLES:
