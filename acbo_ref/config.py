@@ -130,6 +130,10 @@ class PriorConfig:
     curve_size: Range = setting(
         "range", (0.3, 10.0), "size of a curve, noise standard deviations of its child", 0.0, 1e3
     )
+    tuned: float = setting(
+        "share", 0.0, "share of the varied SCMs that are curved and whose target stands near its best", 0.0, 1.0
+    )
+    tuned_size: Range = setting("range", (2.0, 60.0), "the same as curve_size, of the target of a tuned SCM", 0.0, 1e4)
     hidden: float = setting("share", 0.0, "share of roots with several effects that nobody sees", 0.0, 1.0)
     domain_center: Range = setting("range", (0.0, 0.0), "centre of a variable's domain", -1e6, 1e6)
     domain_half_width: Range = setting("range", (5.0, 5.0), "half the width of a variable's domain", 1e-6, 1e6)

@@ -141,7 +141,7 @@ def checkpoint(folder: Path) -> Kind:
         _zip({**with_header(config=huge), **bomb}, zipfile.ZIP_DEFLATED),
         _zip(members, zipfile.ZIP_DEFLATED),
         _zip(with_header(iteration=-1)), _zip(with_header(step="many")), _zip(with_header(progress=None)),
-        _zip(with_header(format="acbo-checkpoint/2")), _zip(with_header(config={"a": 1})), _zip(with_header(sha256=None)),
+        _zip(with_header(format="acbo-checkpoint/9")), _zip(with_header(config={"a": 1})), _zip(with_header(sha256=None)),
         _zip({**members, "header.npy": _npy((3,), "|u1", b"[1]")}),
         _zip({**members, "header.npy": _npy((60_000,), "|u1", b"[" * 60_000)}),
         _zip(swapped), pickle.dumps(_Payload()), b"", b"PK\x05\x06" + b"\x00" * 18,

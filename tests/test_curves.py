@@ -59,7 +59,7 @@ def test_a_product_by_hand():
     for _ in range(200):
         zero = np.zeros((3, 3))
         equations = Equations(np.zeros(3), np.ones(3), np.where(edges, 1.0, 0.0), zero, zero, zero)
-        terms = curved(CURVED, equations, [], edges, 2, center, half, rng)
+        terms = curved(CURVED, equations, [], edges, 2, center, half, False, rng)
         if [t.shape for t in terms] != ["square"] * 2 or len(terms[0].frequencies) != 2:
             continue
         seen += 1
@@ -73,6 +73,22 @@ def test_a_product_by_hand():
     assert seen > 5
 
 
+def test_in_a_tuned_model_both_ends_are_worse_than_doing_nothing():
+    """More often than in other curved models; and only models with varied domains are tuned."""
+
+    def share(tuned):
+        worse = []
+        for model in models(replace(CURVED, tuned=tuned, curve_size=(1.0, 30.0)), 40):
+            usual = model.observational_moments[0]
+            for i in np.flatnonzero(model.adjacency[:, model.target_index] & model.manipulable):
+                ends = model.expected_target(np.array([i, i]), np.array([model.low[i], model.high[i]]))
+                worse.append(bool((ends > usual).all()))
+        return np.mean(worse)
+
+    assert share(0.0) < 0.35 and share(1.0) > 0.55
+    assert not any(model.terms for model in models(PriorConfig(tuned=1.0, varied=0.0), 10))
+
+
 def test_a_draw_of_a_process_has_the_size_and_the_length_asked_for():
     """Joint draws of one parent, size 2 and length 0.7 half domains: variance 4, and a correlation
     of exp(-1/2) one length apart.
@@ -82,7 +98,7 @@ def test_a_draw_of_a_process_has_the_size_and_the_length_asked_for():
     zero, rng, draws = np.zeros((2, 2)), np.random.default_rng(0), []
     while len(draws) < 3000:
         equations = Equations(np.zeros(2), np.ones(2), np.where(edges, 1.0, 0.0), zero, zero, zero)
-        terms = curved(prior, equations, [], edges, 1, np.zeros(2), np.full(2, 3.0), rng)
+        terms = curved(prior, equations, [], edges, 1, np.zeros(2), np.full(2, 3.0), False, rng)
         if len(terms) == JOINT_SINES:
             x = np.array([0.4, 0.4 + 0.7 * 3.0])
             draws.append(sum(t.amplitude * np.sin(t.frequencies[0] * x + t.phase) for t in terms))

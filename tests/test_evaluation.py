@@ -10,7 +10,8 @@ import pytest
 from test_scm import diamond, functional
 
 from acbo_ref import SCM, AcboError, Trainer, Variable, evaluate, save_scm
-from acbo_ref.arena.baselines import BASELINES, Endpoints, Random, Regress, target_spread
+from acbo_ref.arena.baselines import BASELINES, Endpoints, Random, Regress
+from acbo_ref.arena.method import target_spread
 from acbo_ref.arena.metrics import (
     MethodResults,
     _mean,
@@ -374,12 +375,12 @@ def test_the_gaussian_process_finds_an_interior_optimum():
 
 
 def test_optional_methods_explain_what_they_need(monkeypatch):
-    import acbo_ref.arena.baselines as baselines
+    import acbo_ref.arena.method as method_module
 
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(baselines, "import_module", absent)
+    monkeypatch.setattr(method_module, "import_module", absent)
     _, p = problem()
     for method, library in (("gp", "sklearn"), ("optuna", "optuna")):
         with pytest.raises(AcboError) as caught:

@@ -75,7 +75,7 @@ def test_the_clipped_objective_by_hand():
 def outputs(log_stds=None):
     logits = np.array([[[0.0, np.log(3.0), MASKED]]])
     means = np.array([[[1.0, -2.0, 9.0]]])
-    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
+    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 5))
 
 
 def test_log_prob_is_choice_times_normal():
@@ -193,7 +193,7 @@ def test_the_gradient_of_log_prob_by_hand():
     """
     logits = np.tile([0.0, np.log(3.0)], (1, 2, 1))
     means, log_stds = np.tile([1.0, -2.0], (1, 2, 1)), np.log(np.tile([0.5, 2.0], (1, 2, 1)))
-    given = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
+    given = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 5))
     variable, value = np.array([[[0, 1], [1, 1]]]), np.array([[[2.5, -2.0], [0.0, 4.0]]])
     _, cache = log_prob_forward(given, variable, value, 99.0)
     d_logits, d_means, d_log_stds = log_prob_backward(np.array([[[1.0, 2.0], [1.0, 4.0]]]), cache)

@@ -154,7 +154,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
     },
     "numba": {
         "policy.inputs": dict.fromkeys(("standard_units", "deviations", "row_channels", "start_channels"), TAKEN),
-        "policy.evidence": dict.fromkeys(("residual_features", "slope_features", "centre_feature"), FUSED)
+        "policy.evidence": dict.fromkeys(("residual_features", "slope_features", "centre_feature", "spread_feature"), FUSED)
                            | {"ordered_effect": TAKEN},
         "policy.moments": {"centred": "a scalar function of evidence.py", "spreads": "a scalar function of evidence.py"},
         "policy.pairs": {"background": TAKEN},

@@ -56,6 +56,9 @@ def test_moments_are_the_sums_they_say():
             np.testing.assert_allclose(sums.cross[e], x.T @ x, atol=1e-12)
             np.testing.assert_allclose(spreads(sums)[e], x.std(axis=0), atol=1e-12)
             np.testing.assert_allclose(centred(sums)[e], (x - x.mean(0)).T @ (x - x.mean(0)), atol=1e-12)
+        x = du[e, observed]
+        np.testing.assert_allclose(moments.observed_squares.cross[e], (x**2).T @ x, atol=1e-12)
+        np.testing.assert_allclose(moments.observed_squares.fourth[e], (x**4).sum(axis=0), atol=1e-12)
         for i in range(4):
             alone = [n for n in free_rows if was_set[e, n, i] and was_set[e, n].sum() == 1]
             others = [n for n in free_rows if not was_set[e, n, i]]
@@ -65,6 +68,11 @@ def test_moments_are_the_sums_they_say():
                 np.testing.assert_allclose(sums.total[e, i], x.sum(axis=0), atol=1e-12)
                 np.testing.assert_allclose(sums.cross[e, i], (x[:, i : i + 1] * x).sum(axis=0), atol=1e-12)
                 np.testing.assert_allclose(sums.square[e, i], (x**2).sum(axis=0), atol=1e-12)
+            x = du[e, alone]
+            np.testing.assert_allclose(
+                moments.own_squares.cross[e, i], (x[:, i : i + 1] ** 2 * x).sum(axis=0), atol=1e-12
+            )
+            assert moments.own_squares.fourth[e, i] == pytest.approx((x[:, i] ** 4).sum())
 
 
 @given(seed=seeds)
@@ -96,17 +104,20 @@ def test_pairs_with_a_variable_that_stands_still():
     du[0, :, 0], du[0, :, 1] = [-0.1, 0.1, -0.1, 0.1], [-0.1, -0.1, 0.1, 0.1]
     centre, target, levers = np.array([[-1.5, 0.25, 3.0]]), np.array([1]), np.array([[True, False, True]])
     moments = add_rows(no_rows(1, 3), du, np.zeros(du.shape, bool), np.ones((1, 4), bool))
-    known = background(moments.observed, centre, target, levers, valid)
+    known = background(moments.observed, moments.observed_squares, centre, target, levers, valid)
     assert known.unit[0] == pytest.approx([0.1, 0.1, 0.2])  # one standard unit is a fifth of a half domain
     raw = (known.channels / SCALE[: known.channels.shape[-1]] + SHIFT[: known.channels.shape[-1]])[0]
-    assert raw[:, 0, 11] == pytest.approx([-1.0, 0.25, 1.0]) and raw[0, :, 12] == pytest.approx([-1.0, 0.25, 1.0])
-    assert raw[:, 0, 19] == pytest.approx([1, 1, 0]) and raw[0, :, 20] == pytest.approx([1, 1, 0])
+    assert raw[:, 0, 17] == pytest.approx([-1.0, 0.25, 1.0]) and raw[0, :, 18] == pytest.approx([-1.0, 0.25, 1.0])
+    assert raw[:, 0, 25] == pytest.approx([1, 1, 0]) and raw[0, :, 26] == pytest.approx([1, 1, 0])
     assert raw[2, :, :5] == pytest.approx(0.0) and raw[:, 2, :5] == pytest.approx(0.0)
     evidence = evidence_channels(moments, known.centre, known.ordered, target, valid)
     free_z = pair_channels(moments, known, evidence, target, valid)[0, :, :, known.channels.shape[-1] + 5]
     assert free_z == pytest.approx(np.zeros((3, 3)))
-    one = add_rows(no_rows(1, 3), du[:, :1] * 0, np.zeros((1, 1, 3), bool), np.ones((1, 1), bool)).observed
-    single = background(one, centre, target, levers, valid).channels[0, :, :, 5] / SCALE[5] + SHIFT[5]
+    one = add_rows(no_rows(1, 3), du[:, :1] * 0, np.zeros((1, 1, 3), bool), np.ones((1, 1), bool))
+    single = (
+        background(one.observed, one.observed_squares, centre, target, levers, valid).channels[0, :, :, 5] / SCALE[5]
+        + SHIFT[5]
+    )
     assert single == pytest.approx(np.full((3, 3), np.log(0.5)))
 
 
@@ -117,7 +128,7 @@ def table(du, was_set, target=1, valid=None, manipulable=None):
     manipulable = valid & (np.arange(width) != target) if manipulable is None else manipulable
     moments = add_rows(no_rows(1, width), du[None], was_set[None], np.ones((1, len(du)), bool))
     centre, y = np.zeros((1, width)), np.array([target])
-    known = background(moments.observed, centre, y, manipulable, valid)
+    known = background(moments.observed, moments.observed_squares, centre, y, manipulable, valid)
     evidence = evidence_channels(moments, centre, known.ordered, y, valid)
     return pair_channels(moments, known, evidence, y, valid)[0], evidence[0]
 
@@ -143,25 +154,87 @@ def test_channels_by_hand():
     slopes = [scatter[0, 1] / (scatter[0, 0] + 1e-4) / sd[1], scatter[0, 1] / (scatter[1, 1] + 1e-4) / sd[0]]
     assert found[0, 1, 9:11] == pytest.approx(np.arcsinh(slopes))
     # centres, is-target of i and of j, can be set, i = j, log(1 + 3), both vary
-    assert found[0, 1, 11:21].tolist() == pytest.approx([0, 0, 0, 1, 1, 0, 0, np.log(4), 1, 1])
+    assert found[0, 1, 17:27].tolist() == pytest.approx([0, 0, 0, 1, 1, 0, 0, np.log(4), 1, 1])
     squares, cross = 1.0 + 0.25, 0.5 + 0.15
-    assert found[0, 1, 21] == pytest.approx(np.arcsinh(cross / (squares + OWN_PENALTY) / sd[1]))
+    assert found[0, 1, 27] == pytest.approx(np.arcsinh(cross / (squares + OWN_PENALTY) / sd[1]))
     residual = (0.25 + 0.09 - cross**2 / (squares + OWN_PENALTY)) / sd[1] ** 2
     noise = np.sqrt((residual + NOISE_ROWS) / (2 + NOISE_ROWS))  # in spreads; starts from one row of one spread
-    assert found[0, 1, 23] == pytest.approx(np.arcsinh(cross / sd[1] / noise / np.sqrt(squares + OWN_PENALTY)))
-    assert found[1, 0, [22, 24]] == pytest.approx(found[0, 1, [21, 23]])
-    assert found[0, 1, [22, 24]].tolist() == pytest.approx([0, 0], abs=1e-12)  # X1 was never set
+    assert found[0, 1, 29] == pytest.approx(np.arcsinh(cross / sd[1] / noise / np.sqrt(squares + OWN_PENALTY)))
+    assert found[1, 0, [28, 30]] == pytest.approx(found[0, 1, [27, 29]])
+    assert found[0, 1, [28, 30]].tolist() == pytest.approx([0, 0], abs=1e-12)  # X1 was never set
     # X1 was not set in any row: its slope on X0, and their correlation, are over all five
     cross, (x, y) = du[:, 0] @ du[:, 1], (du**2).sum(axis=0)
-    assert found[0, 1, 25] == pytest.approx(np.arcsinh(cross / (x + 1e-4) / sd[1]))
-    assert found[0, 1, 26] == pytest.approx(np.arcsinh(np.arctanh(0.999 * cross / np.sqrt(x * y)) * np.sqrt(5)))
-    assert found[0, 1, 27:29] == pytest.approx([np.log1p(10 * squares) + np.log(3), 0.0])
-    assert found[0, 1, 29] == pytest.approx(np.log(noise))
-    assert found[1, 0, 29] == pytest.approx(0.0, abs=1e-12)  # no rows: one spread
-    assert found[0, 1, 30] == pytest.approx(evidence[0, 4]) and found[1, 0, 30] == 0.0
-    assert found[0, 1, 31] == pytest.approx(np.log(6))
-    of_two = [*range(5), 9, 10, *range(21, 27)]
+    assert found[0, 1, 31] == pytest.approx(np.arcsinh(cross / (x + 1e-4) / sd[1]))
+    assert found[0, 1, 32] == pytest.approx(np.arcsinh(np.arctanh(0.999 * cross / np.sqrt(x * y)) * np.sqrt(5)))
+    assert found[0, 1, 38:40] == pytest.approx([np.log1p(10 * squares) + np.log(3), 0.0])
+    assert found[0, 1, 40] == pytest.approx(np.log(noise))
+    assert found[1, 0, 40] == pytest.approx(0.0, abs=1e-12)  # no rows: one spread
+    assert found[0, 1, 41] == pytest.approx(evidence[0, 4]) and found[1, 0, 41] == 0.0
+    assert found[0, 1, 42] == pytest.approx(np.log(6))
+    of_two = [*range(5), 9, 10, *range(11, 17), *range(27, 37)]
     assert not found[0, 0, of_two].any()  # a variable and itself
+
+
+def test_curvature_of_observational_rows_by_hand():
+    """Against plain regressions of the standardised columns: what is left of z_i^2 after a constant
+    and its line, against u_j alone, and against what the ridge regression on all others leaves.
+    """
+    du = np.random.default_rng(3).standard_normal((7, 3)) * [0.1, 0.3, 0.2]
+    du[:, 2] += 4.0 * du[:, 0] ** 2
+    du -= du.mean(axis=0)
+    scaled, _ = table(du, np.zeros((7, 3), bool))
+    found = (scaled / SCALE + SHIFT)[..., 11:17]
+    n, z = 7, du / du.std(axis=0)
+    precision = np.linalg.inv(z.T @ z / n + np.eye(3) / n)
+    left = z @ precision / np.diagonal(precision)  # z_j minus its regression on the others
+    for i, j in ((0, 1), (0, 2), (2, 1)):
+        line = np.stack([np.ones(n), z[:, i]], axis=1)
+        q = z[:, i] ** 2 - line @ np.linalg.lstsq(line, z[:, i] ** 2, rcond=None)[0]
+        power = (q**2).mean() + 1 / n
+        alone = (q * z[:, j]).mean() / np.sqrt(power)
+        # the regression's ridge leaves some line in z_i, so z_i^2 itself counts
+        adjusted = (z[:, i] ** 2 * left[:, j]).mean()
+        expected = [
+            np.arcsinh(alone * np.sqrt(n)),
+            np.arcsinh(adjusted * np.sqrt(np.diagonal(precision)[j] / power * n)),
+            np.arcsinh(adjusted / power / du[:, i].std() ** 2),
+        ]
+        assert found[i, j, ::2] == pytest.approx(expected)
+        assert found[j, i, 1::2] == pytest.approx(expected)
+    assert found[0, 2, 0] > 0.8  # X2 bends up with X0
+
+
+def test_curvature_where_no_row_stands_at_the_mean_of_all():
+    """The sums need not be of deviations from the rows' own mean, as after an import."""
+    du = np.random.default_rng(4).standard_normal((1, 9, 3))
+    nothing, all_count, valid = np.zeros((1, 9, 3), bool), np.ones((1, 9), bool), np.ones((1, 3), bool)
+    zero, y = np.zeros((1, 3)), np.array([1])
+    tables = []
+    for rows in (du - du.mean(axis=1, keepdims=True), du + np.array([0.5, -2.0, 1.0])):
+        m = add_rows(no_rows(1, 3), rows, nothing, all_count)
+        tables.append(background(m.observed, m.observed_squares, zero, y, valid, valid).channels)
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-9, atol=1e-9)
+
+
+def test_a_parabola_through_own_rows_by_hand():
+    """X0 at -1, 1/2 and 1, where the target is 0.3 u + 0.5 u^2 exactly, and a spread of 0.2."""
+    observed = np.array([[-0.1, -0.2], [0.1, 0.2]])
+    u = np.array([-1.0, 0.5, 1.0])
+    own = np.stack([u, 0.3 * u + 0.5 * u**2], axis=1)
+    was_set = np.array([[0, 0]] * 2 + [[1, 0]] * 3, bool)
+    scaled, _ = table(np.concatenate([observed, own]), was_set)
+    found = (scaled / SCALE + SHIFT)[..., 33:38]
+    design = np.stack([u, u**2], axis=1)
+    gram = design.T @ design + OWN_PENALTY * np.eye(2)
+    slope, bend = np.linalg.solve(gram, design.T @ own[:, 1])
+    assert bend == pytest.approx(0.5, abs=0.01)
+    left = (own[:, 1] ** 2).sum() - slope * (u * own[:, 1]).sum() - bend * (u**2 * own[:, 1]).sum()
+    noise = (left / 0.2**2 + NOISE_ROWS) / (3 + NOISE_ROWS)
+    error = np.sqrt(noise * np.linalg.inv(gram)[1, 1])
+    assert found[0, 1] == pytest.approx(
+        [np.arcsinh(bend / 0.2), 0.0, np.arcsinh(bend / 0.2 / error), 0.0, 0.5 * np.log(noise)]
+    )
+    assert found[1, 0, [1, 3]] == pytest.approx(found[0, 1, [0, 2]]) and found[1, 0, 4] == pytest.approx(0.0)
 
 
 def history(seed, width=4):

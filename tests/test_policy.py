@@ -187,15 +187,15 @@ def test_parameters_start_as_documented():
 
 
 def test_the_parameters_of_both_trunks_are_counted():
-    """Rows: C D + D + L (12 D^2 + 13 D) + 2 D + heads 3 (D^2 / 2 + D / 2) + 3 D + 3.5 D + 7.
+    """Rows: C D + D + L (12 D^2 + 13 D) + 2 D + heads 3 (D^2 / 2 + D / 2) + 4 D + 3.5 D + 7.
 
     Pairs: P D + D, a block of 4 D^2 + 4 D (factors), 8 D^2 + 2 D (up), 2 D^2 + D (down), 12 D^2
-    (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 6 D + 7 D + 7, the
+    (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 8 D + 7 D + 7, the
     residual 19 * 2, the trust 5 (2 D + 1), the length 2 D + 1, and the edge head 2 D + 2 D + 2.
     """
     d, layers = 64, 4
-    rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 6 * d + d // 2 + 7
-    pairs = 33 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 13 * d + 7 + 38 + 6 * (2 * d + 1)
+    rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 7 * d + d // 2 + 7
+    pairs = 44 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 15 * d + 7 + 38 + 6 * (2 * d + 1)
     pairs += 4 * d + 2
     for architecture, expected in (("simple_permutation_invariant", rows), ("pairwise", pairs)):
         shapes = network.parameter_shapes(PolicyConfig(architecture, hidden_dim=d))
@@ -220,8 +220,12 @@ def test_the_predicted_outcome_goes_through_where_a_variable_stands():
 def test_value_features_by_hand():
     u = np.array([-1.0, 0.3, 0.5])
     harmonics = [np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)]
-    np.testing.assert_allclose(heads.value_features(5 * u), np.stack([u, u**2, *harmonics], axis=-1), atol=1e-15)
-    assert heads.value_features(np.array(2.5)) == pytest.approx([0.5, 0.25, 1.0, 0.0, 0.0, -1.0])
+    d = (u - 0.1) / 0.2
+    distance = [np.log(d + np.sqrt(d**2 + 1)), np.log(np.sqrt(1 + d**2))]
+    expected = np.stack([u, u**2, *harmonics, *distance], axis=-1)
+    np.testing.assert_allclose(heads.value_features(5 * u, 0.1, 0.2), expected, atol=1e-15)
+    half_way = [0.5, 0.25, 1.0, 0.0, 0.0, -1.0, np.arcsinh(2.0), 0.5 * np.log(5.0)]
+    assert heads.value_features(np.array(2.5), 0.1, 0.2) == pytest.approx(half_way)
 
 
 def test_parameters_start_as_described():
@@ -264,7 +268,8 @@ def test_over_rows_there_is_no_slope_and_no_centre():
     inputs = random_inputs(4)
     channels = inputs.channels.astype(np.float32)
     outputs, cache = network.forward(params, config, inputs._replace(channels=channels), K)
-    hidden, slope, centre, log_length = outputs.outcome
+    hidden, slope, centre, spread, log_length = outputs.outcome
+    assert (spread == np.float32(0.2)).all()
     assert (log_length == np.float32(np.log(0.5))).all()
     assert hidden.shape == (E, K, V, config.hidden_dim // 2) and hidden.dtype == np.float32
     assert slope.shape == centre.shape == (E, K, V) and not slope.any() and not centre.any()

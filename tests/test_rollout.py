@@ -90,7 +90,7 @@ def one_decision(log_stds=None):
     """Two systems of three variables: choices with odds of 1 to 3, the third cannot be chosen."""
     logits = np.array([[[0.0, np.log(3.0), MASKED]], [[np.log(3.0), 0.0, MASKED]]])
     means = np.array([[[1.0, -2.0, 9.0]], [[0.5, 4.0, 9.0]]])
-    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
+    return PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 5))
 
 
 def test_candidates_by_hand():

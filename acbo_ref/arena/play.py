@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acbo_ref.arena.baselines import BASELINES, Constant, Method
+from acbo_ref.arena.baselines import BASELINES, Constant
+from acbo_ref.arena.method import Method
 from acbo_ref.arena.metrics import MethodResults
 from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array

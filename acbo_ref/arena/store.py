@@ -66,8 +66,8 @@ _PACKAGE = Path(__file__).parent.parent
 # What the results of a baseline depend on; those of a policy's method depend on its backend as
 # well.
 _SOURCES = (
-    "systems", "arena/networks", "arena/baselines.py", "arena/play.py", "arena/published.py", "arena/suites.py",
-    "policy/inputs.py", "randomness.py",
+    "systems", "arena/networks", "arena/baselines.py", "arena/gaussian_processes.py", "arena/method.py",
+    "arena/play.py", "arena/processes.py", "arena/published.py", "arena/suites.py", "policy/inputs.py", "randomness.py",
 )  # fmt: skip
 _POLICY_SOURCES = ("policy", "backend.py")
 

@@ -54,9 +54,9 @@ from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
 from acbo_ref.policy.moments import Moments, Sums, centred, spreads
 
 EVIDENCE_CHANNELS = 9
-# Which of them are effects: marginal, interventional, direct, path, ordered; and which one is the
-# centre.
-PATH_EFFECT, CENTRE = 5, 8
+# Which of them are effects: marginal, interventional, direct, path, ordered; and which ones are
+# the spread and the centre.
+PATH_EFFECT, SPREAD, CENTRE = 5, 7, 8
 DIRECT_EFFECT = 4
 EFFECTS = [0, 2, DIRECT_EFFECT, PATH_EFFECT, 6]
 # Ridge penalties: of the marginal and the interventional regression, in squared half domains, and
@@ -99,6 +99,14 @@ def slope_features(evidence: Array) -> Array:
 def centre_feature(evidence: Array) -> Array:
     """(..., F) evidence channels -> (...): the centre."""
     return np.asarray(np.sinh(evidence[..., CENTRE]))
+
+
+def spread_feature(evidence: Array) -> Array:
+    """(..., F) evidence channels -> (...): the spread in half domains; one standard unit where a
+    variable does not vary.
+    """
+    spread = np.sinh(evidence[..., SPREAD])
+    return np.asarray(np.where(spread > 0, spread, 1.0) / HALF_WIDTH)
 
 
 def evidence_channels(moments: Moments[Array], centre: Array, ordered: Array, target: Array, valid: Array) -> Array:

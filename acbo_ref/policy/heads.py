@@ -28,7 +28,7 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy.evidence import centre_feature, residual_features, slope_features
+from acbo_ref.policy.evidence import centre_feature, residual_features, slope_features, spread_feature
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import (
     MASKED,
@@ -57,7 +57,7 @@ LOG_STD_BOUND = 3.0
 # for some draws of a group to fall inside and differ, and far enough for the ends themselves to be
 # played exactly.
 VALUE_MEAN_BOUND = 6.0
-VALUE_FEATURES = 6
+VALUE_FEATURES = 8
 # Lengths over which mistakes are alike: half a half domain, and a factor of 4 to either side.
 LENGTH_START, LOG_LENGTH_BOUND = math.log(0.5), math.log(4.0)
 
@@ -68,7 +68,8 @@ class OutcomeState(NamedTuple, Generic[A]):
     Args:
         hidden: (..., H/2), the part of its hidden layer that does not depend on the value.
         slope: (...), the slope that it takes from the evidence.
-        centre: (...), where this slope passes through zero. It is data; its gradient is 0.
+        centre, spread: (...), where the variable stands by itself, and how much it varies there, in
+            half domains. They are data; their gradient is 0.
         log_length: (...), the logarithm of the length, in half domains, over which mistakes about
             this variable are alike (local.py).
     """
@@ -76,6 +77,7 @@ class OutcomeState(NamedTuple, Generic[A]):
     hidden: A
     slope: A
     centre: A
+    spread: A
     log_length: A
 
 
@@ -158,10 +160,11 @@ def heads_forward(
     policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
     hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
     slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
-    log_length = np.full_like(slope, LENGTH_START)
+    spread, log_length = np.full_like(slope, 1.0 / HALF_WIDTH), np.full_like(slope, LENGTH_START)
     features, slopes, trust_cache, length_cache, length_bound = None, None, None, None, None
     if evidence.shape[-1]:
-        features, slopes, centre = residual_features(evidence), slope_features(evidence), centre_feature(evidence)
+        features, slopes = residual_features(evidence), slope_features(evidence)
+        centre, spread = centre_feature(evidence), spread_feature(evidence)
         policy = policy + features @ params["policy_head.residual.weight"]
         trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
         slope = (trust * slopes).sum(axis=-1)
@@ -179,7 +182,7 @@ def heads_forward(
         means=value_mean,
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre, log_length),
+        outcome=OutcomeState(hidden, slope, centre, spread, log_length),
     )
     cache = HeadsCache(
         policy_cache, features, slopes, trust_cache, length_cache, length_bound, parent_cache, outcome_cache,
@@ -229,12 +232,15 @@ def _weight_gradient(x: Array, d_y: Array) -> Array:
     return np.asarray(x.reshape(-1, x.shape[-1]).T @ d_y.reshape(-1, d_y.shape[-1]))
 
 
-def value_features(value: Array) -> Array:
-    """(..., F) smooth functions of u = value / 5: u, u^2, and two harmonics of the domain."""
+def value_features(value: Array, centre: Array, spread: Array) -> Array:
+    """(..., F) smooth functions of u = value / 5: u, u^2, two harmonics of the domain, and how far
+    outside what was seen that is, asinh(d) and log(1 + d^2) / 2 of d = (u - centre) / spread. A
+    line through rows holds as far as they reach; how much further is for the head to learn.
+    """
     u = value / HALF_WIDTH
-    return np.stack(
-        [u, u * u, np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)], axis=-1
-    )
+    d = (u - centre) / spread
+    harmonics = [np.sin(np.pi * u), np.cos(np.pi * u), np.sin(2 * np.pi * u), np.cos(2 * np.pi * u)]
+    return np.stack([u, u * u, *harmonics, np.arcsinh(d), 0.5 * np.log1p(d * d)], axis=-1)
 
 
 def outcome_forward(
@@ -242,7 +248,7 @@ def outcome_forward(
 ) -> tuple[OutcomePrediction[Array], OutcomeCache]:
     """What the target becomes under do(X_i = value); see OutcomePrediction.
 
-        out = Linear(GELU(hidden + W features(u)))
+        out = Linear(GELU(hidden + W features(u, centre, spread)))
         mean = 5 out_0 + slope (u - centre)
         log error, log noise, log scatter = 3 tanh(out_1, out_2, out_3 / 3)
 
@@ -250,7 +256,7 @@ def outcome_forward(
         state: of the variable in question, leading axes (...).
         value: (...) standard units, u = value / 5.
     """
-    features = value_features(value)
+    features = value_features(value, state.centre, state.spread)
     activated, gelu_cache = gelu_forward(state.hidden + features @ params["outcome_head.value.weight"])
     out, out_cache = linear_forward(params, "outcome_head.out", activated)
     log_stds, bound_cache = soft_bound_forward(out[..., 1:], LOG_STD_BOUND)
@@ -273,4 +279,4 @@ def outcome_backward(
     accumulate(grads, "outcome_head.value.weight", _weight_gradient(cache.features, d_hidden))
     d_slope = d_prediction.mean * cache.moved
     nothing = np.zeros_like(d_slope)
-    return OutcomeState(d_hidden, d_slope, nothing, nothing)
+    return OutcomeState(d_hidden, d_slope, nothing, nothing, nothing)

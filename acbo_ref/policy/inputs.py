@@ -39,7 +39,7 @@ REACH_BOUND = 10.0
 # Outcomes count in rewards and losses as if they lay at most so many standard units away: the
 # spread of two or three rows can be a hundred times too small, and a handful of such episodes would
 # outweigh all others.
-OUTCOME_BOUND = 15.0
+OUTCOME_BOUND = 30.0
 # Deviations from the mean are read as if they were at most this many half domains: the squares of
 # squares of what a typing error gives (1e99) must stay finite.
 DEVIATION_BOUND = 1e6

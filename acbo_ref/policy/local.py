@@ -261,4 +261,5 @@ def predict_backward(
         return out
 
     slope = back(d_at.slope)
-    return OutcomeState(back(d_at.hidden), slope, np.zeros_like(slope), back(np.concatenate(d_lengths, axis=1)))
+    nothing = np.zeros_like(slope)
+    return OutcomeState(back(d_at.hidden), slope, nothing, nothing, back(np.concatenate(d_lengths, axis=1)))

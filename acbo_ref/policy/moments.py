@@ -10,7 +10,8 @@ domains (inputs.deviations), the regimes are
     free[i]     rows in which i was not set: there, i follows its own equation
     whole       all rows; nobody sets the target, so its own equation holds in all of them
 
-A row may have any set of variables that were set: a mask, not one index.
+A row may have any set of variables that were set: a mask, not one index. Where lines bend shows in
+moments of third and fourth order, kept for `observed` and `own` (SquareSums).
 
 Contract: pure functions of arrays in float64; adding rows one at a time, all at once, or in another
 order gives the same sums but for rounding.
@@ -45,13 +46,24 @@ class RegimeSums(NamedTuple, Generic[A]):
     square: A
 
 
+class SquareSums(NamedTuple, Generic[A]):
+    """What squares add, of the same rows: cross (E, V, V) = sum du_i^2 du_j, over all rows of the
+    set or over those of i; fourth (E, V) = sum du_i^4.
+    """
+
+    cross: A
+    fourth: A
+
+
 class Moments(NamedTuple, Generic[A]):
-    """The sums of each regime; see above."""
+    """The sums of each regime, and of squares in two of them; see above."""
 
     observed: Sums[A]
     own: RegimeSums[A]
     free: RegimeSums[A]
     whole: Sums[A]
+    observed_squares: SquareSums[A]
+    own_squares: SquareSums[A]
 
 
 def no_rows(num_episodes: int, width: int) -> Moments[Array]:
@@ -61,8 +73,8 @@ def no_rows(num_episodes: int, width: int) -> Moments[Array]:
         np.zeros((num_episodes, width)),
         np.zeros((num_episodes, width, width)),
     )
-    sums, regimes = Sums(count, total, cross), RegimeSums(total, cross, cross, cross)
-    return Moments(observed=sums, own=regimes, free=regimes, whole=sums)
+    sums, regimes, squares = Sums(count, total, cross), RegimeSums(total, cross, cross, cross), SquareSums(cross, total)
+    return Moments(sums, regimes, regimes, sums, squares, squares)
 
 
 def add_rows(moments: Moments[Array], du: Array, was_set: Array, counts: Array) -> Moments[Array]:
@@ -82,6 +94,8 @@ def add_rows(moments: Moments[Array], du: Array, was_set: Array, counts: Array) 
         own=_add_regimes(moments.own, du, own),
         free=_add_regimes(moments.free, du, weight * ~was_set),
         whole=_add(moments.whole, du, weight[..., 0]),
+        observed_squares=_add_squares(moments.observed_squares, du, observed[:, :, None]),
+        own_squares=_add_squares(moments.own_squares, du, own),
     )
 
 
@@ -103,6 +117,17 @@ def _add_regimes(sums: RegimeSums[Array], du: Array, weight: Array) -> RegimeSum
         total=sums.total + transposed @ du,
         cross=sums.cross + (weight * du).swapaxes(1, 2) @ du,
         square=sums.square + transposed @ (du * du),
+    )
+
+
+def _add_squares(sums: SquareSums[Array], du: Array, weight: Array) -> SquareSums[Array]:
+    """With rows of weight (E, N, V), does row n belong to the set of i; or (E, N, 1), the same for
+    all i.
+    """
+    square = weight * du * du
+    return SquareSums(
+        cross=sums.cross + square.swapaxes(1, 2) @ du,
+        fourth=sums.fourth + (square * du * du).sum(axis=1),
     )
 
 

@@ -11,6 +11,9 @@ number of observational rows, and slopes of u_j / sd_j on u_i:
     unexplained         log of the diagonal of that inverse, of i and of j: -log(1 - R^2)
     spread              log sd_i, log sd_j
     observational       slope of j on i over the observational rows, and of i on j
+    curvature           how j bends with i: correlation of u_j with what is left of u_i^2 after its
+                        line in u_i, as asinh(r sqrt(n)), i on j likewise; the same of what the
+                        regression on all others leaves of u_j; and its second difference, asinh
     place               centre of i and of j: where they stand in their domains
     roles               is i the target, is j, can i be set, can j, is i = j
     rows                log(1 + n)
@@ -18,6 +21,9 @@ number of observational rows, and slopes of u_j / sd_j on u_i:
 
     interventional      slope of j on i over the rows in which i was set, and of i on j likewise;
                         and each in units of its error
+    bend                curvature of j on i over the own rows of i, a parabola through where they
+                        stand by themselves; of i on j likewise; each in units of its error; and
+                        log of the spread of j, in sd_j, around the parabola
     free                slope of j on i over all rows in which j was not set, and their correlation,
                         as asinh(z sqrt(their number))
     effort              log(1 + 10 sum du^2) + log(1 + number) over the own rows of i, and of j
@@ -44,19 +50,22 @@ import numpy as np
 from acbo_ref.arrays import A, Array
 from acbo_ref.policy.evidence import DIRECT_EFFECT, ordered_effect
 from acbo_ref.policy.inputs import HALF_WIDTH
-from acbo_ref.policy.moments import Moments, Sums, centred, spreads
+from acbo_ref.policy.moments import Moments, SquareSums, Sums, centred, spreads
 
 # (shift, scale) of each channel: means and inverse spreads over the prior, rounded. First those of
 # the observational rows alone, then those that later rows change.
 _OBSERVED = (
     (0.0, 0.6), (0.0, 0.5), (0.0, 3.0), (0.0, 1.0), (0.0, 3.0),  # correlation, partial
     (1.6, 1.0), (1.6, 1.0), (-1.4, 1.0), (-1.4, 1.0),  # unexplained, spread
-    (0.0, 0.6), (0.0, 0.6), (0.0, 2.0), (0.0, 2.0),  # observational, place
+    (0.0, 0.6), (0.0, 0.6),  # observational
+    (0.0, 1.4), (0.0, 1.4), (0.0, 1.4), (0.0, 1.4), (0.0, 0.6), (0.0, 0.6),  # curvature
+    (0.0, 2.0), (0.0, 2.0),  # place
     (0.0, 1.0), (0.0, 1.0), (0.9, 1.0), (0.9, 1.0), (0.0, 1.0),  # roles
     (3.0, 0.8), (1.0, 1.0), (1.0, 1.0),  # rows, varies
 )  # fmt: skip
 _LATER = (
     (0.0, 1.2), (0.0, 1.2), (0.0, 1.0), (0.0, 1.0), (0.0, 0.6), (0.0, 0.5),  # interventional, free
+    (0.0, 1.5), (0.0, 1.5), (0.0, 2.5), (0.0, 2.5), (0.0, 3.0),  # bend
     (0.0, 0.5), (0.0, 0.5), (0.0, 3.0), (0.0, 3.0), (3.5, 1.0),  # effort, noise, direct, all rows
 )  # fmt: skip
 OBSERVED_CHANNELS = len(_OBSERVED)
@@ -88,7 +97,12 @@ class Background(NamedTuple, Generic[A]):
 
 
 def background(
-    observed: Sums[Array], centre: Array, target: Array, manipulable: Array, valid: Array
+    observed: Sums[Array],
+    squares: SquareSums[Array],
+    centre: Array,
+    target: Array,
+    manipulable: Array,
+    valid: Array,
 ) -> Background[Array]:
     """From the moments of the observational rows.
 
@@ -110,6 +124,7 @@ def background(
     coefficient = -precision / diagonal[:, None, :]  # of i in the regression of j on all others
     slope = _slopes(scatter, np.diagonal(scatter, axis1=1, axis2=2)[:, :, None], SLOPE_PENALTY, unit)
     z, partial_z = _fisher(correlation), _fisher(partial)
+    bends = _bends(observed, squares, unit, varies, precision / diagonal[:, None, :], diagonal)
     of_two = [
         z, np.arcsinh(z * np.sqrt(count)), partial_z, np.arcsinh(partial_z * np.sqrt(count)), np.arcsinh(coefficient)
     ]  # fmt: skip
@@ -119,6 +134,7 @@ def background(
         *_both(np.log(spread + LEAST_SPREAD)),
         slope * (1.0 - identity),
         slope.swapaxes(1, 2) * (1.0 - identity),
+        *(channel * (1.0 - identity) for channel in bends),
         *_both(np.clip(centre, -1.0, 1.0)),
         *_both(is_target.astype(float)),
         *_both(manipulable.astype(float)),
@@ -130,6 +146,46 @@ def background(
     channels = (np.stack(known, axis=-1) - SHIFT[first]) * SCALE[first] * _inside(valid)
     ordered = ordered_effect(observed, target, valid)
     return Background(np.asarray(centre), ordered, unit, channels)
+
+
+def _bends(
+    observed: Sums[Array], squares: SquareSums[Array], unit: Array, varies: Array, regression: Array, diagonal: Array
+) -> list[Array]:
+    """The six channels (E, V, V) of curvature in the observational rows. In standardised z, with
+    q_i what is left of z_i^2 after its line in z_i:
+
+        E[q_i z_j] = t_ij - t_ii E[z_i z_j],    t_ij = E[z_i^2 z_j]
+        E[q_i e_j] = sum_k t_ik precision_kj / diagonal_j
+        E[q_i^2]   = E[z_i^4] - 1 - t_ii^2
+
+    where e_j is what the regression of j on all others leaves, of variance 1 / diagonal_j: no line
+    in z_i is left in it, but for the ridge.
+
+    Args:
+        regression: (E, V, V) precision_kj / diagonal_j.
+    """
+    number = np.maximum(observed.number, 1.0)
+    count, mean = number[:, None, None], observed.total / number[:, None]
+    m_i, m_j = mean[:, :, None], mean[:, None, :]
+    square = np.diagonal(observed.cross, axis1=1, axis2=2)
+    cube = np.diagonal(squares.cross, axis1=1, axis2=2)
+    third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
+    fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    both = varies[:, :, None] & varies[:, None, :]
+    third = np.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0.0)
+    skewness = np.diagonal(third, axis1=1, axis2=2)
+    left = np.where(varies, fourth / number[:, None] / unit**4 - 1.0 - skewness**2, 0.0)
+    left = np.maximum(left, 0.0)[:, :, None] + 1.0 / count
+    correlation = np.where(both, centred(observed) / count / (unit[:, :, None] * unit[:, None, :]), 0.0)
+    alone = (third - skewness[:, :, None] * correlation) / np.sqrt(left)
+    adjusted = np.where(both, third @ regression, 0.0)
+    sure = np.sqrt(count)
+    channels = (
+        np.arcsinh(alone * sure),
+        np.arcsinh(adjusted * np.sqrt(diagonal[:, None, :] / left) * sure),
+        np.arcsinh(adjusted / left / unit[:, :, None] ** 2),
+    )
+    return [c for channel in channels for c in (channel, channel.swapaxes(1, 2))]
 
 
 def pair_channels(
@@ -150,6 +206,8 @@ def pair_channels(
     noise = (np.maximum(residual, 0.0) / unit**2 + NOISE_ROWS) / (own.number + NOISE_ROWS)[:, :, None]
     in_errors = own.cross / unit / np.sqrt(noise * (own_squares + OWN_PENALTY)[:, :, None])
     in_errors = np.arcsinh(in_errors) * other
+    bend, bend_in_errors, noise_left = _parabolas(moments, known.unit)
+    bend, bend_in_errors = np.arcsinh(bend) * other, np.arcsinh(bend_in_errors) * other
     # free holds the rows in which j was not set as [j, i]
     cross, square = free.cross.swapaxes(1, 2), free.square.swapaxes(1, 2)
     free_slope = _slopes(cross, square, SLOPE_PENALTY, known.unit) * other
@@ -164,6 +222,11 @@ def pair_channels(
         in_errors.swapaxes(1, 2),
         free_slope,
         free_z,
+        bend,
+        bend.swapaxes(1, 2),
+        bend_in_errors,
+        bend_in_errors.swapaxes(1, 2),
+        0.5 * np.log(noise_left),
         *_both(effort),
         0.5 * np.log(noise),
         np.where(is_target[:, None, :], evidence[:, :, None, DIRECT_EFFECT], 0.0),
@@ -172,6 +235,23 @@ def pair_channels(
     rest = slice(OBSERVED_CHANNELS, None)
     later = (np.stack(channels, axis=-1) - SHIFT[rest]) * SCALE[rest] * _inside(valid)
     return np.concatenate([known.channels, later], axis=-1)
+
+
+def _parabolas(moments: Moments[Array], unit: Array) -> tuple[Array, Array, Array]:
+    """Of u_j = b u_i + c u_i^2 over the own rows of i, by ridge regression: c in sd_j, c in units
+    of its error, and the variance of u_j around the parabola in squared sd_j; (E, V, V) each.
+    """
+    own, squares = moments.own, moments.own_squares
+    second = np.diagonal(own.cross, axis1=1, axis2=2)[:, :, None] + OWN_PENALTY
+    third = np.diagonal(squares.cross, axis1=1, axis2=2)[:, :, None]
+    fourth = squares.fourth[:, :, None] + OWN_PENALTY
+    determinant = second * fourth - third**2
+    slope = (fourth * own.cross - third * squares.cross) / determinant
+    bend = (second * squares.cross - third * own.cross) / determinant
+    residual = np.maximum(own.square - slope * own.cross - bend * squares.cross, 0.0)
+    noise = (residual / unit[:, None, :] ** 2 + NOISE_ROWS) / (own.number + NOISE_ROWS)[:, :, None]
+    bend = bend / unit[:, None, :]
+    return bend, bend / np.sqrt(noise * second / determinant), noise
 
 
 def _fisher(correlation: Array) -> Array:

@@ -107,7 +107,8 @@ class PairReading:
         du = deviations(self.units, task.valid, np.where(task.observation_mask[:, :, None], task.observations, 0.0))
         nothing_set = np.zeros((num_episodes, num_obs, width), bool)
         self._moments = add_rows(no_rows(num_episodes, width), du, nothing_set, task.observation_mask)
-        self._background = background(self._moments.observed, self._centre, task.target, task.manipulable, task.valid)
+        sums, squares = self._moments.observed, self._moments.observed_squares
+        self._background = background(sums, squares, self._centre, task.target, task.manipulable, task.valid)
 
     def start(self) -> View[Array]:
         """After the observational rows."""

@@ -9,6 +9,10 @@ A curved model has, at its target and at every second of its other children, in 
     U-shapes                        squares
     products                        of two parents, as a difference of two squares
 
+In a tuned model the target stands near its best, as whoever runs a process leaves it: most of its
+parents act through a dip or a U whose lowest point is near where the parent stands by itself. The
+ends of a wide domain are then far worse than doing nothing.
+
 Contract: a function of the generator; lengths are in half domains of the parent, sizes in noise
 standard deviations of the child.
 Letters: V variables.
@@ -32,6 +36,8 @@ MOST_TERMS, MOST_JOINT = 8, 4
 STYLES, STYLE_SHARES = ("apart", "jointly", "product"), (0.55, 0.35, 0.1)
 # What becomes of a parent's line if each is treated apart.
 KINDS, KIND_SHARES = ("line", "process", "bump", "tanh", "cliff", "square"), (0.15, 0.28, 0.25, 0.11, 0.06, 0.15)
+# The same of the target's parents in a tuned model.
+TUNED_SHARES = (0.15, 0.05, 0.3, 0.05, 0.05, 0.4)
 # Share of bumps and squares that have a lowest point inside; of the others half have it, too.
 INWARD = 0.5
 # Widths in half domains.
@@ -96,18 +102,20 @@ class _Child:
             for _ in range(count)
         ]
 
-    def one(self, i: int, kind: str) -> list[tuple[float, float, dict[int, float], str]]:
-        """A curve of one parent."""
+    def one(self, i: int, kind: str, tuned: bool) -> list[tuple[float, float, dict[int, float], str]]:
+        """A curve of one parent; in a tuned model a bump or a square has its lowest point, near
+        where the parent stands by itself.
+        """
         if kind == "process":
             return self.process(np.array([i]), ONE_PARENT_SINES)
         low, high = {"bump": BUMP_WIDTH, "tanh": TANH_WIDTH, "cliff": CLIFF_WIDTH, "square": (1.0, 1.0)}[kind]
         place = self._center[i] + self._half[i] * self._rng.uniform(-0.8, 0.8)
-        if kind in ("bump", "square") and self._rng.random() < 0.5:  # near where it stands by itself
+        if kind in ("bump", "square") and (self._rng.random() < 0.5 or tuned):  # near where it stands by itself
             place = float(np.clip(self._rng.standard_normal(), -1, 1) * 0.3 * self._half[i])
         frequency = 1.0 / (self._log_uniform(low, high) * self._half[i])
         shape = "tanh" if kind == "cliff" else kind
         size = self._signed()
-        if self._rng.random() < INWARD:  # a lowest point between the ends
+        if self._rng.random() < INWARD or tuned:  # a lowest point between the ends
             size = {"bump": -abs(size), "square": abs(size)}.get(kind, size)
         return [(size, float(-frequency * place), {int(i): float(frequency)}, shape)]
 
@@ -130,6 +138,7 @@ def curved(
     target: int,
     center: Array,
     half_width: Array,
+    tuned: bool,
     rng: np.random.Generator,
 ) -> list[ChildTerm]:
     """The terms of the model with curves; lines that they replace are taken out of
@@ -146,11 +155,12 @@ def curved(
         if not len(parents) or (child != target and rng.random() < 0.5):
             result += own
             continue
-        low, high = prior.curve_size
+        tuned_child = tuned and child == target
+        low, high = prior.tuned_size if tuned_child else prior.curve_size
         size = float(np.exp(rng.uniform(np.log(max(low, 1e-3)), np.log(high))))
         size *= float(equations.noise_std[child]) or 1.0
         drawn = _Child(prior, size, center, half_width, rng)
-        style = str(rng.choice(STYLES, p=STYLE_SHARES))
+        style = "apart" if tuned_child else str(rng.choice(STYLES, p=STYLE_SHARES))
         found, used = [], []
         if style == "jointly":
             used = list(parents[:MOST_JOINT])
@@ -160,10 +170,10 @@ def curved(
             found = drawn.product(int(parents[0]), int(parents[1]))
         else:
             for i in parents:
-                kind = str(rng.choice(KINDS, p=KIND_SHARES))
+                kind = str(rng.choice(KINDS, p=TUNED_SHARES if tuned_child else KIND_SHARES))
                 if kind != "line" and len(found) + ONE_PARENT_SINES <= MOST_TERMS:
                     used.append(i)
-                    found += drawn.one(int(i), kind)
+                    found += drawn.one(int(i), kind, tuned_child)
         equations.weights[used, child] = 0.0
         result += [term for term in own if not set(term.frequencies) & {int(i) for i in used}][
             : MOST_TERMS - len(found)

@@ -38,7 +38,9 @@ def sample_scm(
     al. 2021) and these are not. Variables are listed in random order, so that a position tells
     nothing.
     """
+    tuned = prior.tuned > 0 and rng.random() < prior.tuned
     if prior.varied < 1 and rng.random() >= prior.varied:
+        tuned = False
         plain = type(prior)()
         ranges = ("weight", "noise_std", "intercept", "domain_center", "domain_half_width")
         prior = replace(prior, **{name: getattr(plain, name) for name in ranges})
@@ -56,8 +58,8 @@ def sample_scm(
         clips = saturate & (np.arange(num_variables) != target)
         equations = _standardised(equations, center - half_width, center + half_width, clips)
     terms = edge_terms(equations)
-    if prior.curved > 0 and rng.random() < prior.curved:
-        terms = curved(prior, equations, terms, edges, target, center, half_width, rng)
+    if tuned or (prior.curved > 0 and rng.random() < prior.curved):
+        terms = curved(prior, equations, terms, edges, target, center, half_width, tuned, rng)
     hidden = np.zeros(num_variables, bool)
     if prior.hidden > 0:
         hidden = _hidden(prior, edges, target, manipulable & causes, rng)

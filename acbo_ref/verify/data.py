@@ -83,7 +83,8 @@ def local_case() -> tuple[Params, OutcomeState[Array], Tried[Array], Array, Arra
         "outcome_head.out.weight": rng.standard_normal((6, 4)) / 3,
         "outcome_head.out.bias": np.array([0.1, 0.0, -0.5, -0.4]),
     }
-    state = OutcomeState(rng.standard_normal((2, 4, 6)), *rng.standard_normal((3, 2, 4)))
+    slope, centre, log_length = rng.standard_normal((3, 2, 4))
+    state = OutcomeState(rng.standard_normal((2, 4, 6)), slope, centre, rng.uniform(0.1, 0.5, (2, 4)), log_length)
     tried = Tried(
         variable=np.array([[0, 1, 1, 1, 3], [2, 2, 0, 2, 1]]),
         value=np.array([[-2.0, 5.0, 4.0, 4.0, 1.0], [0.0, 3.0, -5.0, -1.0, 2.0]]),

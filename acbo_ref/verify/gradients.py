@@ -175,7 +175,7 @@ def local_checks() -> Iterator[Check]:
     grads: Params = {}
     _, cache = predict_forward(params, state, tried, variable, value)
     d_state = predict_backward(params, d, cache, grads)
-    arrays = params | {name: array for name, array in state._asdict().items() if name != "centre"}
+    arrays = params | {name: array for name, array in state._asdict().items() if name not in ("centre", "spread")}
     yield from check_gradients("local evidence", loss, arrays, grads | d_state._asdict(), rng)
 
 
@@ -204,7 +204,7 @@ def term_checks() -> Iterator[Check]:
     logits, means, log_stds = (rng.standard_normal((2, 3, 5)) for _ in range(3))
     variable, value = rng.integers(0, 5, (2, 3, 7)), rng.standard_normal((2, 3, 7))
     d_group, d_state = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3))
-    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 5))
     _, cache = log_prob_forward(outputs, variable, value, 1.5)
     gradients = dict(zip(("logits", "means", "log_stds"), log_prob_backward(d_group, cache), strict=True))
     arrays = {"logits": logits, "means": means, "log_stds": log_stds}

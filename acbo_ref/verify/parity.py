@@ -129,7 +129,7 @@ def _term_cases() -> Iterator[_Case]:
     variable = np.array([0, 1, 3, 4])[rng.integers(0, 4, (2, 3, 7))]
     value, rewards = rng.standard_normal((2, 3, 7)), rng.standard_normal((2, 3, 7))
     rewards[0, 0] = 0.1
-    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 4))
+    outputs = PolicyOutputs(logits, means, log_stds, logits, OutcomeState(*[logits] * 5))
     parents, parent_mask = rng.random((2, 5)) < 0.5, np.array([[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]], bool)
     ratio = np.exp(0.5 * rng.standard_normal((2, 3, 7)))
     variance, weight = rng.random((2, 3, 5)), rng.random((2, 3, 5))

@@ -6,9 +6,10 @@
 `config.yaml` is a small configuration with everything switched on. `golden.json` holds five
 iterations of it and the decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/`
 are files as users have them; they must stay readable, and runs and campaigns must go on from them.
-They were written when local evidence came. `gone/` holds runs and campaigns of before: their
-policies read rows with evidence, or pairs without an edge head (`pairs_`) or without local evidence
-(`edges_`). The runs are refused, and the campaigns go on once they are upgraded.
+They were written when pairs began to tell how they bend. `gone/` holds runs and campaigns of
+before: their policies read rows with evidence, or pairs without an edge head (`pairs_`), without
+local evidence (`edges_`), or without curvature (`local_`). The runs are refused, and the campaigns
+go on once they are upgraded.
 """
 
 from __future__ import annotations

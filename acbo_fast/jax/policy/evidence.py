@@ -17,6 +17,7 @@ from acbo_ref.policy.evidence import (
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
     MARGINAL_PENALTY,
+    SPREAD,
     VARIANCE_ROWS,
 )
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
@@ -32,6 +33,12 @@ def residual_features(evidence: Array) -> Array:
 def slope_features(evidence: Array) -> Array:
     """(..., F) -> (..., 5); see acbo_ref.policy.evidence.slope_features."""
     return OUTCOME_BOUND * jnp.tanh(jnp.sinh(_effects(evidence)) / OUTCOME_BOUND)
+
+
+def spread_feature(evidence: Array) -> Array:
+    """(..., F) -> (...); see acbo_ref.policy.evidence.spread_feature."""
+    spread = jnp.sinh(evidence[..., SPREAD])
+    return jnp.where(spread > 0, spread, 1) / HALF_WIDTH
 
 
 def centre_feature(evidence: Array) -> Array:

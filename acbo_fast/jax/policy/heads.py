@@ -10,7 +10,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features
+from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features, spread_feature
 from acbo_fast.jax.policy.layers import Params, gelu, layer_norm, linear, mlp, soft_bound
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.heads import (
@@ -34,11 +34,12 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evid
     parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
     hidden = linear(params, "outcome_head.hidden", h)
     slope, centre = jnp.zeros_like(hidden[..., 0]), jnp.zeros_like(hidden[..., 0])
-    log_length = jnp.full_like(slope, LENGTH_START)
+    spread, log_length = jnp.full_like(slope, 1 / HALF_WIDTH), jnp.full_like(slope, LENGTH_START)
     if evidence.shape[-1]:
         policy = policy + residual_features(evidence) @ params["policy_head.residual.weight"]
         trust = linear(params, "outcome_head.trust", h)
-        slope, centre = (trust * slope_features(evidence)).sum(-1), centre_feature(evidence)
+        slope = (trust * slope_features(evidence)).sum(-1)
+        centre, spread = centre_feature(evidence), spread_feature(evidence)
         log_length += soft_bound(linear(params, "outcome_head.length", h)[..., 0], LOG_LENGTH_BOUND)
     log_stds = None
     if not config.use_fixed_std:
@@ -48,7 +49,7 @@ def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evid
         means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
         log_stds=log_stds,
         parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre, log_length),
+        outcome=OutcomeState(hidden, slope, centre, spread, log_length),
     )
 
 
@@ -57,16 +58,17 @@ def edge(params: Params, z: Array) -> Array:
     return linear(params, "edge_head.out", layer_norm(params, "edge_head.norm", z))
 
 
-def value_features(value: Array) -> Array:
+def value_features(value: Array, centre: Array, spread: Array) -> Array:
     """(..., F) functions of u = value / 5; see acbo_ref.policy.heads.value_features."""
     u = value / HALF_WIDTH
-    angle = jnp.pi * u
-    return jnp.stack([u, u**2, jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)], -1)
+    d, angle = (u - centre) / spread, jnp.pi * u
+    harmonics = [jnp.sin(angle), jnp.cos(angle), jnp.sin(2 * angle), jnp.cos(2 * angle)]
+    return jnp.stack([u, u**2, *harmonics, jnp.arcsinh(d), 0.5 * jnp.log1p(d**2)], -1)
 
 
 def outcome(params: Params, state: OutcomeState[Array], value: Array) -> OutcomePrediction[Array]:
     """Of the target under do(X = value); see acbo_ref.policy.heads.outcome_forward."""
-    features = value_features(value)
+    features = value_features(value, state.centre, state.spread)
     activated = gelu(state.hidden + features @ params["outcome_head.value.weight"])
     out = linear(params, "outcome_head.out", activated)
     return OutcomePrediction(

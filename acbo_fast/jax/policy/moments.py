@@ -8,25 +8,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from acbo_ref.policy.inputs import ROUNDING_UNITS
-from acbo_ref.policy.moments import Moments, RegimeSums, Sums
+from acbo_ref.policy.moments import Moments, RegimeSums, SquareSums, Sums
 
 
 def no_rows(num_episodes: int, width: int, dtype: Any) -> Moments[Array]:
     """The moments before any row."""
     count, total, cross = (jnp.zeros((num_episodes, *(width,) * n), dtype) for n in range(3))
-    sums, regimes = Sums(count, total, cross), RegimeSums(total, cross, cross, cross)
-    return Moments(observed=sums, own=regimes, free=regimes, whole=sums)
+    sums, regimes, squares = Sums(count, total, cross), RegimeSums(total, cross, cross, cross), SquareSums(cross, total)
+    return Moments(sums, regimes, regimes, sums, squares, squares)
 
 
 def add_rows(moments: Moments[Array], du: Array, was_set: Array, counts: Array) -> Moments[Array]:
     """See acbo_ref.policy.moments.add_rows."""
     weight = counts[..., None].astype(du.dtype)
     number = was_set.sum(2, keepdims=True)
+    observed, own = weight * (number == 0), weight * (was_set & (number == 1))
     return Moments(
-        observed=_add(moments.observed, du, (weight * (number == 0))[..., 0]),
-        own=_add_regimes(moments.own, du, weight * (was_set & (number == 1))),
+        observed=_add(moments.observed, du, observed[..., 0]),
+        own=_add_regimes(moments.own, du, own),
         free=_add_regimes(moments.free, du, weight * ~was_set),
         whole=_add(moments.whole, du, weight[..., 0]),
+        observed_squares=_add_squares(moments.observed_squares, du, observed),
+        own_squares=_add_squares(moments.own_squares, du, own),
     )
 
 
@@ -44,6 +47,13 @@ def _add_regimes(sums: RegimeSums[Array], du: Array, weight: Array) -> RegimeSum
         sums.total + jnp.einsum("eni,enj->eij", weight, du),
         sums.cross + jnp.einsum("eni,enj->eij", weight * du, du),
         sums.square + jnp.einsum("eni,enj->eij", weight, jnp.square(du)),
+    )
+
+
+def _add_squares(sums: SquareSums[Array], du: Array, weight: Array) -> SquareSums[Array]:
+    square = weight * jnp.square(du)
+    return SquareSums(
+        sums.cross + jnp.einsum("eni,enj->eij", square, du), sums.fourth + (square * jnp.square(du)).sum(1)
     )
 
 

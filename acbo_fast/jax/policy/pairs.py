@@ -9,7 +9,7 @@ from acbo_fast.jax.policy.evidence import ordered_effect, solve
 from acbo_fast.jax.policy.moments import centred, spreads
 from acbo_ref.policy.evidence import DIRECT_EFFECT
 from acbo_ref.policy.inputs import HALF_WIDTH
-from acbo_ref.policy.moments import Moments, Sums
+from acbo_ref.policy.moments import Moments, SquareSums, Sums
 from acbo_ref.policy.pairs import (
     CORRELATION_SHRINKAGE,
     LEAST_SPREAD,
@@ -24,7 +24,12 @@ from acbo_ref.policy.pairs import (
 
 
 def background(
-    observed: Sums[Array], centre: Array, target: Array, manipulable: Array, valid: Array
+    observed: Sums[Array],
+    squares: SquareSums[Array],
+    centre: Array,
+    target: Array,
+    manipulable: Array,
+    valid: Array,
 ) -> Background[Array]:
     """See acbo_ref.policy.pairs.background."""
     width, dtype = valid.shape[1], observed.cross.dtype
@@ -38,19 +43,47 @@ def background(
     precision = solve(ridge, jnp.broadcast_to(identity, ridge.shape))
     diagonal = jnp.diagonal(precision, axis1=1, axis2=2)
     partial = -precision / jnp.sqrt(diagonal[:, :, None] * diagonal[:, None, :])
-    squares = jnp.diagonal(scatter, axis1=1, axis2=2)[..., None]
-    slope = _slopes(scatter, squares, SLOPE_PENALTY, unit)
+    slope = _slopes(scatter, jnp.diagonal(scatter, axis1=1, axis2=2)[..., None], SLOPE_PENALTY, unit)
+    bends = _bends(observed, squares, unit, varies, precision / diagonal[:, None, :], diagonal)
     z, partial_z, sure = _fisher(correlation), _fisher(partial), jnp.sqrt(count)
     of_two = [z, jnp.arcsinh(z * sure), partial_z, jnp.arcsinh(partial_z * sure)]
     of_two.append(jnp.arcsinh(-precision / diagonal[:, None, :]))
     other = 1 - identity
     known = [
         *(channel * other for channel in of_two), *_both(jnp.log(diagonal)), *_both(jnp.log(spread + LEAST_SPREAD)),
-        slope * other, slope.swapaxes(1, 2) * other, *_both(jnp.clip(centre, -1, 1)), *_both(is_target),
+        slope * other, slope.swapaxes(1, 2) * other, *(channel * other for channel in bends),
+        *_both(jnp.clip(centre, -1, 1)), *_both(is_target),
         *_both(manipulable), identity, jnp.log1p(observed.number)[:, None, None], *_both(varies),
     ]  # fmt: skip
     channels = _stack(known, slice(OBSERVED_CHANNELS), z, valid)
     return Background(centre, ordered_effect(observed, target, valid), unit, channels)
+
+
+def _bends(
+    observed: Sums[Array], squares: SquareSums[Array], unit: Array, varies: Array, regression: Array, diagonal: Array
+) -> list[Array]:
+    """See acbo_ref.policy.pairs._bends."""
+    number = jnp.maximum(observed.number, 1)
+    count, mean = number[:, None, None], observed.total / number[:, None]
+    m_i, m_j = mean[:, :, None], mean[:, None, :]
+    square = jnp.diagonal(observed.cross, axis1=1, axis2=2)
+    cube = jnp.diagonal(squares.cross, axis1=1, axis2=2)
+    third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
+    fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    both = varies[:, :, None] & varies[:, None, :]
+    third = jnp.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0)
+    skewness = jnp.diagonal(third, axis1=1, axis2=2)
+    left = jnp.where(varies, fourth / number[:, None] / unit**4 - 1 - skewness**2, 0)
+    left = jnp.maximum(left, 0)[:, :, None] + 1 / count
+    correlation = jnp.where(both, centred(observed) / count / (unit[:, :, None] * unit[:, None, :]), 0)
+    alone = (third - skewness[:, :, None] * correlation) / jnp.sqrt(left)
+    adjusted, sure = jnp.where(both, third @ regression, 0), jnp.sqrt(count)
+    channels = (
+        jnp.arcsinh(alone * sure),
+        jnp.arcsinh(adjusted * jnp.sqrt(diagonal[:, None, :] / left) * sure),
+        jnp.arcsinh(adjusted / left / unit[:, :, None] ** 2),
+    )
+    return [c for channel in channels for c in (channel, channel.swapaxes(1, 2))]
 
 
 def pair_channels(
@@ -66,6 +99,8 @@ def pair_channels(
     residual = own.square - jnp.square(own.cross) / penalised
     noise = (jnp.maximum(residual, 0) / jnp.square(unit) + NOISE_ROWS) / (own.number + NOISE_ROWS)[..., None]
     in_errors = jnp.arcsinh(own.cross / unit / jnp.sqrt(noise * penalised)) * other
+    bend, bend_in_errors, noise_left = _parabolas(moments, known.unit)
+    bend, bend_in_errors = jnp.arcsinh(bend) * other, jnp.arcsinh(bend_in_errors) * other
     cross, square = free.cross.swapaxes(1, 2), free.square.swapaxes(1, 2)
     free_slope = _slopes(cross, square, SLOPE_PENALTY, known.unit) * other
     squares = square * jnp.diagonal(free.cross, axis1=1, axis2=2)[:, None, :]
@@ -73,12 +108,28 @@ def pair_channels(
     free_z = jnp.arcsinh(_fisher(correlation) * jnp.sqrt(free.number)[:, None, :]) * other
     channels = [
         slope, slope.swapaxes(1, 2), in_errors, in_errors.swapaxes(1, 2), free_slope, free_z,
+        bend, bend.swapaxes(1, 2), bend_in_errors, bend_in_errors.swapaxes(1, 2), 0.5 * jnp.log(noise_left),
         *_both(jnp.log1p(10 * own_squares) + jnp.log1p(own.number)), 0.5 * jnp.log(noise),
         jnp.where(is_target[:, None, :], evidence[:, :, None, DIRECT_EFFECT], 0),
         jnp.log1p(moments.whole.number)[:, None, None],
     ]  # fmt: skip
     later = _stack(channels, slice(OBSERVED_CHANNELS, None), slope, valid)
     return jnp.concatenate([known.channels, later], -1)
+
+
+def _parabolas(moments: Moments[Array], unit: Array) -> tuple[Array, Array, Array]:
+    """See acbo_ref.policy.pairs._parabolas."""
+    own, squares = moments.own, moments.own_squares
+    second = jnp.diagonal(own.cross, axis1=1, axis2=2)[..., None] + OWN_PENALTY
+    third = jnp.diagonal(squares.cross, axis1=1, axis2=2)[..., None]
+    fourth = squares.fourth[..., None] + OWN_PENALTY
+    determinant = second * fourth - third**2
+    slope = (fourth * own.cross - third * squares.cross) / determinant
+    bend = (second * squares.cross - third * own.cross) / determinant
+    residual = jnp.maximum(own.square - slope * own.cross - bend * squares.cross, 0)
+    noise = (residual / unit[:, None] ** 2 + NOISE_ROWS) / (own.number + NOISE_ROWS)[..., None]
+    bend = bend / unit[:, None]
+    return bend, bend / jnp.sqrt(noise * second / determinant), noise
 
 
 def _fisher(correlation: Array) -> Array:

@@ -55,9 +55,9 @@ def open_reading(
     start = no_rows(num_episodes, width, observed.dtype)
     moments = add_rows(start, du, jnp.zeros(observed.shape, bool), observation_mask)
     centre = (known.units.mean - known.units.location) / (HALF_WIDTH * known.units.scale)
-    known = known._replace(
-        background=background(moments.observed, centre, known.target, known.manipulable, known.valid)
-    )
+    sums, squares = moments.observed, moments.observed_squares
+    alone = background(sums, squares, centre, known.target, known.manipulable, known.valid)
+    known = known._replace(background=alone)
     return known, moments, _pair_view(known, moments)
 
 

@@ -213,7 +213,7 @@ def _judged(
     w.d_matrix[:size, :size] = 0.0
     for a in range(batch.judged_variable.shape[2]):
         i, value = batch.judged_variable[e, k, a], batch.judged_value[e, k, a]
-        value_features(value, features)
+        value_features(value, state.centre[n, i], state.spread[n, i], features)
         mean, log_error, log_noise, log_scatter = outcome_head(
             state.hidden[n, i], state.slope[n, i], state.centre[n, i], features, head, before, after
         )

@@ -19,6 +19,7 @@ from acbo_ref.policy.evidence import (
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
     MARGINAL_PENALTY,
+    SPREAD,
     VARIANCE_ROWS,
 )
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, ROUNDING_UNITS
@@ -166,18 +167,21 @@ def evidence_channels(
 
 
 @kernel
-def head_features(evidence: Array, residual: Array, slopes: Array, centre: Array) -> None:
+def head_features(evidence: Array, residual: Array, slopes: Array, centre: Array, spread: Array) -> None:
     """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T,
-    5) features, centre (T,).
+    5) features, centre and spread (T,).
 
     evidence (T, F). See acbo_ref.policy.evidence.residual_features and those after it.
     """
     number = evidence.shape[1]
     bound, steepness = evidence.dtype.type(OUTCOME_BOUND), evidence.dtype.type(DIRECTION_SLOPE)
+    half = evidence.dtype.type(HALF_WIDTH)
     for t in range(evidence.shape[0]):
         for f in range(number):
             residual[t, f] = evidence[t, f]
         centre[t] = np.sinh(evidence[t, CENTRE])
+        varies = evidence[t, SPREAD] > 0
+        spread[t] = (np.sinh(evidence[t, SPREAD]) if varies else evidence.dtype.type(1)) / half
         for k in range(_EFFECTS.size):
             effect = evidence[t, _EFFECTS[k]]
             residual[t, number + k] = abs(effect)

@@ -152,12 +152,13 @@ class Heads:
         residual = self._array("residual", tokens, self._columns)
         trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
         slopes, centre = self._array("slopes", tokens, 0), self._array("out.centre", *shape)
+        spread = self._array("out.spread", *shape)
         length, length_bias = self._array("length", tokens, 0), self._array("length.bias", 0)
         if self._knows:
             features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
             trust_bias = params["outcome_head.trust.bias"]
-            head_features(layers.tokens(evidence), features, slopes, centre.reshape(-1))
+            head_features(layers.tokens(evidence), features, slopes, centre.reshape(-1), spread.reshape(-1))
             product(features, params["policy_head.residual.weight"], residual)
             product(h, params["outcome_head.trust.weight"], trust)
             length, length_bias = self._array("length", tokens, 1), params["outcome_head.length.bias"]
@@ -165,13 +166,14 @@ class Heads:
         else:
             residual.fill(0)
             centre.fill(0)
+            spread.fill(1 / HALF_WIDTH)
         outputs = PolicyOutputs(
             logits=self._array("out.logits", *shape),
             means=self._array("out.means", *shape),
             log_stds=self._array("out.log_stds", *shape),
             parent_logits=self._array("out.parent_logits", *shape),
             outcome=OutcomeState(
-                hidden, self._array("out.slope", *shape), centre, self._array("out.log_length", *shape)
+                hidden, self._array("out.slope", *shape), centre, spread, self._array("out.log_length", *shape)
             ),
         )
         _finish_heads(
@@ -229,18 +231,22 @@ class Heads:
 
 
 @scalar
-def value_features(value: Any, out: Any) -> None:
-    """u, u^2 and two harmonics of the domain, of a standard value, into out (6,)."""
+def value_features(value: Any, centre: Any, spread: Any, out: Any) -> None:
+    """u, u^2, two harmonics of the domain and two of the distance in spreads, of a standard value,
+    into out (8,); see acbo_ref.policy.heads.value_features.
+    """
     kind = type(value)
     u = value / kind(HALF_WIDTH)
     angle = kind(np.pi) * u
     out[0], out[1] = u, u * u
     out[2], out[3] = np.sin(angle), np.cos(angle)
     out[4], out[5] = np.sin(angle + angle), np.cos(angle + angle)
+    d = (u - centre) / spread
+    out[6], out[7] = np.arcsinh(d), kind(0.5) * np.log1p(d * d)
 
 
 class OutcomeWeights(NamedTuple):
-    """The outcome head's own parameters or their gradients: value (6, H/2), out (4, H/2)
+    """The outcome head's own parameters or their gradients: value (8, H/2), out (4, H/2)
     transposed, bias (4,).
     """
 
@@ -262,7 +268,7 @@ def outcome_head(hidden: Any, slope: Any, centre: Any, features: Any, head: Any,
     """(mean, log_error, log_noise, log_scatter) of the target under one action, and its hidden
     layer before and after GELU.
 
-    hidden, before, after (H/2,); features (6,).
+    hidden, before, after (H/2,); features (8,).
     """
     kind = type(slope)
     one, a, c, zero = kind(1), kind(layers.GELU_A), kind(layers.GELU_C), kind(0)

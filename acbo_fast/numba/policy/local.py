@@ -108,7 +108,7 @@ def prepare(state: OutcomeState[Array], tried: Tried[Array], n: int, head: Outco
             continue
         i = tried.variable[n, r]
         w.place[size] = r
-        value_features(tried.value[n, r], w.features[size])
+        value_features(tried.value[n, r], state.centre[n, i], state.spread[n, i], w.features[size])
         mean, log_error, log_noise, log_scatter = outcome_head(
             state.hidden[n, i], state.slope[n, i], state.centre[n, i], w.features[size], head,
             w.before[size], w.after[size],
@@ -176,7 +176,7 @@ def predict(
 ) -> None:
     """(mean, log_error, log_noise) into out (N, M, 3) of M actions in each of N states.
 
-    state, leading axes (N, V); variable (N, M); values (N, M) standard; scratch (2 H/2 + 6,).
+    state, leading axes (N, V); variable (N, M); values (N, M) standard; scratch (2 H/2 + 8,).
     """
     half = state.hidden.shape[2]
     before, after, features = scratch[:half], scratch[half : 2 * half], scratch[2 * half :]
@@ -185,7 +185,7 @@ def predict(
         size = prepare(state, tried, n, head, w)
         for m in range(variable.shape[1]):
             i = variable[n, m]
-            value_features(values[n, m], features)
+            value_features(values[n, m], state.centre[n, i], state.spread[n, i], features)
             mean, log_error, log_noise, _ = outcome_head(
                 state.hidden[n, i], state.slope[n, i], state.centre[n, i], features, head, before, after
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from acbo_fast.numba.kernels import kernel, scalar
 from acbo_ref.arrays import Array
-from acbo_ref.policy.moments import Moments, RegimeSums, Sums
+from acbo_ref.policy.moments import Moments, RegimeSums, SquareSums, Sums
 
 
 def no_rows(num_episodes: int, width: int) -> Moments[Array]:
@@ -26,7 +26,10 @@ def no_rows(num_episodes: int, width: int) -> Moments[Array]:
     def regimes() -> RegimeSums[Array]:
         return RegimeSums(zeros(1), zeros(2), zeros(2), zeros(2))
 
-    return Moments(observed=sums(), own=regimes(), free=regimes(), whole=sums())
+    def squares() -> SquareSums[Array]:
+        return SquareSums(zeros(2), zeros(1))
+
+    return Moments(sums(), regimes(), regimes(), sums(), squares(), squares())
 
 
 def copy(moments: Moments[Array], out: Moments[Array]) -> None:
@@ -50,11 +53,14 @@ def add_rows(moments: Moments[Array], du: Array, was_set: Array, counts: Array) 
             _add(moments.whole, e, row)
             if number == 0:
                 _add(moments.observed, e, row)
+                for i in range(width):
+                    _add_squares(moments.observed_squares, e, i, row)
             for i in range(width):
                 if not was_set[e, n, i]:
                     _add_regime(moments.free, e, i, row)
                 elif number == 1:
                     _add_regime(moments.own, e, i, row)
+                    _add_squares(moments.own_squares, e, i, row)
 
 
 @scalar
@@ -73,3 +79,11 @@ def _add_regime(sums: Any, e: int, i: int, row: Any) -> None:
         sums.total[e, i, j] += row[j]
         sums.cross[e, i, j] += row[i] * row[j]
         sums.square[e, i, j] += row[j] * row[j]
+
+
+@scalar
+def _add_squares(squares: Any, e: int, i: int, row: Any) -> None:
+    square = row[i] * row[i]
+    squares.fourth[e, i] += square * square
+    for j in range(row.size):
+        squares.cross[e, i, j] += square * row[j]

@@ -41,6 +41,23 @@ def _in_errors(own: Any, e: int, i: int, j: int, unit: float, noise: float) -> f
     return np.arcsinh(own.cross[e, i, j] / unit / np.sqrt(noise * (own.cross[e, i, i] + OWN_PENALTY)))
 
 
+@scalar
+def _parabola(moments: Any, e: int, i: int, j: int, unit: float) -> tuple[float, float, float]:
+    """Curvature of j on i in the own rows of i, in spreads of j and in its errors, and the variance
+    around the parabola; see acbo_ref.policy.pairs._parabolas.
+    """
+    own, squares = moments.own, moments.own_squares
+    cross, square_cross, third = own.cross[e, i, j], squares.cross[e, i, j], squares.cross[e, i, i]
+    second, fourth = own.cross[e, i, i] + OWN_PENALTY, squares.fourth[e, i] + OWN_PENALTY
+    determinant = second * fourth - third * third
+    slope = (fourth * cross - third * square_cross) / determinant
+    bend = (second * square_cross - third * cross) / determinant
+    residual = max(own.square[e, i, j] - slope * cross - bend * square_cross, 0.0)
+    noise = (residual / (unit * unit) + NOISE_ROWS) / (own.number[e, i] + NOISE_ROWS)
+    bend /= unit
+    return bend, bend / np.sqrt(noise * second / determinant), noise
+
+
 @kernel
 def pair_channels(
     moments: Moments[Array], known: Background[Array], evidence: Array, target: Array, valid: Array, out: Array
@@ -62,6 +79,7 @@ def pair_channels(
                 later, unit_i, unit_j = pair[OBSERVED_CHANNELS:], known.unit[e, i], known.unit[e, j]
                 own_i, own_j = own.cross[e, i, i], own.cross[e, j, j]
                 noise = _noise(own, e, i, j, unit_j)
+                bend, bend_in_errors, noise_left = _parabola(moments, e, i, j, unit_j)
                 if i != j:
                     later[0] = np.arcsinh(own.cross[e, i, j] / (own_i + OWN_PENALTY) / unit_j)
                     later[1] = np.arcsinh(own.cross[e, j, i] / (own_j + OWN_PENALTY) / unit_i)
@@ -75,11 +93,15 @@ def pair_channels(
                         later[5] = np.arcsinh(
                             np.arctanh(CORRELATION_SHRINKAGE * correlation) * np.sqrt(free.number[e, j])
                         )
-                later[6] = np.log1p(10.0 * own_i) + np.log1p(own.number[e, i])
-                later[7] = np.log1p(10.0 * own_j) + np.log1p(own.number[e, j])
-                later[8] = 0.5 * np.log(noise)
+                    later[6], later[8] = np.arcsinh(bend), np.arcsinh(bend_in_errors)
+                    bend, bend_in_errors, _ = _parabola(moments, e, j, i, unit_i)
+                    later[7], later[9] = np.arcsinh(bend), np.arcsinh(bend_in_errors)
+                later[10] = 0.5 * np.log(noise_left)
+                later[11] = np.log1p(10.0 * own_i) + np.log1p(own.number[e, i])
+                later[12] = np.log1p(10.0 * own_j) + np.log1p(own.number[e, j])
+                later[13] = 0.5 * np.log(noise)
                 if j == target[e]:
-                    later[9] = evidence[e, i, DIRECT_EFFECT]
-                later[10] = rows
+                    later[14] = evidence[e, i, DIRECT_EFFECT]
+                later[15] = rows
                 for p in range(later.size):
                     later[p] = (later[p] - _SHIFT[p]) * _SCALE[p]

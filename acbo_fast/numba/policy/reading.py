@@ -35,7 +35,8 @@ class PairReading:
         nothing_set = np.zeros((num_episodes, num_obs, width), bool)
         counts = np.ascontiguousarray(task.observation_mask)
         add_rows(self._moments, deviations(self.units, task.valid, observed), nothing_set, counts)
-        self._background = background(self._moments.observed, centre, task.target, task.manipulable, task.valid)
+        sums, squares = self._moments.observed, self._moments.observed_squares
+        self._background = background(sums, squares, centre, task.target, task.manipulable, task.valid)
         self._one_row = np.ones((num_episodes, 1), bool)
         self._scratch, self._used, self._gram = (
             np.empty((2, width)),
