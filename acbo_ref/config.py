@@ -242,6 +242,14 @@ class Config:
         0.0,
         100.0,
     )
+    extrapolation: float | None = setting(
+        "float",
+        5.0,
+        "decision outcome_head goes at most so many spreads of a variable beyond what was seen of it; null: anywhere",
+        0.0,
+        1e6,
+        null=True,
+    )
     dtype: str | None = setting(
         "choice",
         None,

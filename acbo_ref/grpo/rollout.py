@@ -334,7 +334,7 @@ def _probes(
     by_outcome_head = noise.by_outcome_head
     if by_outcome_head.any():
         outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        decided = lowest_predicted(params, outcome, tried, noise.optimism, task.manipulable, ROLLOUT_GRID)
+        decided = lowest_predicted(params, outcome, tried, noise.optimism, task.manipulable[:, :, None], ROLLOUT_GRID)
         variable[by_outcome_head, 0], value[by_outcome_head, 0] = (d[by_outcome_head] for d in decided)
     return variable, value
 

@@ -18,6 +18,7 @@ import numpy as np
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import open_decoder
+from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, set_mask, to_domain, to_standard
 from acbo_ref.policy.layers import log_softmax, sigmoid
@@ -50,8 +51,8 @@ def lowest_predicted(
         state: the outcome head's state in one decision, leading axes (E, V).
         tried: own outcomes, see local.py.
         optimism: standard errors that are subtracted; a number, or (E,).
-        allowed: (E, V) bool.
-        grid: standard values.
+        allowed: (E, V, G) bool, or (E, V, 1) for all values of a variable alike.
+        grid: (G,) standard values.
     Returns:
         variable (E,) and standard value (E,).
     """
@@ -61,9 +62,8 @@ def lowest_predicted(
     value = np.tile(grid, (num_episodes, width))
     predicted, _ = predict_forward(params, state, tried, variable, value)
     errors = np.asarray(optimism, predicted.mean.dtype).reshape(-1, 1)
-    bound = np.where(
-        np.repeat(allowed, grid.size, axis=1), predicted.mean - errors * np.exp(predicted.log_error), np.inf
-    )
+    allowed = np.broadcast_to(allowed, (num_episodes, width, grid.size)).reshape(num_episodes, -1)
+    bound = np.where(allowed, predicted.mean - errors * np.exp(predicted.log_error), np.inf)
     best = bound.argmin(axis=1)
     return best // grid.size, grid[best % grid.size]
 
@@ -169,6 +169,7 @@ class Session:
         self._view = self._reading.start()
         self._thought = self._decoder.append(self._view.channels)
         self._own = no_own_rows(len(task.target), task.valid.shape[1])
+        self._seen = seen_at_first(task, self._reading.units, config.extrapolation)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, in which `variable` was set: one index a row
@@ -181,8 +182,9 @@ class Session:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(variable, rows)
         self._thought = self._decoder.append(self._view.channels)
+        was_set = set_mask(variable, rows.shape[1])
+        self._seen = seen_with(self._seen, self._reading.units, was_set, rows)
         if reads_pairs(self._config.policy):
-            was_set = set_mask(variable, rows.shape[1])
             self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._observed += 1
 
@@ -211,7 +213,8 @@ class Session:
         outcome, tried = OutcomeState(*(array[:, 0] for array in outputs.outcome)), self._tried()
         if (decision or self._config.decision) == "outcome_head":
             optimism = self._config.optimism if optimism is None else optimism
-            variable, standard = lowest_predicted(self._params, outcome, tried, optimism, allowed, DECISION_GRID)
+            near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
+            variable, standard = lowest_predicted(self._params, outcome, tried, optimism, near, DECISION_GRID)
         else:
             variable, standard = self._by_policy_head(outputs, gumbel, normal)
         standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)

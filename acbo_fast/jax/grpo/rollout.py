@@ -161,7 +161,7 @@ class _Episodes:
             return variable, value
         state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
         grid = jnp.asarray(ROLLOUT_GRID, self.dtype)
-        decided = lowest_predicted(self.params, state, tried, self.optimism, self.systems.manipulable, grid)
+        decided = lowest_predicted(self.params, state, tried, self.optimism, self.systems.manipulable[:, :, None], grid)
         first = [
             probe.at[:, 0].set(jnp.where(self.by_outcome_head, best, probe[:, 0]))
             for probe, best in zip((variable, value), decided, strict=True)

@@ -26,6 +26,7 @@ from acbo_fast.jax.policy.heads import heads
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.policy.decoder import Thought
+from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import MOST_TRIED, OwnRows, Tried, no_own_rows, own_row_added
@@ -46,7 +47,8 @@ def lowest_predicted(
     variable = jnp.tile(jnp.repeat(jnp.arange(width), grid.size), (num_episodes, 1))
     predicted = local.predict(params, state, tried, variable, jnp.tile(grid, (num_episodes, width)))
     bound = predicted.mean - optimism.reshape(-1, 1) * jnp.exp(predicted.log_error)
-    best = jnp.where(jnp.repeat(allowed, grid.size, axis=1), bound, jnp.inf).argmin(1)
+    allowed = jnp.broadcast_to(allowed, (num_episodes, width, grid.size)).reshape(num_episodes, -1)
+    best = jnp.where(allowed, bound, jnp.inf).argmin(1)
     return best // grid.size, grid[best % grid.size]
 
 
@@ -113,14 +115,18 @@ def decide(
     grid: Array,
     optimism: Array,
     allowed: Array,
+    near: Array,
     by_outcome_head: bool,
 ) -> StandardDecision:
-    """The next action of each system; zero gumbel and normal make it deterministic."""
+    """The next action of each system; zero gumbel and normal make it deterministic.
+
+    near (E, V, G) bool: the values of the grid that are near enough to what was seen.
+    """
     outputs = heads(params, network, thought.h[:, None], allowed, evidence[:, None])
     tried = seen(own, thought, evidence)
     logits, state = outputs.logits[:, 0], OutcomeState(*(array[:, 0] for array in outputs.outcome))
     if by_outcome_head:
-        variable, standard = lowest_predicted(params, state, tried, optimism, allowed, grid)
+        variable, standard = lowest_predicted(params, state, tried, optimism, allowed[:, :, None] & near, grid)
     else:
         variable = (logits + gumbel).argmax(1)
         std: Any = network.fixed_std
@@ -184,6 +190,7 @@ class Session:
         rounded = -(-max(capacity, 1) // ROW_BUCKET) * ROW_BUCKET
         self._view = self._reading.start()
         self._own = no_own_rows(count, width)
+        self._seen = seen_at_first(task, self._reading.units, config.extrapolation)
         # empty over rows, where own outcomes do not count locally
         self._places = min(rounded, MOST_TRIED) if reads_pairs(config.policy) else 0
         with precision():
@@ -213,8 +220,9 @@ class Session:
         if self._step == self._capacity:
             raise ValueError(f"the session was opened for {self._capacity} interventions")
         self._view = self._reading.append(variable, rows)
+        was_set = set_mask(variable, rows.shape[1])
+        self._seen = seen_with(self._seen, self._reading.units, was_set, rows)
         if self._places:
-            was_set = set_mask(variable, rows.shape[1])
             self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._step += 1
         self._read()
@@ -253,6 +261,7 @@ class Session:
                 self._grid,
                 np.asarray(config.optimism if optimism is None else optimism, dtype),
                 manipulable if allowed is None else manipulable & allowed,
+                within(self._seen, DECISION_GRID),
                 (decision or config.decision) == "outcome_head",
             )
             d = StandardDecision(*jax.device_get(tuple(decided)))

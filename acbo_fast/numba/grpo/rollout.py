@@ -338,7 +338,7 @@ def rollout(
         np.clip(step.value, -HALF_WIDTH, HALF_WIDTH, out=step.judged_value[:, :group])
         step.judged_variable[:, group:], step.judged_value[:, group:] = (probe[:, k] for probe in probes)
         if noise.by_outcome_head.any():
-            chosen, standard = decider(outputs, tried, systems.manipulable, noise.optimism)
+            chosen, standard = decider(outputs, tried, systems.manipulable[:, :, None], noise.optimism)
             by_outcome_head = noise.by_outcome_head
             step.judged_variable[by_outcome_head, group] = chosen[by_outcome_head]
             step.judged_value[by_outcome_head, group] = standard[by_outcome_head]

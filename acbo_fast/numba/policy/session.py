@@ -17,6 +17,7 @@ from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import Thought
+from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
 from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added
@@ -26,13 +27,13 @@ from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_pre
 @kernel
 def lowest_bound(predicted: Array, allowed: Array, optimism: Array, grid: Array, variable: Array, value: Array) -> None:
     """The action of lowest mean - optimism * error, from predictions (E, V * grid, 3) at every grid
-    value of every variable; optimism (E,).
+    value of every variable; allowed (E, V, grid); optimism (E,).
     """
     size = grid.size
     for e in range(variable.shape[0]):
         best, lowest = -1, np.inf
         for n in range(predicted.shape[1]):
-            if allowed[e, n // size]:
+            if allowed[e, n // size, n % size]:
                 bound = predicted[e, n, 0] - predicted.dtype.type(optimism[e]) * exp(predicted[e, n, 1])
                 if bound < lowest or best < 0:
                     best, lowest = n, bound
@@ -63,11 +64,14 @@ class OutcomeDecider:
     def __call__(
         self, outputs: PolicyOutputs[Array], tried: Tried[Array], allowed: Array, optimism: Array | float
     ) -> tuple[Array, Array]:
-        """(variable, standard value), (E,) each."""
+        """(variable, standard value), (E,) each; allowed (E, V, grid or 1)."""
         predicted = self.predict(outputs, tried, self._variable, self._value)
         variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
         errors = np.ascontiguousarray(np.broadcast_to(np.asarray(optimism, float), len(allowed)))
-        lowest_bound(predicted, allowed, errors, self._grid, variable, standard)
+        shape = (*allowed.shape[:2], self._grid.size)
+        lowest_bound(
+            predicted, np.ascontiguousarray(np.broadcast_to(allowed, shape)), errors, self._grid, variable, standard
+        )
         return variable, standard
 
 
@@ -87,6 +91,7 @@ class Session:
             self._decoder = open_decoder(network, params, task, self._reading, capacity + 1)
             self._keep(self._decoder.append(self._view.channels))
         self._own = no_own_rows(num_episodes, width)
+        self._seen = seen_at_first(task, self._reading.units, config.extrapolation)
         self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
@@ -96,8 +101,9 @@ class Session:
         self._view = self._reading.append(np.asarray(variable), np.asarray(rows, float))
         with one_blas_thread:
             self._keep(self._decoder.append(self._view.channels))
+        was_set = set_mask(np.asarray(variable), rows.shape[1])
+        self._seen = seen_with(self._seen, self._reading.units, was_set, rows)
         if self._thought.cause_logits is not None:
-            was_set = set_mask(np.asarray(variable), rows.shape[1])
             self._own = own_row_added(self._own, self._task, self._reading.units, was_set, rows)
         self._observed += 1
 
@@ -130,9 +136,8 @@ class Session:
         logits, means = outputs.logits[:, 0], outputs.means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "outcome_head":
-            variable, standard = self._decider(
-                outputs, tried, allowed, config.optimism if optimism is None else optimism
-            )
+            near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
+            variable, standard = self._decider(outputs, tried, near, config.optimism if optimism is None else optimism)
         else:
             variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
             standard = means[each, variable]

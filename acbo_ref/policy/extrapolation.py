@@ -1,0 +1,63 @@
+"""How far from what was seen an experiment may lie.
+
+A line through past rows holds as far as they reach, perhaps a little further, and domains can be
+ten times as wide. So the outcome head decides among values that lie at most `extrapolation` spreads
+of the variable beyond where it stands by itself or what it was set to before. Each trial moves the
+frontier. The spread of n rows is known only so well: its upper 95 % confidence limit counts,
+sd sqrt((n - 1) / chi2_0.05(n - 1)), which is 1.4 sd with 20 rows and 4.4 sd with three.
+
+Contract: pure functions; nothing is limited where a variable was never seen to vary.
+Letters: E episodes, V variables, G values of a grid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import chdtri
+
+from acbo_ref.arrays import Array
+from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units
+
+CONFIDENCE = 0.95
+
+
+class Seen(NamedTuple):
+    """What was seen of each variable, (E, V) each, standard values: the lowest and the highest
+    place where it stood by itself or was put, and how far beyond these an experiment may lie.
+    """
+
+    low: Array
+    high: Array
+    room: Array
+
+
+def seen_at_first(task: Task, units: Units[Array], extrapolation: float | None) -> Seen:
+    """Before the first experiment; extrapolation in spreads, None for no limit."""
+    count = task.observation_mask.sum(axis=1)[:, None]
+    rows = np.where(task.observation_mask[:, :, None], task.observations - units.mean[:, None], 0.0)
+    degrees = np.maximum(count - 1, 1)
+    spread = np.sqrt((rows**2).sum(axis=1) / chdtri(degrees, CONFIDENCE))
+    standard = np.clip((units.mean - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
+    limited = (count > 1) & (spread > units.resolution) & (extrapolation is not None)
+    room = np.where(limited, (extrapolation or 0.0) * spread / units.scale, np.inf)
+    return Seen(standard, standard, room)
+
+
+def seen_with(seen: Seen, units: Units[Array], was_set: Array, rows: Array) -> Seen:
+    """After raw rows (E, V) in which the variables `was_set` (E, V) were set."""
+    standard = np.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
+    return Seen(
+        np.where(was_set, np.minimum(seen.low, standard), seen.low),
+        np.where(was_set, np.maximum(seen.high, standard), seen.high),
+        seen.room,
+    )
+
+
+def within(seen: Seen, grid: Array) -> Array:
+    """(E, V, G) bool: which values of an even grid of standard values lie near enough; of every
+    variable the nearest one to what was seen does.
+    """
+    room = np.maximum(seen.room, grid[1] - grid[0])[:, :, None]
+    return (grid >= seen.low[:, :, None] - room) & (grid <= seen.high[:, :, None] + room)
