@@ -9,9 +9,10 @@ from typing import Any
 import click
 from acbo_cli.campaign_new import new
 from acbo_cli.campaign_options import (
+    bound_options,
     by_option,
     campaign_warnings,
-    chosen_method,
+    caution_from,
     folder_argument,
     method_option,
     pairs,
@@ -43,13 +44,8 @@ campaign.add_command(new)
 @click.option(
     "--batch", type=int, metavar="N", help="N experiments side by side: those pending, and new ones about any variable."
 )
-@method_option
-@click.option("--never-below", type=float, metavar="VALUE", help="What the measured target must not fall below.")
-@click.option("--never-above", type=float, metavar="VALUE", help="What the measured target must not rise above.")
-@click.option("--risk", type=float, default=0.1, show_default=True, help="Probability that it does all the same.")
-@click.option(
-    "--step", type=float, metavar="SHARE", help="Largest distance from what was tried, as a share of a domain."
-)
+@method_option("the campaign's own")
+@bound_options
 @by_option
 @format_option
 def ask(
@@ -57,38 +53,39 @@ def ask(
     another: bool,
     batch: int | None,
     method: str | None,
-    never_below: float | None,
-    never_above: float | None,
-    risk: float,
-    step: float | None,
+    never_below: float | str | None,
+    never_above: float | str | None,
+    risk: float | None,
+    step: float | str | None,
     by: str | None,
     output_format: str,
 ) -> None:
     """The experiment to do next; the pending one until it is told.
 
-    With --never-below, --never-above or --step a new proposal stays within these bounds. With
-    --batch they spread over what may still be the best.
+    The campaign's bounds hold for a new proposal; an option here replaces one of them for this
+    once, and `none` lifts it. With --batch proposals spread over what may still be the best.
 
     \b
+    acbo campaign ask reactor
     acbo campaign ask reactor --batch 4 --never-below 40
+    acbo campaign ask reactor --step none
     acbo campaign ask reactor --method regress
     """
-    from acbo_ref.campaign.campaign import Caution
     from acbo_ref.errors import AcboError
 
-    caution, make = Caution(never_below, never_above, risk, step), chosen_method(method)
-    if make is not None and batch is not None:
-        raise AcboError(f"{method} knows no pending experiments", "leave out --batch, or --method")
-    if batch is None:
-        with campaign_warnings():
-            proposal = _load(folder).ask(another, by, caution, make)
-        show_words(proposal, output_format)
-        return
-    if another:
+    if batch is not None and another:
         raise AcboError("--another and --batch exclude each other", "--batch counts those pending as well")
+    bounds = {"never_below": never_below, "never_above": never_above, "risk": risk, "step": step}
     with campaign_warnings():
-        proposals = _load(folder).ask_batch(batch, by, caution)
-    if output_format == "json":
+        opened = _load(folder)
+        caution = caution_from(bounds, lambda: opened.caution)
+        if batch is None:
+            proposal = opened.ask(another, by, caution, method)
+        else:
+            proposals = opened.ask_batch(batch, by, caution, method)
+    if batch is None:
+        show_words(proposal, output_format)
+    elif output_format == "json":
         echo_json([asdict(proposal) for proposal in proposals])
     else:
         click.echo("\n".join(map(str, proposals)))
@@ -212,9 +209,11 @@ def history(folder: Path, output_format: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def export(folder: Path, file: Path) -> None:
     """Write every row that counts to a new CSV file, as `import` reads it."""
+    from acbo_ref.campaign.words import counted
+
     with campaign_warnings():
         count = _load(folder).export_csv(file)
-    click.echo(f"written: {file}, {count} rows", err=True)
+    click.echo(f"written: {file}, {counted(count, 'row')}", err=True)
 
 
 @campaign.command("import")
@@ -231,31 +230,33 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
     \b
     acbo campaign import reactor march.xlsx --sheet runs
     """
+    from acbo_ref.campaign.words import counted
+
     with campaign_warnings():
         opened = _load(folder)
         before = opened.status()
         opened.import_rows(data, yes, by, sheet)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
-    click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
+    rows, done = counted(counts[0], "past row"), counted(counts[1], "experiment")
+    click.echo(f"recorded {rows} and {done}", err=True)
     show(status, output_format, status_text)
 
 
 @campaign.command()
 @folder_argument
-@method_option
+@method_option("the campaign's own")
 @format_option
 def recommend(folder: Path, method: str | None, output_format: str) -> None:
-    """What to settle on now, and how much better than doing nothing that is. With --method: what
-    that would settle on, and what the policy expects of it.
+    """What to settle on now, within the campaign's bounds, and how much better than doing nothing
+    that is. With --method: what that would settle on, and what the policy expects of it.
 
     \b
+    acbo campaign recommend reactor
     acbo campaign recommend reactor --method gp
     """
-    make = chosen_method(method)
     with campaign_warnings():
-        opened = _load(folder)
-        found = opened.recommend() if make is None else opened.settle(make)
+        found = _load(folder).recommend(method)
     show_words(found, output_format)
 
 

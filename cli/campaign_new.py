@@ -8,7 +8,19 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
-from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, sheet_option, show
+from acbo_cli.campaign_options import (
+    bound_options,
+    by_option,
+    campaign_warnings,
+    caution_from,
+    domain,
+    folder_argument,
+    method_option,
+    pairs,
+    sheet_option,
+    show,
+    warning_range,
+)
 from acbo_cli.campaign_text import status_text
 from acbo_cli.options import format_option
 
@@ -43,6 +55,16 @@ Domain = tuple[float | str, ...]
     metavar="NAME=VALUE",
     help="What an experiment on it costs; 1 if not said, repeatable.",
 )
+@bound_options
+@click.option(
+    "--warn-outside",
+    "ranges",
+    multiple=True,
+    metavar="NAME=LOW:HIGH",
+    help="Say it when this is measured outside, and do not recommend what was measured near there; repeatable, one end "
+    "may be left out.",
+)
+@method_option("policy")
 @click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
 @by_option
@@ -58,6 +80,12 @@ def new(
     domain_from_data: bool,
     ignore: tuple[str, ...],
     costs: tuple[str, ...],
+    never_below: float | str | None,
+    never_above: float | str | None,
+    risk: float | None,
+    step: float | str | None,
+    ranges: tuple[str, ...],
+    method: str | None,
     budget: int | None,
     policy: Path | None,
     by: str | None,
@@ -69,7 +97,14 @@ def new(
     \b
     acbo campaign new reactor --data past.xlsx --target yield --maximize \\
         --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
+
+    Bounds given here hold for every `ask` and for `recommend`; --method is who chooses in both.
+
+    \b
+    acbo campaign new safe --data past.csv --target yield --maximize --domain-from-data \\
+        --never-below 40 --warn-outside pressure=:8
     """
+    from acbo_ref.campaign.bounds import NO_BOUNDS
     from acbo_ref.campaign.campaign import Campaign
     from acbo_ref.campaign.tables import Table, select, with_known_names
     from acbo_ref.campaign.workbooks import read_table
@@ -87,9 +122,13 @@ def new(
     names = _columns(table, (*given, *fixed, target), ignore)
     rows = select(table, names)
     variables = _domains(names, rows, given, (*fixed, target), domain_from_data)
+    bounds = {"never_below": never_below, "never_above": never_above, "risk": risk, "step": step}
+    warn_outside = {name: warning_range(name, text) for name, text in pairs(ranges, "--warn-outside").items()}
     with campaign_warnings():
-        direction = "minimize" if minimize else "maximize"
-        made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by, pairs(costs, "--cost"))
+        made = Campaign.create(
+            folder, variables, target, "minimize" if minimize else "maximize", rows, budget, policy, by,
+            pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
+        )  # fmt: skip
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
     show(made.status(), output_format, status_text)
 

@@ -102,8 +102,8 @@ def test_every_picture_says_what_it_shows(busy):
     for words in (
         "Expected:",
         "The best outcome so far",
-        "6 experiments in their order",
-        "lie within",
+        "6 experiments in order",
+        "outcomes within",
         "Most promising:",
     ):
         assert words in whole, words
@@ -165,11 +165,11 @@ def test_the_verdict_stands_on_top_in_plain_words(busy, monkeypatch, verdict, he
 def test_a_campaign_that_has_only_begun_and_one_without_past_rows(campaign, tmp_path, policy):
     page = Page(campaign.report(tmp_path / "begun.html").read_text())
     assert "No experiments yet" in page.all("section")[-1][1] and len(page.all("figure")) == 2 + 1
-    with pytest.warns(UserWarning, match="0 observational rows"):
+    with pytest.warns(UserWarning, match="0 past rows"):
         bare = Campaign.create(tmp_path / "bare", {"x": (0, 1), "y": None}, "y", policy=policy)
     assert "what doing nothing gives is not known" in Page(bare.report().read_text()).all("section")[0][1]
     bare.tell(bare.ask().id, {"y": 3.0})
-    assert "1 of 1 outcomes" in bare.report().read_text() or "0 of 1 outcomes" in bare.report().read_text()
+    assert "1 of 1 outcome within" in bare.report().read_text() or "0 of 1 outcome within" in bare.report().read_text()
 
 
 def test_many_past_rows_and_experiments_make_no_huge_page(tmp_path, policy):
@@ -191,7 +191,7 @@ def test_too_few_outcomes_within_their_intervals_are_said(campaign):
         proposal = campaign.ask()
         campaign.tell(proposal.id, {"y": proposal.high + 30})
     text = campaign.report().read_text()
-    assert "0 of 4 outcomes lie within" in text and "Take care" in text
+    assert "0 of 4 outcomes within" in text and "Take care" in text
     assert text.count("he model does not describe this system: 4 of 4 outcomes lay outside") == 2
 
 

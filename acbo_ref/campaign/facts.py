@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from acbo_ref.arrays import Array
+from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarningRange, caution_of, ranges_of
 from acbo_ref.campaign.journal import Entry
 from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, check_scale, scale_of
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-# 2 has scales; a journal without any is of schema 1, so that an older version reads it.
-SCHEMA, WITHOUT_SCALES = 2, 1
+# 2 has scales, and 3 bounds, warning ranges or a method. A journal says the lowest that it needs:
+# an older version reads what it can understand, and refuses the rest.
+SCHEMA, WITH_SCALES, WITHOUT_SCALES = 3, 2, 1
+POLICY = "policy"
 
 
 # How much of the target's outcomes a predicted interval is to hold.
@@ -103,6 +106,9 @@ class Facts:
             found on systems of its prior (calibration.py).
         prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
         scales: how the values of each variable lie.
+        caution: bounds on what is proposed and recommended.
+        warning_ranges: of each variable, beyond which a measured value is said; None without one.
+        method: who chooses where nothing else is said, POLICY or a method of the arena.
     """
 
     target: str
@@ -118,6 +124,9 @@ class Facts:
     notes: dict[str, list[str]]
     prices: tuple[float, ...]
     scales: tuple[Scale, ...]
+    caution: Caution = NO_BOUNDS
+    warning_ranges: tuple[WarningRange | None, ...] = ()
+    method: str = POLICY
 
     @cached_property
     def observations(self) -> Array:
@@ -198,6 +207,15 @@ class Facts:
         return None if self.budget is None else max(0, self.budget - len(self.proposals) + len(self.abandoned))
 
 
+def flattened(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Entries with those that were imported together in their places."""
+    for entry in entries:
+        if entry["kind"] == "imported":
+            yield from entry["entries"]
+        else:
+            yield entry
+
+
 def numbers(row: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else float(value) for value in row]
 
@@ -231,7 +249,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         first = entries[0]
         if first["kind"] != "created":
             raise ValueError("it does not begin with its creation")
-        if first["schema"] not in (WITHOUT_SCALES, SCHEMA):
+        if first["schema"] not in range(WITHOUT_SCALES, SCHEMA + 1):
             raise AcboError(
                 f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
@@ -249,7 +267,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                 raise ValueError(f"a row of {len(row)} values")
             return numbers(row)
 
-        for entry in entries[1:]:
+        for entry in flattened(entries[1:]):
             kind = entry["kind"]
             if kind == "rows":
                 for item in entry["rows"]:
@@ -293,6 +311,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             notes=notes,
             prices=_prices(first, variables),
             scales=_scales(first, variables, domains),
+            caution=caution_of(first.get("caution", {})),
+            warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
+            method=str(first.get("method", POLICY)),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error

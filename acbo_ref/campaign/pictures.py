@@ -15,6 +15,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.campaign.curves import Curve
 from acbo_ref.campaign.predictions import Belief
 from acbo_ref.campaign.svg import WIDTH, Chart, Range, escaped, rounded, setting, spanned
+from acbo_ref.campaign.words import counted
 from acbo_ref.files import Document
 
 MOST_BELIEFS = 14
@@ -67,7 +68,7 @@ def lever(
     description = (
         f"{target} against {curve.variable}, whose domain is {low} to {high}. "
         f"Expected: {rounded(curve.predicted[0], noise)} at {low}, {rounded(curve.predicted[-1], noise)} at {high}. "
-        f"{len(points.alone)} experiments set it alone, {len(points.together)} together with others."
+        f"{counted(len(points.alone), 'experiment')} set it alone, {len(points.together)} together with others."
     )
     if recommended is not None:
         description += f" Most promising: {setting(recommended, domain, curve.is_log)}."
@@ -110,7 +111,7 @@ def progress(
     x = np.arange(1.0, len(told) + 1)
     measured = [h["measured"] for h in told]
     description = (
-        f"{len(told)} experiments in their order. The best {target} was {rounded(best_of[0], noise)} after the first, "
+        f"{counted(len(told), 'experiment')} in order. The best {target} was {rounded(best_of[0], noise)} after the first, "
         f"and is {rounded(best_of[-1], noise)} now."
     )
     if baseline is not None:
@@ -131,7 +132,8 @@ def progress(
 def outcomes(told: Sequence[Document], target: str, inside: int, noise: float) -> str:
     """What was predicted before each experiment, and what came out."""
     description = (
-        f"{len(told)} experiments with their 90 % intervals; {inside} outcomes lie within. The last: expected "
+        f"{counted(len(told), 'experiment')}, each with a 90 % interval; {inside} of {counted(len(told), 'outcome')} within. "
+        f"The last: expected "
         f"{rounded(told[-1]['predicted'], noise)}, measured {rounded(told[-1]['measured'], noise)}."
     )
     y = spanned(*([h[key] for h in told] for key in ("low", "high", "measured")))

@@ -16,13 +16,16 @@ from itertools import accumulate
 import numpy as np
 
 from acbo_ref.campaign import pictures
+from acbo_ref.campaign.bounds import range_words
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.curves import Curve
-from acbo_ref.campaign.facts import Facts
+from acbo_ref.campaign.facts import POLICY, Facts
 from acbo_ref.campaign.pictures import Points
-from acbo_ref.campaign.predictions import Belief, Recommendation
+from acbo_ref.campaign.predictions import Belief
+from acbo_ref.campaign.settling import Recommendation, more_words
 from acbo_ref.campaign.style import STYLE
 from acbo_ref.campaign.svg import escaped, rounded, setting
+from acbo_ref.campaign.words import counted
 from acbo_ref.files import Document
 
 # A chart shows at most so many past rows, evenly spaced.
@@ -100,8 +103,11 @@ def _card(found: Findings) -> str:
     """What to do, how sure that is, and what comes next."""
     best, facts = found.best, found.facts
     setting = f"{best.variable} = {found.value(best.variable, best.value)}"
-    likely = best.verdict.startswith("improvement likely")
-    if likely or best.improvement is None:
+    likely = best.is_likely and best.improvement is not None
+    if not best.keeps_bounds:
+        headline = f"{best.verdict[:1].upper()}{best.verdict[1:]}"
+        begin = f"The safest is {setting}: {facts.target} should then be"
+    elif likely or best.improvement is None:
         headline = f"Set {best.variable} to {found.value(best.variable, best.value)}"
         begin = f"{facts.target} should then be"
     elif best.verdict.startswith("no improvement"):
@@ -123,21 +129,46 @@ def _card(found: Findings) -> str:
     left = (
         "no limit to experiments"
         if facts.remaining is None
-        else f"{facts.remaining} of {facts.budget} experiments left"
+        else f"{facts.remaining} of {counted(facts.budget or 0, 'experiment')} left"
     )
-    known = f"{len(facts.observations)} past rows, {len(facts.interventions)} experiments; {left}"
+    rows, done = counted(len(facts.observations), "past row"), counted(len(facts.interventions), "experiment")
+    known = f"{rows}, {done}; {left}"
     return (
         f'<section class="card{" good" if likely else ""}"><h2>{escaped(headline, 300)}</h2><p>{escaped(words, 1000)}.</p>'
-        f"<dl><dt>How sure</dt><dd>{escaped(best.verdict[:1].upper() + best.verdict[1:])}.</dd>"
-        f"{_cautions(best)}<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
+        f"<dl><dt>How sure</dt><dd>{escaped(_sure(best), 500)}.</dd>"
+        f"{_terms(facts)}{_cautions(best)}"
+        f"<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
     )
+
+
+def _sure(best: Recommendation) -> str:
+    """The verdict, and how many experiments would tell."""
+    parts = [best.verdict, *([] if best.more is None else [more_words(best.more)])]
+    return ". ".join(part[:1].upper() + part[1:] for part in parts)
+
+
+def _terms(facts: Facts) -> str:
+    """What the campaign keeps to, and who chooses."""
+    ranges = [
+        f"{name} {range_words(ends)}"
+        for name, ends in zip(facts.variables, facts.warning_ranges, strict=True)
+        if ends is not None
+    ]
+    said = {
+        "Bounds": "" if facts.caution.bounds_nothing else f"{facts.target}: {facts.caution}",
+        "Warning outside": ", ".join(ranges),
+        "Chosen by": "" if facts.method == POLICY else f"{facts.method}; what to expect is the policy's word",
+    }
+    return "".join(f"<dt>{name}</dt><dd>{escaped(words, 500)}.</dd>" for name, words in said.items() if words)
 
 
 def _cautions(best: Recommendation) -> str:
     """What speaks against taking the card's word for it."""
     parts = []
-    if best.alarm:
-        parts.append(f"<dt>Take care</dt><dd>{escaped(best.alarm[:1].upper() + best.alarm[1:], 500)}.</dd>")
+    for words in (*best.warnings, *([best.alarm] if best.alarm else [])):
+        parts.append(f"<dt>Take care</dt><dd>{escaped(words[:1].upper() + words[1:], 500)}.</dd>")
+    if best.passed_over:
+        parts.append(f"<dt>Passed over</dt><dd>{escaped(best.passed_over, 500)}.</dd>")
     if best.untried:
         words = f"{', '.join(best.untried)}: could still be better"
         parts.append(f"<dt>Never tried</dt><dd>{escaped(words, 500)}.</dd>")
@@ -221,12 +252,12 @@ def _experiments(found: Findings) -> list[str]:
     if predicted:
         inside = sum(h["low"] <= h["measured"] <= h["high"] for h in predicted)
         alarm = found.best.alarm
-        word = f"{alarm}" if alarm else "as 90 % lets expect"
+        word = alarm or "as many as 90 % intervals let expect"
         parts.append(
             "<figure><h3>Predictions and outcomes</h3>"
             f"{pictures.outcomes(predicted, facts.target, inside, found.noise)}"
             '<figcaption class="note">Bars: the 90 % intervals predicted before each experiment. '
-            f"{inside} of {len(predicted)} outcomes lie within, {word}.</figcaption></figure>"
+            f"{inside} of {counted(len(predicted), 'outcome')} within, {word}.</figcaption></figure>"
         )
     return [f'<section><h2>The experiments</h2><div class="grid-of">{"".join(parts)}</div></section>']
 
@@ -268,7 +299,7 @@ def _history(found: Findings) -> str:
         interval = "–" if h["low"] is None else f"{found.target(h['low'])} to {found.target(h['high'])}"
         cells = [
             h["id"], done, found.target(h["predicted"]), interval, found.target(h["measured"]), h["state"],
-            when or "–", h["reason"] or "nobody asked for it", "; ".join(h["notes"]) or "–",
+            when or "–", h["reason"] or "nobody asked for it", "; ".join(_remarks(h)) or "–",
         ]  # fmt: skip
         rows.append((cells, h["state"]))
     if not rows:
@@ -280,6 +311,11 @@ def _history(found: Findings) -> str:
         numbers=range(2, 5),
     )
     return f"<section><h2>History</h2>{table}</section>"
+
+
+def _remarks(line: Document) -> list[str]:
+    """What is odd about an experiment, and what was noted."""
+    return [*(f"hard to believe: {words}" for words in line["doubts"]), *line["outside"], *line["notes"]]
 
 
 def _table(caption: str, header: list[str], rows: list[tuple[list[str], str]], numbers: range) -> str:

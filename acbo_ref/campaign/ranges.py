@@ -1,0 +1,73 @@
+"""Other variables than the target: whether a measured one lies outside its warning range, and which
+settings of a lever it speaks against.
+
+The policy predicts the target alone. So a setting is passed over for what was measured nearest to
+it on its lever, and not for what is expected there: of the rows in which every variable with a
+range was measured, all count that stayed within, and those that left it if they set this lever.
+
+Contract: functions of facts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from acbo_ref.arrays import Array
+from acbo_ref.campaign.bounds import range_words
+from acbo_ref.campaign.facts import Facts
+
+
+def outside(facts: Facts, row: Sequence[float]) -> list[str]:
+    """What a row measured outside its warning range, one sentence a variable."""
+    return [
+        f"{name} = {value:.6g}, outside {range_words(ends)}"
+        for name, ends, value in zip(facts.variables, facts.warning_ranges, row, strict=True)
+        if ends is not None and not math.isnan(value) and not ends[0] <= value <= ends[1]
+    ]
+
+
+def against(facts: Facts, i: int, values: Array) -> list[str | None]:
+    """What speaks against each of these settings of lever i, (N,): the record nearest to it, if
+    that left a warning range; else None.
+    """
+    ranged = [j for j, ends in enumerate(facts.warning_ranges) if ends is not None and j != i]
+    broken: list[tuple[str, float]] = []
+    kept: list[float] = []
+    for id, record in facts.records.items() if ranged else ():
+        if not record.is_read or math.isnan(record.row[i]):
+            continue
+        left = [j for j in ranged if _is_outside(facts, j, record.row[j])]
+        if left and i in record.was_set:
+            broken.append((id, record.row[i]))
+        elif not left and not any(math.isnan(record.row[j]) for j in ranged):
+            kept.append(record.row[i])
+    if not broken:
+        return [None] * len(values)
+    far = _distances(facts, i, values, np.array([value for _, value in broken]))
+    near = _distances(facts, i, values, np.array(kept)).min(axis=1, initial=np.inf)
+    found: list[str | None] = []
+    for n in range(len(values)):
+        k = int(far[n].argmin())
+        words = f"{broken[k][0]} was measured nearest to it, with {', '.join(_said(facts, broken[k][0]))}"
+        found.append(words if far[n, k] <= near[n] else None)
+    return found
+
+
+def _said(facts: Facts, id: str) -> list[str]:
+    return outside(facts, facts.records[id].row)
+
+
+def _is_outside(facts: Facts, j: int, value: float) -> bool:
+    low, high = facts.warning_ranges[j] or (-math.inf, math.inf)
+    return value < low or value > high  # false of nan
+
+
+def _distances(facts: Facts, i: int, ours: Array, others: Array) -> Array:
+    """(N, M) between values of variable i, as the policy sees them."""
+    low, high = facts.coordinates.domain(i)
+    a, b = facts.coordinates.inside(i, ours), facts.coordinates.inside(i, others)
+    apart = np.abs(a[:, None] - b[None])
+    return np.minimum(apart, high - low - apart) if facts.scales[i].is_periodic else apart
