@@ -60,8 +60,11 @@ def lever(
     axis: str,
     baseline: float | None,
     recommended: float | None,
+    limits: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """One lever: what was measured at its values, what is expected, doing nothing, its domain."""
+    """One lever: what was measured at its values, what is expected, doing nothing, bounds of the
+    target and their names, its domain.
+    """
     domain = float(curve.values[0]), float(curve.values[-1])
     noise = curve.noise
     low, high = (setting(end, domain, curve.is_log) for end in domain)
@@ -74,6 +77,7 @@ def lever(
         description += f" Most promising: {setting(recommended, domain, curve.is_log)}."
     if len(points.best):
         description += f" The best outcome so far, {rounded(points.best[0, 1], noise)}, is among them."
+    description += "".join(f" Bound: {words}." for _, words in limits)
     chart = Chart(
         f"lever{n}", f"{curve.variable} and {target}", description, _lever_range(curve, points), y, curve.variable, axis,
         is_log=curve.is_log,
@@ -84,6 +88,8 @@ def lever(
     chart.line(curve.values, curve.predicted, "curve")
     if baseline is not None:
         chart.across(baseline, "nothing", "doing nothing")
+    for limit, words in limits:
+        chart.across(limit, "limit", words, at_left=True)
     chart.dots(points.past, "past", 2.5)
     chart.dots(points.together, "together", 4)
     chart.dots(points.alone, "alone", 4)
@@ -105,9 +111,15 @@ def _lever_range(curve: Curve, points: Points) -> Range:
 
 
 def progress(
-    told: Sequence[Document], target: str, axis: str, best_of: Sequence[float], baseline: float | None, noise: float
+    told: Sequence[Document],
+    target: str,
+    axis: str,
+    best_of: Sequence[float],
+    baseline: float | None,
+    noise: float,
+    limits: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """The outcomes in their order, and the best of them so far."""
+    """The outcomes in their order, the best of them so far, and bounds with their names."""
     x = np.arange(1.0, len(told) + 1)
     measured = [h["measured"] for h in told]
     description = (
@@ -123,6 +135,8 @@ def progress(
     )
     if baseline is not None:
         chart.across(baseline, "nothing", "doing nothing")
+    for limit, words in limits:
+        chart.across(limit, "limit", words, at_left=True)
     edges = np.repeat(np.append(x, len(told) + 0.5), 2)[1:-1]
     chart.line(edges, np.repeat(best_of, 2), "curve")
     chart.dots(np.column_stack([x, measured]), "alone", 4)
@@ -179,6 +193,7 @@ def key(css: str) -> str:
     marks = {
         "curve": '<path class="curve" d="M1 8H21"/>',
         "nothing": '<path class="nothing" d="M1 8H21"/>',
+        "limit": '<path class="limit" d="M1 8H21"/>',
         "recommended": '<path class="recommended" d="M5 3h12l-6 10z"/>',
         "band": '<path class="outcome" d="M1 1h20v14h-20z"/><path class="band" d="M1 4h20v8h-20z"/>',
         "domain": '<rect class="domain" x="1" y="1" width="20" height="14"/>',

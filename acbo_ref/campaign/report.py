@@ -63,6 +63,12 @@ class Findings:
         """The target, and which way is better."""
         return f"{self.facts.target}, {'higher' if self.facts.direction == 'maximize' else 'lower'} is better"
 
+    @property
+    def limits(self) -> list[tuple[float, str]]:
+        """What the target must not pass, and how that is called."""
+        ends = (("never below", self.facts.caution.never_below), ("never above", self.facts.caution.never_above))
+        return [(limit, f"{word} {limit:.6g}") for word, limit in ends if limit is not None]
+
     def value(self, variable: str, value: float) -> str:
         """A value of a variable, for the page: to a thousandth of its domain."""
         i = self.facts.variables.index(variable)
@@ -112,7 +118,7 @@ def _card(found: Findings) -> str:
         begin = f"{facts.target} should then be"
     elif best.verdict.startswith("no improvement"):
         headline = "Leave it as it is, for all that is known"
-        begin = f"Nothing is likely to be better. The nearest to it is {setting}, with {facts.target} expected at"
+        begin = f"No setting is likely to be better than doing nothing. The best is {setting}: {facts.target} should then be"
     else:
         headline = "Not known yet whether anything is better than doing nothing"
         begin = f"The most promising is {setting}: {facts.target} should then be"
@@ -156,7 +162,7 @@ def _terms(facts: Facts) -> str:
     ]
     said = {
         "Bounds": "" if facts.caution.bounds_nothing else f"{facts.target}: {facts.caution}",
-        "Warning outside": ", ".join(ranges),
+        "Warn outside": ", ".join(ranges),
         "Chosen by": "" if facts.method == POLICY else f"{facts.method}; what to expect is the policy's word",
     }
     return "".join(f"<dt>{name}</dt><dd>{escaped(words, 500)}.</dd>" for name, words in said.items() if words)
@@ -179,7 +185,7 @@ def _next(found: Findings) -> str:
     facts, folder = found.facts, escaped(found.name)
     if facts.pending:
         first = facts.pending[0]
-        more = f" {len(facts.pending) - 1} more are pending." if len(facts.pending) > 1 else ""
+        more = f" Pending besides: {', '.join(p.id for p in facts.pending[1:])}." if len(facts.pending) > 1 else ""
         do = escaped(f"Do {first.id}: set {first.variable} to {found.value(first.variable, first.value)}", 300)
         return f"{do}. Then <code>acbo campaign tell {folder} {escaped(first.id)} …</code>{more}"
     if facts.remaining == 0:
@@ -199,12 +205,13 @@ def _levers(found: Findings) -> str:
     for n, curve in enumerate(curves):
         recommended = best.value if curve.variable == best.variable else None
         points = _points(found, curve.variable)
-        shown = pictures.lever(n, curve, points, y, facts.target, found.axis, best.baseline, recommended)
+        shown = pictures.lever(n, curve, points, y, facts.target, found.axis, best.baseline, recommended, found.limits)
         parts.append(f"<figure><h3>{escaped(curve.variable)}</h3>{shown}</figure>")
     marks = [
         ("alone", "measured, this lever set alone"), ("together", "set together with others"), ("past", "past rows"),
         ("best", "best outcome so far"), ("curve", "expected"), ("band", "90 %: dark of the expectation, light of one outcome"),
-        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "most promising"),
+        ("nothing", "doing nothing"), *([("limit", "bound")] if found.limits else []), ("domain", "the domain"),
+        ("recommended", "most promising"),
     ]  # fmt: skip
     legend = "".join(f"<li>{pictures.key(css)}{words}</li>" for css, words in marks)
     thinned = len(facts.observations) > MOST_PAST
@@ -242,7 +249,7 @@ def _experiments(found: Findings) -> list[str]:
         return []
     better = max if facts.direction == "maximize" else min
     best_of = list(accumulate((h["measured"] for h in told), better))
-    shown = pictures.progress(told, facts.target, found.axis, best_of, found.best.baseline, found.noise)
+    shown = pictures.progress(told, facts.target, found.axis, best_of, found.best.baseline, found.noise, found.limits)
     parts = [
         f"<figure><h3>The best so far</h3>{shown}"
         '<figcaption class="note">Line: the best outcome so far. One outcome has noise in it, so the best of many '
