@@ -30,9 +30,23 @@ from acbo_cli.campaign_text import (
 from acbo_cli.options import echo_json, format_option
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrderOfUse(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrderOfUse, context_settings={"help_option_names": ["-h", "--help"]})
 def campaign() -> None:
-    """Spend real experiments: the policy proposes one, you do it and tell what came out."""
+    """Spend real experiments: the policy proposes one, you do it and tell what came out.
+
+    \b
+    acbo campaign new reactor --data past.csv --target yield --maximize --domain-from-data
+    acbo campaign ask reactor
+    acbo campaign tell reactor e1 yield=6.1 age=40
+    acbo campaign recommend reactor
+
+    FOLDER (here `reactor`) holds one campaign. Every command has its own --help, with examples.
+    """
 
 
 campaign.add_command(new)
@@ -40,7 +54,7 @@ campaign.add_command(new)
 
 @campaign.command()
 @folder_argument
-@click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@click.option("--another", is_flag=True, help="One more beside those pending, about another variable.")
 @click.option(
     "--batch", type=int, metavar="N", help="N experiments side by side: those pending, and new ones about any variable."
 )
@@ -60,7 +74,9 @@ def ask(
     by: str | None,
     output_format: str,
 ) -> None:
-    """The experiment to do next; the pending one until it is told.
+    """Propose the experiment to do next.
+
+    A proposal is pending until it is told or abandoned, and is repeated until then.
 
     The campaign's bounds hold for a new proposal; an option here replaces one of them for this
     once, and `none` lifts it. With --batch proposals spread over what may still be the best.
@@ -79,6 +95,8 @@ def ask(
     with campaign_warnings():
         opened = _load(folder)
         caution = caution_from(bounds, lambda: opened.caution)
+        if risk is not None and caution is not None and not caution.limits_target:
+            raise AcboError("--risk is the risk of what?", "--never-below VALUE or --never-above VALUE")
         if batch is None:
             proposal = opened.ask(another, by, caution, method)
         else:
@@ -102,11 +120,14 @@ def ask(
 def tell(
     folder: Path, id: str, values: tuple[str, ...], rows: tuple[str, ...], yes: bool, by: str | None, output_format: str
 ) -> None:
-    """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
-    NAME=VALUE for each variable.
+    """Record what came out of proposal ID.
+
+    Give NAME=VALUE for every variable that was measured, or a CSV or .xlsx file with a header and
+    one row. The target is needed; the variable that was set may be left out.
 
     \b
     acbo campaign tell reactor e1 yield=6.1 temp=51 age=40
+    acbo campaign tell reactor e1 row.csv
     """
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
@@ -139,10 +160,13 @@ def tell(
 @by_option
 @format_option
 def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str | None, output_format: str) -> None:
-    """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
-    not known after all.
+    """Put right what was recorded as ID.
+
+    The journal keeps both numbers. NAME= alone says that the value is not known after all. ID is
+    that of a proposal (e1), of a past row (o1) or of an experiment that was imported (x1).
 
     \b
+    acbo campaign correct reactor e1 yield=4.3
     acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
@@ -159,8 +183,13 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
 @by_option
 @format_option
 def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
-    """A proposal that will not be done, or a row that shall count no more; the journal keeps it.
-    `tell` or `correct` takes it back.
+    """Say that ID will not be done, or counts no more.
+
+    A proposal that is abandoned costs no budget; a row that is abandoned is not read any more. The
+    journal keeps both. `tell` takes the first back, `correct` the second.
+
+    \b
+    acbo campaign abandon reactor e2 --by Ada
     """
     with campaign_warnings():
         opened = _load(folder)
@@ -176,7 +205,11 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
 @click.argument("text")
 @by_option
 def note(folder: Path, id: str, text: str, by: str | None) -> None:
-    """Keep a remark about a proposal or a recorded row."""
+    """Keep a remark about ID.
+
+    \b
+    acbo campaign note reactor e1 "valve was stuck" --by Ada
+    """
     with campaign_warnings():
         _load(folder).note(id, text, by)
     click.echo(f"noted about {id}", err=True)
@@ -193,7 +226,15 @@ def note(folder: Path, id: str, text: str, by: str | None) -> None:
     help="What to print on stdout.",
 )
 def history(folder: Path, output_format: str) -> None:
-    """Every experiment: proposed, told, corrected or abandoned, what was expected and noted."""
+    """Show every experiment.
+
+    What was set, expected and measured, what became of it, numbers that are hard to believe or
+    outside their range, and notes.
+
+    \b
+    acbo campaign history reactor
+    acbo campaign history reactor --format csv > history.csv
+    """
     with campaign_warnings():
         found = _load(folder).history()
     if output_format == "json":
@@ -208,7 +249,14 @@ def history(folder: Path, output_format: str) -> None:
 @folder_argument
 @click.argument("file", type=click.Path(path_type=Path))
 def export(folder: Path, file: Path) -> None:
-    """Write every row that counts to a new CSV file, as `import` reads it."""
+    """Write all that is recorded to a new CSV file.
+
+    `import` makes the same campaign of it where nothing is recorded yet: begin one with the same
+    --target, --domain and --fixed, and without --data.
+
+    \b
+    acbo campaign export reactor all.csv
+    """
     from acbo_ref.campaign.words import counted
 
     with campaign_warnings():
@@ -224,8 +272,11 @@ def export(folder: Path, file: Path) -> None:
 @by_option
 @format_option
 def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str | None, output_format: str) -> None:
-    """Record the rows of a CSV or .xlsx file that nobody asked for; column `intervention` names the
-    variable that was set, empty for an observation.
+    """Record rows of a CSV or .xlsx file.
+
+    They are rows that nobody proposed, and cost no budget. Column `intervention` names the variable
+    that was set, several as temp+dose; it is empty where nothing was set. All rows are recorded, or
+    none. What `export` wrote comes back whole where nothing is recorded yet.
 
     \b
     acbo campaign import reactor march.xlsx --sheet runs
@@ -248,8 +299,11 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
 @method_option("the campaign's own")
 @format_option
 def recommend(folder: Path, method: str | None, output_format: str) -> None:
-    """What to settle on now, within the campaign's bounds, and how much better than doing nothing
-    that is. With --method: what that would settle on, and what the policy expects of it.
+    """Say what to settle on now.
+
+    The verdict first, then the setting, within the campaign's bounds, and how much better than
+    doing nothing it is. With --method: what that would settle on, and what the policy expects of
+    it. Records nothing.
 
     \b
     acbo campaign recommend reactor
@@ -265,7 +319,7 @@ def recommend(folder: Path, method: str | None, output_format: str) -> None:
 @click.argument("action", metavar="NAME=VALUE")
 @format_option
 def predict(folder: Path, action: str, output_format: str) -> None:
-    """What to expect if a variable is set to a value. Records nothing.
+    """Say what to expect of one setting. Records nothing.
 
     \b
     acbo campaign predict reactor temp=55
@@ -281,7 +335,9 @@ def predict(folder: Path, action: str, output_format: str) -> None:
 @click.argument("variable")
 @format_option
 def suggest(folder: Path, variable: str, output_format: str) -> None:
-    """The best value of one variable, and what to expect of it. Records nothing.
+    """Say the best value of one variable. Records nothing.
+
+    Within the campaign's bounds if any value is, and with what to expect of it.
 
     \b
     acbo campaign suggest reactor temp
@@ -296,8 +352,14 @@ def suggest(folder: Path, variable: str, output_format: str) -> None:
 @click.argument("names", metavar="[VARIABLE]...", nargs=-1)
 @format_option
 def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
-    """What the policy thinks of every variable, or of those named: is it a direct cause, what is
-    its best value, and what would that give?
+    """Show what the policy thinks of every variable.
+
+    Or of those named: the probability that it is a direct cause of the target, its best value
+    whatever the bounds, and what that would give.
+
+    \b
+    acbo campaign beliefs reactor
+    acbo campaign beliefs reactor temp dose
     """
     from acbo_ref.campaign.tables import known_name
     from acbo_ref.errors import AcboError, did_you_mean
@@ -319,7 +381,13 @@ def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
 @folder_argument
 @format_option
 def status(folder: Path, output_format: str) -> None:
-    """Where the campaign stands."""
+    """Show where the campaign stands.
+
+    What is pending, left of the budget, bounded, hard to believe, and how good predictions were.
+
+    \b
+    acbo campaign status reactor
+    """
     with campaign_warnings():
         found = _load(folder).status()
     show(found, output_format, status_text)
@@ -330,10 +398,12 @@ def status(folder: Path, output_format: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
 @format_option
 def report(folder: Path, output: Path | None, output_format: str) -> None:
-    """Write a page: what to do, a picture of every lever, and what it rests on. One file that
-    needs no network.
+    """Write a page to read, mail or print.
+
+    What to do, a picture of every lever, and what it rests on, in one file that needs no network.
 
     \b
+    acbo campaign report reactor
     acbo campaign report reactor --output reactor.html
     """
     with campaign_warnings():
@@ -348,8 +418,13 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
 @by_option
 @format_option
 def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: str) -> None:
-    """Go on with another policy; what was measured stays valid, and the journal records the
-    change.
+    """Go on with another policy.
+
+    What was measured stays valid, and the journal records the change.
+
+    \b
+    acbo campaign upgrade reactor
+    acbo campaign upgrade reactor --policy runs/mine
     """
     from acbo_ref.campaign.campaign import upgrade_campaign
 

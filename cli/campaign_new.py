@@ -33,7 +33,7 @@ Domain = tuple[float | str, ...]
 @click.command()
 @folder_argument
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of observations; its header names the variables."
+    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of past rows; its header names the variables."
 )
 @sheet_option
 @click.option("--target", required=True, help="The variable to drive down or up.")
@@ -43,17 +43,21 @@ Domain = tuple[float | str, ...]
     "domains",
     multiple=True,
     metavar="NAME=LOW:HIGH[:KIND]",
-    help="A variable that can be set, repeatable. KIND: log, int, step=SIZE, periodic.",
+    help="A variable that can be set, and how far; repeatable. KIND: log, int, step=SIZE, periodic.",
 )
-@click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
-@click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
-@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
+@click.option(
+    "--fixed", multiple=True, metavar="NAME", help="A variable that is measured and cannot be set; repeatable."
+)
+@click.option(
+    "--domain-from-data", is_flag=True, help="Domains that are not given are the 1st to 99th percentile of the data."
+)
+@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out; repeatable.")
 @click.option(
     "--cost",
     "costs",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What an experiment on it costs; 1 if not said, repeatable.",
+    help="What an experiment on it costs, in any unit; 1 where nothing is said; repeatable.",
 )
 @bound_options
 @click.option(
@@ -61,8 +65,8 @@ Domain = tuple[float | str, ...]
     "ranges",
     multiple=True,
     metavar="NAME=LOW:HIGH",
-    help="Say it when this is measured outside, and do not recommend what was measured near there; repeatable, one end "
-    "may be left out.",
+    help="Warn when this variable is measured outside, and do not recommend a setting whose nearest measurement was; "
+    "one end may be left out; repeatable.",
 )
 @method_option("policy")
 @click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
@@ -91,14 +95,18 @@ def new(
     by: str | None,
     output_format: str,
 ) -> None:
-    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
-    or --ignore, unless --domain-from-data is given.
+    """Begin a campaign in FOLDER.
+
+    Every column of the data but the target needs --domain, --fixed or --ignore, unless
+    --domain-from-data is given. Every row of the data is a measurement in which nothing was set on
+    purpose. Without data name the variables by --domain and --fixed.
 
     \b
     acbo campaign new reactor --data past.xlsx --target yield --maximize \\
         --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
 
-    Bounds given here hold for every `ask` and for `recommend`; --method is who chooses in both.
+    --never-below, --never-above, --risk and --step hold for every `ask` and for `recommend`, and
+    --method chooses in both.
 
     \b
     acbo campaign new safe --data past.csv --target yield --maximize --domain-from-data \\
@@ -173,22 +181,29 @@ def _domains(
     import numpy as np
 
     from acbo_ref.campaign.rules import domain_from_data
-    from acbo_ref.campaign.tables import name_and_unit
     from acbo_ref.errors import AcboError
 
+    open_ones = [name for name in names if not (from_data or name in given or name in not_set)]
+    if open_ones:
+        options = [f"--domain {short}=LOW:HIGH or --fixed {short}" for short in map(_short, open_ones)]
+        raise AcboError(
+            f"may {' and '.join(map(repr, open_ones))} be set, and how far?",
+            f"{'; '.join(options)}; or --domain-from-data",
+        )
     variables: dict[str, Domain | None] = {}
     for i, name in enumerate(names):
         if name in given:
             variables[name] = given[name]
         elif name in not_set:
             variables[name] = None
-        elif from_data:
+        else:
             low, high = variables[name] = domain_from_data(np.array([row[i] for row in rows]), name)
             click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
-        else:
-            short = quote(name_and_unit(name)[0])
-            raise AcboError(
-                f"may {name!r} be set, and how far?",
-                f"--domain {short}=LOW:HIGH, --fixed {short}, or --domain-from-data",
-            )
     return variables
+
+
+def _short(name: str) -> str:
+    """A name without its unit, as a shell takes it."""
+    from acbo_ref.campaign.tables import name_and_unit
+
+    return quote(name_and_unit(name)[0])

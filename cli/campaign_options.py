@@ -25,7 +25,7 @@ def campaign_warnings() -> AbstractContextManager[None]:
 
 
 by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
-sheet_option = click.option("--sheet", metavar="NAME", help="Which sheet of an .xlsx file; default the first.")
+sheet_option = click.option("--sheet", metavar="NAME", help="Sheet of an .xlsx file; default the first.")
 yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
 
 
@@ -55,9 +55,9 @@ def bound_options(function: F) -> F:
     """Bounds on what is proposed; see `caution_from`."""
     for option in (
         click.option("--step", callback=_bound, metavar="SHARE",
-                     help="Go at most this share of a domain (0.1: a tenth) away from what was tried."),
+                     help="How far from what was tried a setting may be: a share of its domain (0.1 is a tenth)."),
         click.option("--risk", type=float, metavar="P",
-                     help="Probability that an outcome passes never-below or never-above all the same; default 0.1."),
+                     help="How probable it may be that an outcome is beyond these; default 0.1."),
         click.option("--never-above", callback=_bound, metavar="VALUE", help="What the measured target must not rise above."),
         click.option("--never-below", callback=_bound, metavar="VALUE", help="What the measured target must not fall below."),
     ):  # fmt: skip

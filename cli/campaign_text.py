@@ -44,7 +44,7 @@ def history_text(found: list[dict[str, Any]]) -> str:
         shown += [
             line,
             *(f"    hard to believe: {text}" for text in h["doubts"]),
-            *(f"    outside its range: {text}" for text in h["outside"]),
+            *(f"    out of bounds: {text}" for text in h["outside"]),
             *(f"    note: {text}" for text in h["notes"]),
         ]
     return "\n".join(shown)
@@ -112,7 +112,7 @@ def status_text(s: dict[str, Any]) -> str:
         lines.append(s["watch"]["words"])
     if s["abandoned"]:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
-    for title, found in (("hard to believe", s["doubtful"]), ("outside its range", s["outside"])):
+    for title, found in (("hard to believe", s["doubtful"]), ("out of bounds", s["outside"])):
         lines += [f"{title}: {id}: {'; '.join(words)}" for id, words in list(found.items())[:MOST_ODD]]
         lines += [f"{title}: {len(found) - MOST_ODD} more"] if len(found) > MOST_ODD else []
     if s["torn_line"]:

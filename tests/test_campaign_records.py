@@ -194,6 +194,8 @@ def test_a_number_that_is_hard_to_believe_stays_marked(tmp_path, policy, capsys)
     assert run(["campaign", "status", folder]) == 0
     assert "hard to believe: e1: y = 430" in capsys.readouterr().out
     assert "hard to believe: y = 430" in campaign.report().read_text()
+    assert "take care: hard to believe, and counted: e1: y = 430" in str(campaign.recommend())
+    assert campaign.recommend().keeps_bounds
     campaign.correct("e1", {"y": 4.3})
     assert campaign.status()["doubtful"] == {} and campaign.history()[0]["doubts"] == []
     campaign.correct("o3", {"y": 900.0}, yes=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from acbo_ref.campaign.bounds import Caution, WarnOutside, plain_caution, plain_ranges
+from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside, plain_caution, plain_ranges
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.facts import POLICY, SCHEMA, WITH_SCALES, WITHOUT_SCALES, plain, stamped
 from acbo_ref.campaign.journal import Entry, Journal
@@ -58,7 +58,7 @@ def begin(
     names, domains, scales = checked_variables(variables, target, direction)
     budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
     bounds, ranges = plain_caution(caution), plain_ranges(warn_outside, names, target)
-    if named_method(method) is not None and bounds:
+    if named_method(method) is not None and not (caution or NO_BOUNDS).bounds_nothing:
         raise AcboError(f"method {method!r} knows no bounds", "leave out the method, or the bounds")
     rows = observation_rows(observations, names)
     table = np.array(rows, float).reshape(-1, len(names))

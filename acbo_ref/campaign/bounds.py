@@ -84,8 +84,8 @@ def checked_caution(caution: Caution) -> Caution:
 
 
 def plain_caution(caution: Caution | None) -> dict[str, float]:
-    """For the journal: what bounds something; empty if nothing does."""
-    if caution is None or checked_caution(caution).bounds_nothing:
+    """For the journal: empty if nothing was said."""
+    if caution is None or checked_caution(caution) == NO_BOUNDS:
         return {}
     return {key: float(value) for key, value in asdict(caution).items() if value is not None}
 

@@ -1,5 +1,5 @@
-"""Other variables than the target: whether a measured one lies outside its warning range, and which
-settings of a lever it speaks against.
+"""What was measured and should not have been: a target beyond its bounds, another variable outside
+its warning range; and which settings of a lever the latter speaks against.
 
 The policy predicts the target alone. So a setting is passed over for what was measured nearest to
 it on its lever, and not for what is expected there: of the rows in which every variable with a
@@ -16,17 +16,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from acbo_ref.arrays import Array
-from acbo_ref.campaign.bounds import range_words
+from acbo_ref.campaign.bounds import WarningRange, range_words
 from acbo_ref.campaign.facts import Facts
 
 
 def outside(facts: Facts, row: Sequence[float]) -> list[str]:
-    """What a row measured outside its warning range, one sentence a variable."""
-    return [
-        f"{name} = {value:.6g}, outside {range_words(ends)}"
-        for name, ends, value in zip(facts.variables, facts.warning_ranges, row, strict=True)
-        if ends is not None and not math.isnan(value) and not ends[0] <= value <= ends[1]
-    ]
+    """What a row measured beyond a bound of the target or outside a warning range, in words."""
+    found = []
+    for name, ends, value in zip(facts.variables, facts.warning_ranges, row, strict=True):
+        if name == facts.target and _is_passed(facts, value):
+            found.append(f"{name} = {value:.6g} (should never be {facts.caution.passed})")
+        if ends is not None and _is_outside(ends, value):
+            found.append(f"{name} = {value:.6g} (should be {range_words(ends)})")
+    return found
 
 
 def against(facts: Facts, i: int, values: Array) -> list[str | None]:
@@ -39,7 +41,7 @@ def against(facts: Facts, i: int, values: Array) -> list[str | None]:
     for id, record in facts.records.items() if ranged else ():
         if not record.is_read or math.isnan(record.row[i]):
             continue
-        left = [j for j in ranged if _is_outside(facts, j, record.row[j])]
+        left = [j for j in ranged if _is_outside(facts.warning_ranges[j], record.row[j])]
         if left and i in record.was_set:
             broken.append((id, record.row[i]))
         elif not left and not any(math.isnan(record.row[j]) for j in ranged):
@@ -51,17 +53,18 @@ def against(facts: Facts, i: int, values: Array) -> list[str | None]:
     found: list[str | None] = []
     for n in range(len(values)):
         k = int(far[n].argmin())
-        words = f"{broken[k][0]} was measured nearest to it, with {', '.join(_said(facts, broken[k][0]))}"
+        words = f"{broken[k][0]} was measured nearest to it, with {', '.join(outside(facts, facts.records[broken[k][0]].row))}"
         found.append(words if far[n, k] <= near[n] else None)
     return found
 
 
-def _said(facts: Facts, id: str) -> list[str]:
-    return outside(facts, facts.records[id].row)
+def _is_passed(facts: Facts, target: float) -> bool:
+    low, high = facts.caution.never_below, facts.caution.never_above
+    return (low is not None and target < low) or (high is not None and target > high)
 
 
-def _is_outside(facts: Facts, j: int, value: float) -> bool:
-    low, high = facts.warning_ranges[j] or (-math.inf, math.inf)
+def _is_outside(ends: WarningRange | None, value: float) -> bool:
+    low, high = ends or (-math.inf, math.inf)
     return value < low or value > high  # false of nan
 
 

@@ -243,7 +243,7 @@ def known_record(facts: Facts, id: str) -> Record:
         return facts.records[id]
     if id in facts.proposals:
         raise AcboError(f"{id} was not told yet", "`tell` records what was measured")
-    raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; observations are o1, o2, ...")
+    raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; past rows are o1, o2, ... in order")
 
 
 def checked_person(by: str | None) -> str | None:

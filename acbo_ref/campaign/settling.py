@@ -18,6 +18,7 @@ from scipy.special import ndtr, stdtrit
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.caution import danger_of, within_reach
+from acbo_ref.campaign.doubts import doubtful
 from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, beliefs, interval
@@ -27,6 +28,8 @@ from acbo_ref.errors import AcboError
 
 # How many repetitions are counted at most, of those that would establish an improvement.
 MOST_REPETITIONS = 100
+# How many numbers that are hard to believe are named.
+MOST_DOUBTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Recommendation(Words):
         more: repetitions of this setting that would establish the improvement if they come out as
             expected, at most 100; None where it is established, or they could not.
         keeps_bounds: whether it lies within the campaign's bounds and warning ranges.
-        warnings: if it does not, why; what must be known about it in any case.
+        warnings: if it does not, why; and numbers that it rests on and that are hard to believe.
         passed_over: a better setting that does not, and why; None if there is none.
     """
 
@@ -179,7 +182,7 @@ def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, fl
         float(session.decide().parent_probability[0, at.variable]), None, None, None, None,
         "no past rows in which nothing was set: what doing nothing gives is not known",
         _untried(facts, session, at.cost), seen.words if seen.alarm else None,
-        keeps_bounds=not at.objections, warnings=at.objections, passed_over=at.passed_over,
+        keeps_bounds=not at.objections, warnings=(*at.objections, *_doubts(facts)), passed_over=at.passed_over,
     )  # fmt: skip
     target = facts.observations[:, facts.target_index]
     if len(target):
@@ -206,7 +209,7 @@ def _compared(
     if better - margin > 0:
         verdict = f"improvement likely (probability {chance})"
     elif probability > 0.75:
-        verdict = f"improvement not established (probability {chance})"
+        verdict = f"improvement not established (probability of an improvement {chance})"
         more = _repetitions(better, nothing, error, std)
     else:
         verdict = f"no improvement likely (probability of an improvement {chance})"
@@ -239,6 +242,13 @@ def _untried(facts: Facts, session: CampaignSession, cost: float) -> tuple[str, 
             best = min(facts.cost * belief.low, facts.cost * belief.high)
             found += [belief.variable] if best < cost else []
     return tuple(found)
+
+
+def _doubts(facts: Facts) -> list[str]:
+    """Numbers that everything rests on and that are hard to believe."""
+    found = [f"{id}: {'; '.join(words)}" for id, words in doubtful(facts).items()]
+    more = [f"{len(found) - MOST_DOUBTS} more are in `status`"] if len(found) > MOST_DOUBTS else []
+    return [f"hard to believe, and counted: {words}" for words in [*found[:MOST_DOUBTS], *more]]
 
 
 def _objections(facts: Facts, i: int, value: float, cost: float, std: float) -> tuple[str, ...]:
