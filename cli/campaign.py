@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from acbo_cli.campaign_new import new
@@ -14,6 +13,7 @@ from acbo_cli.campaign_options import (
     campaign_warnings,
     caution_from,
     folder_argument,
+    load,
     method_option,
     pairs,
     sheet_option,
@@ -21,10 +21,8 @@ from acbo_cli.campaign_options import (
     show_words,
     yes_option,
 )
+from acbo_cli.campaign_read import beliefs, export, history, predict, recommend, report, status, suggest
 from acbo_cli.campaign_text import (
-    beliefs_text,
-    history_csv,
-    history_text,
     status_text,
 )
 from acbo_cli.options import echo_json, format_option
@@ -32,7 +30,7 @@ from acbo_cli.options import echo_json, format_option
 
 class _InOrderOfUse(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(ORDER)
 
 
 @click.group(cls=_InOrderOfUse, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,9 +45,6 @@ def campaign() -> None:
 
     FOLDER (here `reactor`) holds one campaign. Every command has its own --help, with examples.
     """
-
-
-campaign.add_command(new)
 
 
 @campaign.command()
@@ -93,7 +88,7 @@ def ask(
         raise AcboError("--another and --batch exclude each other", "--batch counts those pending as well")
     bounds = {"never_below": never_below, "never_above": never_above, "risk": risk, "step": step}
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         caution = caution_from(bounds, lambda: opened.caution)
         if risk is not None and caution is not None and not caution.limits_target:
             raise AcboError("--risk is the risk of what?", "--never-below VALUE or --never-above VALUE")
@@ -145,7 +140,7 @@ def tell(
     else:
         row = dict(pairs(rows, "value"))
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.tell(id, row, yes, by)
         status = opened.status()
     click.echo(f"recorded {id}", err=True)
@@ -170,7 +165,7 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
     acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.correct(id, pairs(values, "value"), yes, by)
         status = opened.status()
     click.echo(f"corrected {id}", err=True)
@@ -192,7 +187,7 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
     acbo campaign abandon reactor e2 --by Ada
     """
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.abandon(id, by)
         status = opened.status()
     click.echo(f"abandoned {id}", err=True)
@@ -211,57 +206,8 @@ def note(folder: Path, id: str, text: str, by: str | None) -> None:
     acbo campaign note reactor e1 "valve was stuck" --by Ada
     """
     with campaign_warnings():
-        _load(folder).note(id, text, by)
+        load(folder).note(id, text, by)
     click.echo(f"noted about {id}", err=True)
-
-
-@campaign.command()
-@folder_argument
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "csv", "json"]),
-    default="text",
-    show_default=True,
-    help="What to print on stdout.",
-)
-def history(folder: Path, output_format: str) -> None:
-    """Show every experiment.
-
-    What was set, expected and measured, what became of it, numbers that are hard to believe or
-    outside their range, and notes.
-
-    \b
-    acbo campaign history reactor
-    acbo campaign history reactor --format csv > history.csv
-    """
-    with campaign_warnings():
-        found = _load(folder).history()
-    if output_format == "json":
-        echo_json(found)
-    elif output_format == "csv":
-        click.echo(history_csv(found), nl=False)
-    else:
-        click.echo(history_text(found))
-
-
-@campaign.command()
-@folder_argument
-@click.argument("file", type=click.Path(path_type=Path))
-def export(folder: Path, file: Path) -> None:
-    """Write all that is recorded to a new CSV file.
-
-    `import` makes the same campaign of it where nothing is recorded yet: begin one with the same
-    --target, --domain and --fixed, and without --data.
-
-    \b
-    acbo campaign export reactor all.csv
-    """
-    from acbo_ref.campaign.words import counted
-
-    with campaign_warnings():
-        count = _load(folder).export_csv(file)
-    click.echo(f"written: {file}, {counted(count, 'row')}", err=True)
 
 
 @campaign.command("import")
@@ -284,7 +230,7 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
     from acbo_ref.campaign.words import counted
 
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         before = opened.status()
         opened.import_rows(data, yes, by, sheet)
         status = opened.status()
@@ -292,124 +238,6 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
     rows, done = counted(counts[0], "past row"), counted(counts[1], "experiment")
     click.echo(f"recorded {rows} and {done}", err=True)
     show(status, output_format, status_text)
-
-
-@campaign.command()
-@folder_argument
-@method_option("the campaign's own")
-@format_option
-def recommend(folder: Path, method: str | None, output_format: str) -> None:
-    """Say what to settle on now.
-
-    The verdict first, then the setting, within the campaign's bounds, and how much better than
-    doing nothing it is. With --method: what that would settle on, and what the policy expects of
-    it. Records nothing.
-
-    \b
-    acbo campaign recommend reactor
-    acbo campaign recommend reactor --method gp
-    """
-    with campaign_warnings():
-        found = _load(folder).recommend(method)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("action", metavar="NAME=VALUE")
-@format_option
-def predict(folder: Path, action: str, output_format: str) -> None:
-    """Say what to expect of one setting. Records nothing.
-
-    \b
-    acbo campaign predict reactor temp=55
-    """
-    ((name, value),) = pairs((action,), "action").items()
-    with campaign_warnings():
-        found = _load(folder).predict(name, value)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("variable")
-@format_option
-def suggest(folder: Path, variable: str, output_format: str) -> None:
-    """Say the best value of one variable. Records nothing.
-
-    Within the campaign's bounds if any value is, and with what to expect of it.
-
-    \b
-    acbo campaign suggest reactor temp
-    """
-    with campaign_warnings():
-        found = _load(folder).suggest(variable)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
-@format_option
-def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
-    """Show what the policy thinks of every variable.
-
-    Or of those named: the probability that it is a direct cause of the target, its best value
-    whatever the bounds, and what that would give.
-
-    \b
-    acbo campaign beliefs reactor
-    acbo campaign beliefs reactor temp dose
-    """
-    from acbo_ref.campaign.tables import known_name
-    from acbo_ref.errors import AcboError, did_you_mean
-
-    with campaign_warnings():
-        found = {belief.variable: asdict(belief) for belief in _load(folder).beliefs()}
-    names = tuple(known_name(name, found) for name in names)
-    for name in names:
-        if name not in found:
-            raise AcboError(f"nothing is believed of {name!r}", did_you_mean(name, found))
-    shown = [found[name] for name in names or found]
-    if output_format == "json":
-        echo_json(shown)
-    else:
-        click.echo(beliefs_text(shown))
-
-
-@campaign.command()
-@folder_argument
-@format_option
-def status(folder: Path, output_format: str) -> None:
-    """Show where the campaign stands.
-
-    What is pending, left of the budget, bounded, hard to believe, and how good predictions were.
-
-    \b
-    acbo campaign status reactor
-    """
-    with campaign_warnings():
-        found = _load(folder).status()
-    show(found, output_format, status_text)
-
-
-@campaign.command()
-@folder_argument
-@click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
-@format_option
-def report(folder: Path, output: Path | None, output_format: str) -> None:
-    """Write a page to read, mail or print.
-
-    What to do, a picture of every lever, and what it rests on, in one file that needs no network.
-
-    \b
-    acbo campaign report reactor
-    acbo campaign report reactor --output reactor.html
-    """
-    with campaign_warnings():
-        path = _load(folder).report(output)
-    click.echo(f"written: {path}", err=True)
-    show({"report": str(path)}, output_format, lambda value: value["report"])
 
 
 @campaign.command()
@@ -434,7 +262,10 @@ def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: st
     show(status, output_format, status_text)
 
 
-def _load(folder: Path) -> Any:
-    from acbo_ref.campaign.campaign import load_campaign
-
-    return load_campaign(folder)
+# Listed by `--help` in the order of use.
+ORDER = (
+    "new", "ask", "tell", "correct", "abandon", "note", "history", "export", "import", "recommend", "predict", "suggest",
+    "beliefs", "status", "report", "upgrade",
+)  # fmt: skip
+for command in (new, history, export, recommend, predict, suggest, beliefs, status, report):
+    campaign.add_command(command)

@@ -75,6 +75,13 @@ def caution_from(given: dict[str, Any], before: Callable[[], Caution]) -> Cautio
     return Caution(**asdict(before()) | changes) if changes else None
 
 
+def load(folder: Path) -> Any:
+    """The campaign in a folder."""
+    from acbo_ref.campaign.campaign import load_campaign
+
+    return load_campaign(folder)
+
+
 def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
     if output_format == "json":
         echo_json(value)

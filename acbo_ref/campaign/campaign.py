@@ -15,12 +15,10 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.beginning import Domains, begin, policy_entry, policy_name
@@ -28,11 +26,11 @@ from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.doubts import believe, doubts
 from acbo_ref.campaign.exchange import imported
-from acbo_ref.campaign.facts import POLICY, CampaignWarning, Facts, Proposal, plain, replay, stamped, warn
+from acbo_ref.campaign.facts import POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
-from acbo_ref.campaign.methods import MakeMethod, method_of, name_of, proposal_by
+from acbo_ref.campaign.methods import MakeMethod, check_method, method_of, proposal_by
 from acbo_ref.campaign.predictions import Belief
-from acbo_ref.campaign.ranges import against, outside
+from acbo_ref.campaign.ranges import say_neighbours, say_outside
 from acbo_ref.campaign.rules import (
     check_budget,
     check_reach,
@@ -151,14 +149,14 @@ class Campaign(CampaignView):
                     warn(f"{found[0].id} was proposed before, whatever the bounds; --another proposes one within them")
                 return None
             make, bounds = method_of(facts, method), facts.caution if caution is None else caution
-            _check_method(make, bounds, another)
+            check_method(make, bounds, another)
             check_budget(facts, 1)
             session = self._session(facts)
             if make is None:
                 found.append(next_proposal(facts, session, bounds))
             else:
                 found.append(proposal_by(facts, session, make))
-            _warn_of_neighbours(facts, found[0])
+            say_neighbours(facts, found[0])
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)
@@ -185,10 +183,10 @@ class Campaign(CampaignView):
             facts = self._facts(entries)
             if len(facts.pending) >= count:
                 return None
-            _check_method(method_of(facts, method), NO_BOUNDS, True)
+            check_method(method_of(facts, method), NO_BOUNDS, True)
             check_budget(facts, count - len(facts.pending))
             found = proposal_beside(facts, self._session(facts), facts.caution if caution is None else caution)
-            _warn_of_neighbours(facts, found)
+            say_neighbours(facts, found)
             return {"kind": "asked", "proposal": asdict(found)}
 
         for _ in range(count):
@@ -222,7 +220,7 @@ class Campaign(CampaignView):
             proposal = facts.proposals[id]
             measured = checked_row(facts, row_values(row, facts.variables), proposal.variable, proposal.value)
             believe(doubts(facts, [(id, measured, [facts.variables.index(proposal.variable)])]), yes)
-            _say_outside(facts, id, measured)
+            say_outside(facts, id, measured)
             return {"kind": "told", "id": id, "row": plain(measured)}
 
         self._write(decide, by)
@@ -242,7 +240,7 @@ class Campaign(CampaignView):
             were_set = by_known_names(do, facts.variables)
             recorded = external_row(facts, were_set, values, "row")
             believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in were_set])]), yes)
-            _say_outside(facts, "row", values)
+            say_outside(facts, "row", values)
             return {"kind": "rows", "rows": [recorded]}
 
         self._write(decide, by)
@@ -265,7 +263,7 @@ class Campaign(CampaignView):
                 raise AcboError(f"{id} is recorded like that already", "`history` shows what is recorded")
             others = replace(facts, records={name: r for name, r in facts.records.items() if name != id})
             believe(doubts(others, [(id, row, record.was_set)]), yes)
-            _say_outside(facts, id, row)
+            say_outside(facts, id, row)
             return {"kind": "corrected", "id": id, "row": plain(row)}
 
         self._write(decide, by)
@@ -340,29 +338,6 @@ class Campaign(CampaignView):
             return None if entry is None else stamped(entry, person)
 
         self._journal.update(made)
-
-
-def _check_method(make: MakeMethod | None, bounds: Caution, beside: bool) -> None:
-    """Whether who chooses can do what was asked for: only the policy keeps to bounds and heeds what
-    is pending.
-    """
-    if make is not None and not bounds.bounds_nothing:
-        raise AcboError(f"{name_of(make)} knows no bounds ({bounds})", "leave out --method, or lift the bounds")
-    if make is not None and beside:
-        raise AcboError(f"{name_of(make)} knows no pending experiments", "--method policy, or one at a time")
-
-
-def _say_outside(facts: Facts, where: str, row: Sequence[float]) -> None:
-    """A warning of what was measured outside its warning range."""
-    for words in outside(facts, row):
-        warn(f"{where}: {words}")
-
-
-def _warn_of_neighbours(facts: Facts, proposal: Proposal) -> None:
-    """A warning if what was measured nearest to a proposal left a warning range."""
-    for words in against(facts, facts.variables.index(proposal.variable), np.array([proposal.value])):
-        if words is not None:
-            warn(f"{proposal.id}: {words}")
 
 
 def upgrade_campaign(path: str | Path, policy: str | Path | None = None, by: str | None = None) -> Campaign:

@@ -19,6 +19,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarningRange, caution_of, ranges_of
 from acbo_ref.campaign.journal import Entry
 from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, check_scale, scale_of
+from acbo_ref.campaign.tables import LARGEST
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
@@ -226,7 +227,40 @@ def plain(row: Sequence[float]) -> list[float | None]:
 
 
 def _record(was_set: tuple[int, ...], row: list[float], entry: Entry) -> Record:
-    return Record(was_set, row, time=entry.get("time"), by=entry.get("by"))
+    stamp = entry.get("time"), entry.get("by")
+    if not all(said is None or isinstance(said, str) for said in stamp):
+        raise ValueError("a time or a person that is not text")
+    return Record(was_set, row, time=stamp[0], by=stamp[1])
+
+
+def _proposal(entry: Entry, variables: Sequence[str]) -> Proposal:
+    """The proposal of a journal's entry."""
+    proposal = Proposal(**entry["proposal"])
+    if not (isinstance(proposal.id, str) and isinstance(proposal.reason, str) and proposal.variable in variables):
+        raise ValueError("a proposal that is none")
+    for value in (proposal.value, proposal.predicted, proposal.low, proposal.high, proposal.parent_probability):
+        _checked(value)
+    return proposal
+
+
+def _checked(value: object) -> float:
+    """A number of a journal, which is not too large."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:20]!r} where a number should be")
+    return float(value)
+
+
+def _check_created(created: Entry, variables: Sequence[str], domains: Sequence[tuple[float, float] | None]) -> None:
+    """Whether a journal's first entry describes a campaign."""
+    if created["target"] not in variables or created["direction"] not in ("minimize", "maximize"):
+        raise ValueError("it has no target")
+    if len(domains) != len(variables) or not all(isinstance(name, str) for name in variables):
+        raise ValueError("its variables are none")
+    if any(domain is not None and not domain[0] < domain[1] for domain in domains):
+        raise ValueError("a domain that is none")
+    budget = created["budget"]
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        raise ValueError("a budget that is none")
 
 
 def now() -> str:
@@ -254,7 +288,8 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                 f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
         variables = tuple(first["variables"])
-        domains = tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"])
+        domains = tuple(None if d is None else (_checked(d[0]), _checked(d[1])) for d in first["domains"])
+        _check_created(first, variables, domains)
         proposals: dict[str, Proposal] = {}
         records: dict[str, Record] = {}
         abandoned: set[str] = set()
@@ -265,7 +300,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         def whole(row: Sequence[float | None]) -> list[float]:
             if len(row) != len(variables):
                 raise ValueError(f"a row of {len(row)} values")
-            return numbers(row)
+            return numbers([None if value is None else _checked(value) for value in row])
 
         for entry in flattened(entries[1:]):
             kind = entry["kind"]
@@ -277,7 +312,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                     were_set = tuple(variables.index(name) for name in names)
                     records[f"{letter}{counts[letter]}"] = _record(were_set, whole(item["row"]), entry)
             elif kind == "asked":
-                proposal = Proposal(**entry["proposal"])
+                proposal = _proposal(entry, variables)
                 proposals[proposal.id] = proposal
             elif kind == "told":
                 were_set = (variables.index(proposals[entry["id"]].variable),)
@@ -303,8 +338,8 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             variables=variables,
             domains=domains,
             budget=first["budget"],
-            policy_sha256=policy["policy_sha256"],
-            calibrated_factors=(float(policy["outcome_factor"]), float(policy["expectation_factor"])),
+            policy_sha256=str(policy["policy_sha256"]),
+            calibrated_factors=(_checked(policy["outcome_factor"]), _checked(policy["expectation_factor"])),
             proposals=proposals,
             records=records,
             abandoned=frozenset(abandoned),

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from acbo_ref.arrays import Array
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.facts import POLICY, Facts, Proposal, column_means
 from acbo_ref.campaign.predictions import CampaignSession, check_is_read, domain_ends, proposed, task_of
 from acbo_ref.errors import AcboError, did_you_mean
@@ -62,6 +63,19 @@ def named_method(name: str) -> MakeMethod | None:
     if name not in known:
         raise AcboError(f"no method {name!r} can run a campaign", did_you_mean(name, [POLICY, *known]))
     return BASELINES[name]
+
+
+def check_method(make: MakeMethod | None, bounds: Caution, beside: bool) -> None:
+    """Whether who chooses can do what was asked for. Only the policy keeps to bounds, and only it
+    heeds what is pending where something is to be chosen `beside` that.
+
+    Raises:
+        AcboError: it cannot.
+    """
+    if make is not None and not bounds.bounds_nothing:
+        raise AcboError(f"{name_of(make)} knows no bounds ({bounds})", "leave out --method, or lift the bounds")
+    if make is not None and beside:
+        raise AcboError(f"{name_of(make)} knows no pending experiments", "--method policy, or one at a time")
 
 
 def proposal_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Proposal:

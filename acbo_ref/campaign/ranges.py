@@ -17,7 +17,7 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.bounds import WarningRange, range_words
-from acbo_ref.campaign.facts import Facts
+from acbo_ref.campaign.facts import Facts, Proposal, warn
 
 
 def outside(facts: Facts, row: Sequence[float]) -> list[str]:
@@ -56,6 +56,19 @@ def against(facts: Facts, i: int, values: Array) -> list[str | None]:
         words = f"{broken[k][0]} was measured nearest to it, with {', '.join(outside(facts, facts.records[broken[k][0]].row))}"
         found.append(words if far[n, k] <= near[n] else None)
     return found
+
+
+def say_outside(facts: Facts, where: str, row: Sequence[float]) -> None:
+    """Warns of what a row measured and should not have."""
+    for words in outside(facts, row):
+        warn(f"{where}: {words}")
+
+
+def say_neighbours(facts: Facts, proposal: Proposal) -> None:
+    """Warns if what was measured nearest to a proposal left a warning range."""
+    for words in against(facts, facts.variables.index(proposal.variable), np.array([proposal.value])):
+        if words is not None:
+            warn(f"{proposal.id}: {words}")
 
 
 def _is_passed(facts: Facts, target: float) -> bool:
