@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -48,3 +49,20 @@ def test_every_option_says_what_it_is(name):
     for parameter in campaign.commands[name].params:
         if isinstance(parameter, click.Option):
             assert parameter.help and parameter.help.rstrip().endswith((".", "]")), (name, parameter.name)
+
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "campaign.md").read_text()
+
+
+def test_the_guides_commands_parse():
+    """Every `acbo campaign` line of the guide: names of commands and options, and their values."""
+    text = GUIDE.replace("\\\n", " ")
+    lines = re.findall(r"^acbo campaign (.*)$", text, re.M) + re.findall(r"`acbo campaign (\w+ reactor[^`]*)`", text)
+    seen = set()
+    for line in lines:
+        name, *words = shlex.split(line.replace(" ...", ""), comments=True)
+        if name == "new" and "--target" not in words:  # `...` stands for the rest
+            words += ["--target", "yield"]
+        campaign.commands[name].make_context(name, words)  # raises a usage error
+        seen.add(name)
+    assert seen == set(ORDER)
