@@ -161,6 +161,25 @@ def test_what_is_measured_outside_its_range_is_said_wherever_it_is_shown(tmp_pat
     assert campaign.history()[0]["outside"] == [] and list(campaign.status()["outside"]) == ["o13"]
 
 
+def test_imported_rows_outside_are_said_and_not_all_of_them(tmp_path, policy):
+    campaign, file = ranged(tmp_path / "c", policy), tmp_path / "more.csv"
+    file.write_text("a,b,c,y\n" + "".join(f"{4 + n / 10},0.{n},{7.5 + n},3\n" for n in range(9)))
+    with pytest.warns(CampaignWarning) as said:
+        campaign.import_rows(file, yes=True)
+    words = [str(w.message) for w in said]
+    assert len(words) == 6 and words[0].endswith("line 3: c = 8.5 (should be at most 8)")
+    assert words[5].startswith("3 more rows out of bounds") and len(campaign.status()["outside"]) == 8
+
+
+def test_what_was_never_set_is_recommended_as_an_experiment(tmp_path, policy):
+    best = begun(tmp_path / "c", policy).recommend()
+    assert best.variable in best.untried and f"{best.variable} was never set: do this as an experiment first" in str(
+        best
+    )
+    done = taught(tmp_path / "t", policy).recommend()
+    assert done.variable == "a" and "was never set" not in str(done)
+
+
 @pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
 def test_what_was_measured_outside_is_not_recommended(tmp_path, policy):
     """Nor what lies nearer to it than to anything that was measured within."""

@@ -21,6 +21,7 @@ from datetime import datetime
 from acbo_ref.campaign.doubts import doubts
 from acbo_ref.campaign.facts import Facts, Proposal, flattened, numbers, plain, warn
 from acbo_ref.campaign.journal import Entry
+from acbo_ref.campaign.ranges import outside
 from acbo_ref.campaign.rules import checked_row, checked_text, external_row
 from acbo_ref.campaign.tables import Table, number, select, set_variables, text_columns, with_known_names
 from acbo_ref.campaign.words import counted
@@ -31,6 +32,8 @@ from acbo_ref.files import Document
 OF_RECORD = ("id", "state", "time", "by", "notes")
 OF_PROPOSAL = ("value", "predicted", "low", "high", "parent_probability", "reason")
 JOURNAL = tuple(f"journal {name}" for name in (*OF_RECORD, *OF_PROPOSAL))
+# How many rows out of bounds are named when a table is imported.
+MOST_SAID = 5
 STATES = ("told", "corrected", "abandoned", "pending")
 
 
@@ -144,6 +147,7 @@ def imported(facts: Facts, entries: Sequence[Entry], table: Table) -> Import:
     if any(line.id for line in lines):
         return _of_export(facts, entries, lines, table.where)
     rows = [_external(facts, line) for line in lines]
+    _say(facts, lines)
     return Import({"kind": "rows", "rows": rows} if rows else None, len(rows), _unlikely(facts, entries, lines, rows))
 
 
@@ -183,6 +187,15 @@ def _lines(facts: Facts, table: Table) -> list[Line]:
             raise AcboError(f"{line.where}: {line.state[:40]!r} is not a state", f"known: {', '.join(STATES)}")
         lines.append(line)
     return lines
+
+
+def _say(facts: Facts, lines: Sequence[Line]) -> None:
+    """Warns of the first rows that measured what they should not have."""
+    found = [(line.where, words) for line in lines if (words := outside(facts, line.row))]
+    for where, words in found[:MOST_SAID]:
+        warn(f"{where}: {'; '.join(words)}")
+    if len(found) > MOST_SAID:
+        warn(f"{counted(len(found) - MOST_SAID, 'more row')} out of bounds; `status` and `history` mark them")
 
 
 def _external(facts: Facts, line: Line) -> Document:

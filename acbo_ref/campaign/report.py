@@ -175,9 +175,8 @@ def _cautions(best: Recommendation) -> str:
         parts.append(f"<dt>Take care</dt><dd>{escaped(words[:1].upper() + words[1:], 500)}.</dd>")
     if best.passed_over:
         parts.append(f"<dt>Passed over</dt><dd>{escaped(best.passed_over, 500)}.</dd>")
-    if best.untried:
-        words = f"{', '.join(best.untried)}: could still be better"
-        parts.append(f"<dt>Never tried</dt><dd>{escaped(words, 500)}.</dd>")
+    for words in best.untried_words:
+        parts.append(f"<dt>Untried</dt><dd>{escaped(words[:1].upper() + words[1:], 500)}.</dd>")
     return "".join(parts)
 
 

@@ -74,6 +74,15 @@ class Recommendation(Words):
         """Whether to do it, for all that is known."""
         return self.keeps_bounds and (self.improvement is None or self.verdict.startswith("improvement likely"))
 
+    @property
+    def untried_words(self) -> list[str]:
+        """What was never tried, a sentence each without its full stop."""
+        others = [name for name in self.untried if name != self.variable]
+        own = (
+            [f"{self.variable} was never set: do this as an experiment first"] if self.variable in self.untried else []
+        )
+        return [*own, *([f"never tried, and could still be better: {', '.join(others)}"] if others else [])]
+
     def __str__(self) -> str:
         begin = "" if self.is_likely else "the most promising: " if self.keeps_bounds else "the safest: "
         lines = [
@@ -91,8 +100,7 @@ class Recommendation(Words):
         lines += [f"  take care: {words}" for words in self.warnings]
         if self.passed_over:
             lines.append(f"  passed over: {self.passed_over}")
-        if self.untried:
-            lines.append(f"  never tried, and could still be better: {', '.join(self.untried)}")
+        lines += [f"  {words}" for words in self.untried_words]
         if self.alarm:
             lines.append(f"  {self.alarm}")
         return "\n".join(lines)
