@@ -4,18 +4,25 @@
 
     campaign = acbo.Campaign.create("reactor", {"temp": (20, 80), "yield": None}, "yield")
     acbo.evaluate(suites=["simple"], quick=True)
+    acbo.train("quick_test", "runs/mine")
 
-`dir(acbo)` lists the names. They are those of `acbo_ref` and are loaded on first use, so importing
-this is quick and needs nothing installed but what is used.
+`dir(acbo)` lists the names. They are those of `acbo_ref`, with `evaluate` and `train` from
+running.py, which know every backend. They are loaded on first use, so importing this is quick and
+needs nothing installed but what is used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import acbo_ref
 
+_OWN = ("evaluate", "train")
+
 if TYPE_CHECKING:
+    from acbo.running import evaluate as evaluate
+    from acbo.running import train as train
     from acbo_ref import BASELINES as BASELINES
     from acbo_ref import SCM as SCM
     from acbo_ref import AcboError as AcboError
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
     from acbo_ref import Term as Term
     from acbo_ref import Trainer as Trainer
     from acbo_ref import Variable as Variable
-    from acbo_ref import evaluate as evaluate
     from acbo_ref import load_campaign as load_campaign
     from acbo_ref import load_checkpoint as load_checkpoint
     from acbo_ref import load_config as load_config
@@ -44,13 +50,13 @@ if TYPE_CHECKING:
     from acbo_ref import upgrade_campaign as upgrade_campaign
 
 __version__ = acbo_ref.__version__
-__all__ = acbo_ref.__all__
+__all__ = sorted({*acbo_ref.__all__, *_OWN})
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'acbo' has no attribute {name!r}")
-    return getattr(acbo_ref, name)
+    return getattr(import_module("acbo.running") if name in _OWN else acbo_ref, name)
 
 
 def __dir__() -> list[str]:

@@ -33,12 +33,12 @@ _EXPORTS = {
     "Belief": "campaign.predictions",
     "Campaign": "campaign.campaign",
     "CampaignWarning": "campaign.facts",
-    "Caution": "campaign.caution",
+    "Caution": "campaign.bounds",
     "Config": "config",
     "EvaluationSettings": "arena.compare",
     "FunctionalSCM": "systems.functional",
     "Proposal": "campaign.facts",
-    "Recommendation": "campaign.predictions",
+    "Recommendation": "campaign.settling",
     "ReferenceBackend": "backend",
     "SCM": "systems.scm",
     "Term": "systems.scm",
@@ -59,15 +59,15 @@ if TYPE_CHECKING:
     from acbo_ref.arena.compare import EvaluationSettings as EvaluationSettings
     from acbo_ref.arena.compare import evaluate as evaluate
     from acbo_ref.backend import ReferenceBackend as ReferenceBackend
+    from acbo_ref.campaign.bounds import Caution as Caution
     from acbo_ref.campaign.campaign import Campaign as Campaign
     from acbo_ref.campaign.campaign import load_campaign as load_campaign
     from acbo_ref.campaign.campaign import upgrade_campaign as upgrade_campaign
-    from acbo_ref.campaign.caution import Caution as Caution
     from acbo_ref.campaign.facts import CampaignWarning as CampaignWarning
     from acbo_ref.campaign.facts import Proposal as Proposal
     from acbo_ref.campaign.predictions import Answer as Answer
     from acbo_ref.campaign.predictions import Belief as Belief
-    from acbo_ref.campaign.predictions import Recommendation as Recommendation
+    from acbo_ref.campaign.settling import Recommendation as Recommendation
     from acbo_ref.campaign.workbooks import read_table as read_table
     from acbo_ref.config import Config as Config
     from acbo_ref.config import load_config as load_config

@@ -22,10 +22,11 @@ from acbo_fast import backend_maker
 from acbo_ref.arena.play import draw_episodes
 from acbo_ref.arena.suites import load_suite
 from acbo_ref.campaign.asking import next_proposal, proposal_beside
-from acbo_ref.campaign.caution import Caution
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.facts import Facts, Record
-from acbo_ref.campaign.predictions import open_session, recommendation
+from acbo_ref.campaign.predictions import open_session
 from acbo_ref.campaign.scales import PLAIN
+from acbo_ref.campaign.settling import recommendation
 from acbo_ref.errors import AcboError
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 

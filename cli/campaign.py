@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from acbo_cli.campaign_new import new
 from acbo_cli.campaign_options import (
+    bound_options,
     by_option,
     campaign_warnings,
-    chosen_method,
+    caution_from,
     folder_argument,
+    load,
     method_option,
     pairs,
     sheet_option,
@@ -20,36 +21,40 @@ from acbo_cli.campaign_options import (
     show_words,
     yes_option,
 )
+from acbo_cli.campaign_read import beliefs, export, history, predict, recommend, report, status, suggest
 from acbo_cli.campaign_text import (
-    beliefs_text,
-    history_csv,
-    history_text,
     status_text,
 )
 from acbo_cli.options import echo_json, format_option
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrderOfUse(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(ORDER)
+
+
+@click.group(cls=_InOrderOfUse, context_settings={"help_option_names": ["-h", "--help"]})
 def campaign() -> None:
-    """Spend real experiments: the policy proposes one, you do it and tell what came out."""
+    """Spend real experiments: the policy proposes one, you do it and tell what came out.
 
+    \b
+    acbo campaign new reactor --data past.csv --target yield --maximize --domain-from-data
+    acbo campaign ask reactor
+    acbo campaign tell reactor e1 yield=6.1 age=40
+    acbo campaign recommend reactor
 
-campaign.add_command(new)
+    FOLDER (here `reactor`) holds one campaign. Every command has its own --help, with examples.
+    """
 
 
 @campaign.command()
 @folder_argument
-@click.option("--another", is_flag=True, help="One more besides those pending, about another variable.")
+@click.option("--another", is_flag=True, help="One more beside those pending, about another variable.")
 @click.option(
     "--batch", type=int, metavar="N", help="N experiments side by side: those pending, and new ones about any variable."
 )
-@method_option
-@click.option("--never-below", type=float, metavar="VALUE", help="What the measured target must not fall below.")
-@click.option("--never-above", type=float, metavar="VALUE", help="What the measured target must not rise above.")
-@click.option("--risk", type=float, default=0.1, show_default=True, help="Probability that it does all the same.")
-@click.option(
-    "--step", type=float, metavar="SHARE", help="Largest distance from what was tried, as a share of a domain."
-)
+@method_option("the campaign's own")
+@bound_options
 @by_option
 @format_option
 def ask(
@@ -57,38 +62,43 @@ def ask(
     another: bool,
     batch: int | None,
     method: str | None,
-    never_below: float | None,
-    never_above: float | None,
-    risk: float,
-    step: float | None,
+    never_below: float | str | None,
+    never_above: float | str | None,
+    risk: float | None,
+    step: float | str | None,
     by: str | None,
     output_format: str,
 ) -> None:
-    """The experiment to do next; the pending one until it is told.
+    """Propose the experiment to do next.
 
-    With --never-below, --never-above or --step a new proposal stays within these bounds. With
-    --batch they spread over what may still be the best.
+    A proposal is pending until it is told or abandoned, and is repeated until then.
+
+    The campaign's bounds hold for a new proposal; an option here replaces one of them for this
+    once, and `none` lifts it. With --batch proposals spread over what may still be the best.
 
     \b
+    acbo campaign ask reactor
     acbo campaign ask reactor --batch 4 --never-below 40
+    acbo campaign ask reactor --step none
     acbo campaign ask reactor --method regress
     """
-    from acbo_ref.campaign.campaign import Caution
     from acbo_ref.errors import AcboError
 
-    caution, make = Caution(never_below, never_above, risk, step), chosen_method(method)
-    if make is not None and batch is not None:
-        raise AcboError(f"{method} knows no pending experiments", "leave out --batch, or --method")
-    if batch is None:
-        with campaign_warnings():
-            proposal = _load(folder).ask(another, by, caution, make)
-        show_words(proposal, output_format)
-        return
-    if another:
+    if batch is not None and another:
         raise AcboError("--another and --batch exclude each other", "--batch counts those pending as well")
+    bounds = {"never_below": never_below, "never_above": never_above, "risk": risk, "step": step}
     with campaign_warnings():
-        proposals = _load(folder).ask_batch(batch, by, caution)
-    if output_format == "json":
+        opened = load(folder)
+        caution = caution_from(bounds, lambda: opened.caution)
+        if risk is not None and caution is not None and not caution.limits_target:
+            raise AcboError("--risk is the risk of what?", "--never-below VALUE or --never-above VALUE")
+        if batch is None:
+            proposal = opened.ask(another, by, caution, method)
+        else:
+            proposals = opened.ask_batch(batch, by, caution, method)
+    if batch is None:
+        show_words(proposal, output_format)
+    elif output_format == "json":
         echo_json([asdict(proposal) for proposal in proposals])
     else:
         click.echo("\n".join(map(str, proposals)))
@@ -105,11 +115,14 @@ def ask(
 def tell(
     folder: Path, id: str, values: tuple[str, ...], rows: tuple[str, ...], yes: bool, by: str | None, output_format: str
 ) -> None:
-    """Record the measured row of proposal ID: a CSV or .xlsx file with a header and one line, or
-    NAME=VALUE for each variable.
+    """Record what came out of proposal ID.
+
+    Give NAME=VALUE for every variable that was measured, or a CSV or .xlsx file with a header and
+    one row. The target is needed; the variable that was set may be left out.
 
     \b
     acbo campaign tell reactor e1 yield=6.1 temp=51 age=40
+    acbo campaign tell reactor e1 row.csv
     """
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
@@ -127,7 +140,7 @@ def tell(
     else:
         row = dict(pairs(rows, "value"))
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.tell(id, row, yes, by)
         status = opened.status()
     click.echo(f"recorded {id}", err=True)
@@ -142,14 +155,17 @@ def tell(
 @by_option
 @format_option
 def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str | None, output_format: str) -> None:
-    """Put right what was recorded as ID; the journal keeps both. NAME= alone says that the value is
-    not known after all.
+    """Put right what was recorded as ID.
+
+    The journal keeps both numbers. NAME= alone says that the value is not known after all. ID is
+    that of a proposal (e1), of a past row (o1) or of an experiment that was imported (x1).
 
     \b
+    acbo campaign correct reactor e1 yield=4.3
     acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.correct(id, pairs(values, "value"), yes, by)
         status = opened.status()
     click.echo(f"corrected {id}", err=True)
@@ -162,11 +178,16 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
 @by_option
 @format_option
 def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
-    """A proposal that will not be done, or a row that shall count no more; the journal keeps it.
-    `tell` or `correct` takes it back.
+    """Say that ID will not be done, or counts no more.
+
+    A proposal that is abandoned costs no budget; a row that is abandoned is not read any more. The
+    journal keeps both. `tell` takes the first back, `correct` the second.
+
+    \b
+    acbo campaign abandon reactor e2 --by Ada
     """
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         opened.abandon(id, by)
         status = opened.status()
     click.echo(f"abandoned {id}", err=True)
@@ -179,42 +200,14 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
 @click.argument("text")
 @by_option
 def note(folder: Path, id: str, text: str, by: str | None) -> None:
-    """Keep a remark about a proposal or a recorded row."""
+    """Keep a remark about ID.
+
+    \b
+    acbo campaign note reactor e1 "valve was stuck" --by Ada
+    """
     with campaign_warnings():
-        _load(folder).note(id, text, by)
+        load(folder).note(id, text, by)
     click.echo(f"noted about {id}", err=True)
-
-
-@campaign.command()
-@folder_argument
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "csv", "json"]),
-    default="text",
-    show_default=True,
-    help="What to print on stdout.",
-)
-def history(folder: Path, output_format: str) -> None:
-    """Every experiment: proposed, told, corrected or abandoned, what was expected and noted."""
-    with campaign_warnings():
-        found = _load(folder).history()
-    if output_format == "json":
-        echo_json(found)
-    elif output_format == "csv":
-        click.echo(history_csv(found), nl=False)
-    else:
-        click.echo(history_text(found))
-
-
-@campaign.command()
-@folder_argument
-@click.argument("file", type=click.Path(path_type=Path))
-def export(folder: Path, file: Path) -> None:
-    """Write every row that counts to a new CSV file, as `import` reads it."""
-    with campaign_warnings():
-        count = _load(folder).export_csv(file)
-    click.echo(f"written: {file}, {count} rows", err=True)
 
 
 @campaign.command("import")
@@ -225,120 +218,26 @@ def export(folder: Path, file: Path) -> None:
 @by_option
 @format_option
 def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str | None, output_format: str) -> None:
-    """Record the rows of a CSV or .xlsx file that nobody asked for; column `intervention` names the
-    variable that was set, empty for an observation.
+    """Record rows of a CSV or .xlsx file.
+
+    They are rows that nobody proposed, and cost no budget. Column `intervention` names the variable
+    that was set, several as temp+dose; it is empty where nothing was set. All rows are recorded, or
+    none. What `export` wrote comes back whole where nothing is recorded yet.
 
     \b
     acbo campaign import reactor march.xlsx --sheet runs
     """
+    from acbo_ref.campaign.words import counted
+
     with campaign_warnings():
-        opened = _load(folder)
+        opened = load(folder)
         before = opened.status()
         opened.import_rows(data, yes, by, sheet)
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
-    click.echo(f"recorded {counts[0]} observations and {counts[1]} experiments", err=True)
+    rows, done = counted(counts[0], "past row"), counted(counts[1], "experiment")
+    click.echo(f"recorded {rows} and {done}", err=True)
     show(status, output_format, status_text)
-
-
-@campaign.command()
-@folder_argument
-@method_option
-@format_option
-def recommend(folder: Path, method: str | None, output_format: str) -> None:
-    """What to settle on now, and how much better than doing nothing that is. With --method: what
-    that would settle on, and what the policy expects of it.
-
-    \b
-    acbo campaign recommend reactor --method gp
-    """
-    make = chosen_method(method)
-    with campaign_warnings():
-        opened = _load(folder)
-        found = opened.recommend() if make is None else opened.settle(make)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("action", metavar="NAME=VALUE")
-@format_option
-def predict(folder: Path, action: str, output_format: str) -> None:
-    """What to expect if a variable is set to a value. Records nothing.
-
-    \b
-    acbo campaign predict reactor temp=55
-    """
-    ((name, value),) = pairs((action,), "action").items()
-    with campaign_warnings():
-        found = _load(folder).predict(name, value)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("variable")
-@format_option
-def suggest(folder: Path, variable: str, output_format: str) -> None:
-    """The best value of one variable, and what to expect of it. Records nothing.
-
-    \b
-    acbo campaign suggest reactor temp
-    """
-    with campaign_warnings():
-        found = _load(folder).suggest(variable)
-    show_words(found, output_format)
-
-
-@campaign.command()
-@folder_argument
-@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
-@format_option
-def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
-    """What the policy thinks of every variable, or of those named: is it a direct cause, what is
-    its best value, and what would that give?
-    """
-    from acbo_ref.campaign.tables import known_name
-    from acbo_ref.errors import AcboError, did_you_mean
-
-    with campaign_warnings():
-        found = {belief.variable: asdict(belief) for belief in _load(folder).beliefs()}
-    names = tuple(known_name(name, found) for name in names)
-    for name in names:
-        if name not in found:
-            raise AcboError(f"nothing is believed of {name!r}", did_you_mean(name, found))
-    shown = [found[name] for name in names or found]
-    if output_format == "json":
-        echo_json(shown)
-    else:
-        click.echo(beliefs_text(shown))
-
-
-@campaign.command()
-@folder_argument
-@format_option
-def status(folder: Path, output_format: str) -> None:
-    """Where the campaign stands."""
-    with campaign_warnings():
-        found = _load(folder).status()
-    show(found, output_format, status_text)
-
-
-@campaign.command()
-@folder_argument
-@click.option("--output", type=click.Path(path_type=Path), help="The page to write; default FOLDER/report.html.")
-@format_option
-def report(folder: Path, output: Path | None, output_format: str) -> None:
-    """Write a page: what to do, a picture of every lever, and what it rests on. One file that
-    needs no network.
-
-    \b
-    acbo campaign report reactor --output reactor.html
-    """
-    with campaign_warnings():
-        path = _load(folder).report(output)
-    click.echo(f"written: {path}", err=True)
-    show({"report": str(path)}, output_format, lambda value: value["report"])
 
 
 @campaign.command()
@@ -347,8 +246,13 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
 @by_option
 @format_option
 def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: str) -> None:
-    """Go on with another policy; what was measured stays valid, and the journal records the
-    change.
+    """Go on with another policy.
+
+    What was measured stays valid, and the journal records the change.
+
+    \b
+    acbo campaign upgrade reactor
+    acbo campaign upgrade reactor --policy runs/mine
     """
     from acbo_ref.campaign.campaign import upgrade_campaign
 
@@ -358,7 +262,10 @@ def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: st
     show(status, output_format, status_text)
 
 
-def _load(folder: Path) -> Any:
-    from acbo_ref.campaign.campaign import load_campaign
-
-    return load_campaign(folder)
+# Listed by `--help` in the order of use.
+ORDER = (
+    "new", "ask", "tell", "correct", "abandon", "note", "history", "export", "import", "recommend", "predict", "suggest",
+    "beliefs", "status", "report", "upgrade",
+)  # fmt: skip
+for command in (new, history, export, recommend, predict, suggest, beliefs, status, report):
+    campaign.add_command(command)

@@ -8,7 +8,19 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
-from acbo_cli.campaign_options import by_option, campaign_warnings, domain, folder_argument, pairs, sheet_option, show
+from acbo_cli.campaign_options import (
+    bound_options,
+    by_option,
+    campaign_warnings,
+    caution_from,
+    domain,
+    folder_argument,
+    method_option,
+    pairs,
+    sheet_option,
+    show,
+    warning_range,
+)
 from acbo_cli.campaign_text import status_text
 from acbo_cli.options import format_option
 
@@ -21,7 +33,7 @@ Domain = tuple[float | str, ...]
 @click.command()
 @folder_argument
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of observations; its header names the variables."
+    "--data", type=click.Path(path_type=Path), help="CSV or .xlsx of past rows; its header names the variables."
 )
 @sheet_option
 @click.option("--target", required=True, help="The variable to drive down or up.")
@@ -31,18 +43,32 @@ Domain = tuple[float | str, ...]
     "domains",
     multiple=True,
     metavar="NAME=LOW:HIGH[:KIND]",
-    help="A variable that can be set, repeatable. KIND: log, int, step=SIZE, periodic.",
+    help="A variable that can be set, and how far; repeatable. KIND: log, int, step=SIZE, periodic.",
 )
-@click.option("--fixed", multiple=True, metavar="NAME", help="A variable that cannot be set, repeatable.")
-@click.option("--domain-from-data", is_flag=True, help="Domains not given: 1st to 99th percentile of the data.")
-@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out, repeatable.")
+@click.option(
+    "--fixed", multiple=True, metavar="NAME", help="A variable that is measured and cannot be set; repeatable."
+)
+@click.option(
+    "--domain-from-data", is_flag=True, help="Domains that are not given are the 1st to 99th percentile of the data."
+)
+@click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out; repeatable.")
 @click.option(
     "--cost",
     "costs",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What an experiment on it costs; 1 if not said, repeatable.",
+    help="What an experiment on it costs, in any unit; 1 where nothing is said; repeatable.",
 )
+@bound_options
+@click.option(
+    "--warn-outside",
+    "ranges",
+    multiple=True,
+    metavar="NAME=LOW:HIGH",
+    help="Warn when this variable is measured outside, and do not recommend a setting whose nearest measurement was; "
+    "one end may be left out; repeatable.",
+)
+@method_option("policy")
 @click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
 @by_option
@@ -58,18 +84,35 @@ def new(
     domain_from_data: bool,
     ignore: tuple[str, ...],
     costs: tuple[str, ...],
+    never_below: float | str | None,
+    never_above: float | str | None,
+    risk: float | None,
+    step: float | str | None,
+    ranges: tuple[str, ...],
+    method: str | None,
     budget: int | None,
     policy: Path | None,
     by: str | None,
     output_format: str,
 ) -> None:
-    """Begin a campaign in FOLDER. Every column of the data but the target needs --domain, --fixed
-    or --ignore, unless --domain-from-data is given.
+    """Begin a campaign in FOLDER.
+
+    Every column of the data but the target needs --domain, --fixed or --ignore, unless
+    --domain-from-data is given. Every row of the data is a measurement in which nothing was set on
+    purpose. Without data name the variables by --domain and --fixed.
 
     \b
     acbo campaign new reactor --data past.xlsx --target yield --maximize \\
         --domain temp=20:80 --domain dose=0:5 --fixed age --budget 20
+
+    --never-below, --never-above, --risk and --step hold for every `ask` and for `recommend`, and
+    --method chooses in both.
+
+    \b
+    acbo campaign new safe --data past.csv --target yield --maximize --domain-from-data \\
+        --never-below 40 --warn-outside pressure=:8
     """
+    from acbo_ref.campaign.bounds import NO_BOUNDS
     from acbo_ref.campaign.campaign import Campaign
     from acbo_ref.campaign.tables import Table, select, with_known_names
     from acbo_ref.campaign.workbooks import read_table
@@ -87,9 +130,13 @@ def new(
     names = _columns(table, (*given, *fixed, target), ignore)
     rows = select(table, names)
     variables = _domains(names, rows, given, (*fixed, target), domain_from_data)
+    bounds = {"never_below": never_below, "never_above": never_above, "risk": risk, "step": step}
+    warn_outside = {name: warning_range(name, text) for name, text in pairs(ranges, "--warn-outside").items()}
     with campaign_warnings():
-        direction = "minimize" if minimize else "maximize"
-        made = Campaign.create(folder, variables, target, direction, rows, budget, policy, by, pairs(costs, "--cost"))
+        made = Campaign.create(
+            folder, variables, target, "minimize" if minimize else "maximize", rows, budget, policy, by,
+            pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
+        )  # fmt: skip
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
     show(made.status(), output_format, status_text)
 
@@ -134,22 +181,29 @@ def _domains(
     import numpy as np
 
     from acbo_ref.campaign.rules import domain_from_data
-    from acbo_ref.campaign.tables import name_and_unit
     from acbo_ref.errors import AcboError
 
+    open_ones = [name for name in names if not (from_data or name in given or name in not_set)]
+    if open_ones:
+        options = [f"--domain {short}=LOW:HIGH or --fixed {short}" for short in map(_short, open_ones)]
+        raise AcboError(
+            f"may {' and '.join(map(repr, open_ones))} be set, and how far?",
+            f"{'; '.join(options)}; or --domain-from-data",
+        )
     variables: dict[str, Domain | None] = {}
     for i, name in enumerate(names):
         if name in given:
             variables[name] = given[name]
         elif name in not_set:
             variables[name] = None
-        elif from_data:
+        else:
             low, high = variables[name] = domain_from_data(np.array([row[i] for row in rows]), name)
             click.echo(f"domain of {name}, from the data: {low:.10g} to {high:.10g}", err=True)
-        else:
-            short = quote(name_and_unit(name)[0])
-            raise AcboError(
-                f"may {name!r} be set, and how far?",
-                f"--domain {short}=LOW:HIGH, --fixed {short}, or --domain-from-data",
-            )
     return variables
+
+
+def _short(name: str) -> str:
+    """A name without its unit, as a shell takes it."""
+    from acbo_ref.campaign.tables import name_and_unit
+
+    return quote(name_and_unit(name)[0])

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from acbo_cli.options import F, echo_json, spoken_warnings
+
+if TYPE_CHECKING:
+    from acbo_ref.campaign.bounds import Caution
 
 folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -22,30 +25,61 @@ def campaign_warnings() -> AbstractContextManager[None]:
 
 
 by_option = click.option("--by", metavar="PERSON", help="Who does this, for the journal.")
-sheet_option = click.option("--sheet", metavar="NAME", help="Which sheet of an .xlsx file; default the first.")
+sheet_option = click.option("--sheet", metavar="NAME", help="Sheet of an .xlsx file; default the first.")
 yes_option = click.option("--yes", is_flag=True, help="Record numbers that are hard to believe, too.")
 
 
-def method_option(function: F) -> F:
+def method_option(default: str) -> Callable[[F], F]:
     return click.option(
         "--method",
         metavar="NAME",
-        help="Who chooses: policy (the default), random, endpoints, regress, paths, thompson, gp, gp_all.",
-    )(function)
+        help=f"Who chooses: policy, random, endpoints, regress, paths, thompson, gp, gp_all; default {default}.",
+    )
 
 
-def chosen_method(name: str | None) -> Any:
-    """The class of a method of the arena, None for the policy."""
-    from acbo_ref.arena.baselines import BASELINES
-    from acbo_ref.errors import AcboError, did_you_mean
+def _bound(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
+    """A number, or `none` to lift a bound."""
+    if value is None or value.strip().lower() == LIFTED:
+        return value and LIFTED
+    try:
+        return float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a number; {LIFTED} lifts a bound", ctx, param) from error
 
-    if name in (None, "policy"):
-        return None
-    # Optuna takes outcomes of its own trials only, and could not be told what others did
-    known = [method for method in BASELINES if method not in ("optuna", "nothing")]
-    if name not in known:
-        raise AcboError(f"no method {name!r} can run a campaign", did_you_mean(str(name), ["policy", *known]))
-    return BASELINES[str(name)]
+
+LIFTED = "none"
+_BOUNDS = ("never_below", "never_above", "risk", "step")
+
+
+def bound_options(function: F) -> F:
+    """Bounds on what is proposed; see `caution_from`."""
+    for option in (
+        click.option("--step", callback=_bound, metavar="SHARE",
+                     help="How far from what was tried a setting may be: a share of its domain (0.1 is a tenth)."),
+        click.option("--risk", type=float, metavar="P",
+                     help="How probable it may be that an outcome is beyond these; default 0.1."),
+        click.option("--never-above", callback=_bound, metavar="VALUE", help="What the measured target must not rise above."),
+        click.option("--never-below", callback=_bound, metavar="VALUE", help="What the measured target must not fall below."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def caution_from(given: dict[str, Any], before: Callable[[], Caution]) -> Caution | None:
+    """The bounds that options give, those of `before` where an option was not given; None if none
+    was.
+    """
+    from acbo_ref.campaign.bounds import Caution
+
+    changes = {name: None if given[name] == LIFTED else given[name] for name in _BOUNDS if given[name] is not None}
+    return Caution(**asdict(before()) | changes) if changes else None
+
+
+def load(folder: Path) -> Any:
+    """The campaign in a folder."""
+    from acbo_ref.campaign.campaign import load_campaign
+
+    return load_campaign(folder)
 
 
 def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, Any]], str]) -> None:
@@ -73,6 +107,21 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
             raise AcboError(f"{what} {name!r} is given twice")
         found[name] = text
     return found
+
+
+def warning_range(name: str, text: str) -> tuple[float | None, float | None]:
+    """LOW:HIGH as Campaign.create takes it; either end may be left out."""
+    from acbo_ref.errors import AcboError
+
+    low, separator, high = text.partition(":")
+    try:
+        if not separator:
+            raise ValueError
+        return (float(low) if low.strip() else None), (float(high) if high.strip() else None)
+    except ValueError as error:
+        raise AcboError(
+            f"--warn-outside {name}={text} is not LOW:HIGH", f"for example --warn-outside {name}=0:8, or {name}=:8"
+        ) from error
 
 
 def domain(name: str, text: str) -> tuple[float | str, ...]:

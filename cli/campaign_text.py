@@ -8,6 +8,9 @@ from typing import Any
 
 from acbo_cli.options import table
 
+# A status names at most this many records of each kind of oddity.
+MOST_ODD = 5
+
 
 def beliefs_text(found: list[dict[str, Any]]) -> str:
     rows = [
@@ -26,7 +29,7 @@ def beliefs_text(found: list[dict[str, Any]]) -> str:
 
 
 def history_text(found: list[dict[str, Any]]) -> str:
-    """A line each, and below it what was noted."""
+    """A line each, and below it what is odd and what was noted."""
     if not found:
         return "no experiments yet"
     rows = []
@@ -38,39 +41,80 @@ def history_text(found: list[dict[str, Any]]) -> str:
     first, rule, *lines = table(["id", "set", "expected", "measured", "state"], rows, words=True).splitlines()
     shown = [first, rule]
     for h, line in zip(found, lines, strict=True):
-        shown += [line, *(f"    note: {text}" for text in h["notes"])]
+        shown += [
+            line,
+            *(f"    hard to believe: {text}" for text in h["doubts"]),
+            *(f"    out of bounds: {text}" for text in h["outside"]),
+            *(f"    note: {text}" for text in h["notes"]),
+        ]
     return "\n".join(shown)
 
 
 def history_csv(found: list[dict[str, Any]]) -> str:
     """The history as a table for a spreadsheet."""
-    columns = ["id", "state", "variable", "value", "predicted", "low", "high", "measured", "time", "by", "notes"]
+    columns = [
+        "id",
+        "state",
+        "variable",
+        "value",
+        "predicted",
+        "low",
+        "high",
+        "measured",
+        "time",
+        "by",
+        "doubts",
+        "outside",
+        "notes",
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for h in found:
-        shown = {**h, "variable": "+".join(h["set"]), "notes": "; ".join(h["notes"])}
+        shown = {**h, "variable": "+".join(h["set"])} | {c: "; ".join(h[c]) for c in ("doubts", "outside", "notes")}
         writer.writerow(["" if shown[c] is None else shown[c] for c in columns])
     return text.getvalue()
 
 
+def _bounds(s: dict[str, Any]) -> str:
+    from acbo_ref.campaign.bounds import Caution
+
+    caution = Caution(**s["bounds"])
+    return "" if caution.bounds_nothing else f"{caution}"
+
+
+def _ranges(s: dict[str, Any]) -> str:
+    from acbo_ref.campaign.bounds import open_ends, range_words
+
+    return ", ".join(f"{name} {range_words(open_ends(low, high))}" for name, (low, high) in s["warn_outside"].items())
+
+
 def status_text(s: dict[str, Any]) -> str:
+    from acbo_ref.campaign.words import counted
+
     rows = []
     for name, d in s["variables"].items():
         ends = "" if d is None else ", ".join([f"{d[0]:.10g} to {d[1]:.10g}", *s["scales"].get(name, [])])
         cost = f"{s['costs'][name]:.6g}" if name in s["costs"] else ""
         rows.append([name, ends or ("target" if name == s["target"] else "fixed"), cost])
     shown = 3 if len(set(s["costs"].values())) > 1 else 2
-    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {s['budget']} proposals left"
+    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {counted(s['budget'], 'proposal')} left"
     pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
     lines = [
-        f"{s['direction']} {s['target']}: {s['observations']} observations, {s['interventions']} experiments, {budget}",
+        f"{s['direction']} {s['target']}: {counted(s['observations'], 'past row')}, "
+        f"{counted(s['interventions'], 'experiment')}, {budget}",
         f"pending: {pending}",
     ]
+    if s["method"] != "policy":
+        lines.append(f"chosen by: {s['method']}")
+    lines += [f"{name}: {words}" for name, words in (("bounds", _bounds(s)), ("warn outside", _ranges(s))) if words]
     if s["watch"]["told"]:
         lines.append(s["watch"]["words"])
     if s["abandoned"]:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
+    for title, found in (("hard to believe", s["doubtful"]), ("out of bounds", s["outside"])):
+        lines += [f"{title}: {id}: {'; '.join(words)}" for id, words in list(found.items())[:MOST_ODD]]
+        lines += [f"{title}: {len(found) - MOST_ODD} more"] if len(found) > MOST_ODD else []
     if s["torn_line"]:
         lines.append("the journal's last line is torn and is ignored")
     return "\n".join(

@@ -2,7 +2,7 @@
 
     python tests/hostile_files.py COUNT [KIND ...]
 
-Kinds: checkpoint, scm, scm_yaml, config, table, workbook, journal.
+Kinds: checkpoint, scm, scm_yaml, config, table, workbook, journal, export.
 
 Each must be read, or refused with an AcboError, within 10 seconds and 1.5 GB; anything else is a
 failure (exit code 1). Prints a line a kind. A process of its own, since its memory is limited.
@@ -29,8 +29,10 @@ import numpy as np
 import yaml
 from campaign_crashes import small_policy
 
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.facts import CampaignWarning
+from acbo_ref.campaign.journal import _line
 from acbo_ref.campaign.tables import read_csv
 from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.config import load_config
@@ -292,13 +294,30 @@ def workbook(folder: Path) -> Kind:
     return Kind(".xlsx", honest, made, read_table)
 
 
-def journal(folder: Path) -> Kind:
-    variables = {"a": (0.1, 10.0, "log"), "b": (0.0, 5.0, "int"), "y": None}
-    rows = np.random.default_rng(0).random((5, 3)) + 1.0
+def _campaign(folder: Path) -> Campaign:
+    """One with every kind of entry in its journal."""
+    variables = {"a": (0.1, 10.0, "log"), "b": (0.0, 5.0, "int"), "c": None, "y": None}
+    rows = np.random.default_rng(0).random((5, 4)) + 1.0
     policy = small_policy(folder / "policy.npz")
-    campaign = Campaign.create(folder / "campaign", variables, "y", observations=rows, policy=policy, costs={"a": 2.0})
+    campaign = Campaign.create(
+        folder / "campaign", variables, "y", observations=rows, policy=policy, costs={"a": 2.0}, by="Ada",
+        caution=Caution(never_below=-50.0, step=0.9), warn_outside={"c": (None, 4.0)},
+    )  # fmt: skip
     for n in range(4):
-        campaign.tell(campaign.ask().id, {"y": float(n)})
+        campaign.tell(campaign.ask().id, {"y": float(n), "c": 2.0 * n})
+    campaign.ask_batch(2)
+    campaign.correct("e1", {"y": 0.5})
+    campaign.abandon("e5")
+    campaign.abandon("o2")
+    campaign.note("e2", "as it was")
+    campaign.tell_external({"a": 1.0, "b": 2.0}, {"y": 2.0})
+    return campaign
+
+
+def journal(folder: Path) -> Kind:
+    campaign = _campaign(folder)
+    campaign.export_csv(folder / "all.csv")
+    campaign.import_rows(folder / "all.csv", yes=True)
     path = folder / "campaign" / "journal.jsonl"
     honest = path.read_bytes()
     lines = honest.splitlines(keepends=True)
@@ -307,12 +326,63 @@ def journal(folder: Path) -> Kind:
         honest + b"{", honest + honest, honest[:-1], honest.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + honest,
         *(honest.replace(b".npz", end) for end in (b"/../../x.npz", b"\\u0000.npz", b"x.npz")),
     ]  # fmt: skip
+    rng = np.random.default_rng(5)
+    for _ in range(300):  # entries that are changed and whose hashes are right
+        entries = [json.loads(line)["entry"] for line in lines]
+        n = int(rng.integers(len(entries)))
+        entries[n] = _entry_changed(entries[n], rng)
+        made.append(b"".join(_line(k, entry) for k, entry in enumerate(entries)))
 
     def read(mutant: Path) -> Any:
         shutil.copy(mutant, path)
-        return load_campaign(folder / "campaign").status()
+        opened = load_campaign(folder / "campaign")
+        return opened.status(), opened.history()
 
     return Kind(".jsonl", honest, made, read)
+
+
+def _entry_changed(entry: Any, rng: np.random.Generator) -> Any:
+    """An entry with one value, somewhere inside it, replaced or removed."""
+    odd = [None, -1, 1e300, "", "e1", "o1", [], {}, True, [[]], {"kind": "told"}, "9" * 400]
+    if isinstance(entry, dict) and entry:
+        key = list(entry)[int(rng.integers(len(entry)))]
+        if rng.random() < 0.2:
+            return {k: v for k, v in entry.items() if k != key}
+        return entry | {key: _entry_changed(entry[key], rng)}
+    if isinstance(entry, list) and entry and rng.random() < 0.8:
+        k = int(rng.integers(len(entry)))
+        return [*entry[:k], _entry_changed(entry[k], rng), *entry[k + 1 :]]
+    return odd[int(rng.integers(len(odd)))]
+
+
+def export(folder: Path) -> Kind:
+    """Exports, imported into a campaign in which nothing is recorded."""
+    _campaign(folder).export_csv(folder / "all.csv")
+    variables = {"a": (0.1, 10.0, "log"), "b": (0.0, 5.0, "int"), "c": None, "y": None}
+    empty = Campaign.create(folder / "empty", variables, "y", policy=folder / "policy.npz")
+    begun = (empty.path / "journal.jsonl").read_bytes()
+
+    def read(mutant: Path) -> Any:
+        (empty.path / "journal.jsonl").write_bytes(begun)
+        try:
+            empty.import_rows(mutant)
+        except AcboError:
+            if (empty.path / "journal.jsonl").read_bytes() != begun:
+                raise RuntimeError("refused, and something was recorded") from None
+            raise
+        again = load_campaign(empty.path)
+        return again.status(), again.history()
+
+    honest = (folder / "all.csv").read_bytes()
+    head, *rows = honest.splitlines(keepends=True)
+    made = [
+        head, head + b"".join(reversed(rows)), head + b"".join(rows * 2), head + rows[-1], head * 2, b"".join(rows),
+        honest.replace(b"told", b"pending"), honest.replace(b"told", b"abandoned"), honest.replace(b"e1", b"o1"),
+        honest.replace(b"o1", b"e1"), honest.replace(b",e", b",e0"), honest.replace(b"e2", b"e99999999999999999999"),
+        honest.replace(b"2026-", b"9999-"), honest.replace(b"+00:00", b"+99:99"), honest.replace(b"Ada", b"A\x1b[2J"),
+        honest.replace(b"as it was", b"as\x00was"), honest.replace(b"as it was", b'"a\n\n\nb"'), honest.replace(b"as it was", b"x" * 5000),
+    ]  # fmt: skip
+    return Kind(".csv", honest, made, read)
 
 
 KINDS: dict[str, Callable[[Path], Kind]] = {
@@ -323,6 +393,7 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "table": table,
     "workbook": workbook,
     "journal": journal,
+    "export": export,
 }
 
 
@@ -339,7 +410,9 @@ def run(name: str, count: int, seed: int = 0) -> tuple[int, int, list[str]]:
     rng, read, refused, wrong = np.random.default_rng(seed), 0, 0, []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        kind = KINDS[name](folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CampaignWarning)
+            kind = KINDS[name](folder)
         path = folder / f"mutant{kind.suffix}"
         for n, data in enumerate(kind.mutants(count, rng)):
             path.write_bytes(data)

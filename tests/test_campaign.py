@@ -275,7 +275,7 @@ def row_policy(tmp_path_factory):
 
 def test_many_rows_are_thinned_and_said_to_a_policy_that_reads_rows(tmp_path, row_policy):
     rows = np.random.default_rng(0).standard_normal((1000, 4))
-    with pytest.warns(CampaignWarning, match="1000 observational rows.*extrapolates"):
+    with pytest.warns(CampaignWarning, match="1000 past rows.*extrapolates"):
         campaign = Campaign.create(tmp_path / "c", VARIABLES, "y", observations=rows, policy=row_policy)
     with pytest.warns(CampaignWarning, match="reads 200 of the 1000"):
         assert math.isfinite(campaign.ask().predicted)
@@ -343,8 +343,8 @@ def test_a_folder_holds_one_campaign(campaign, policy):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([[1, 2, 3.0], [2, 3, 4]], "2 observational rows"),
-        (None, "0 observational rows"),
+        ([[1, 2, 3.0], [2, 3, 4]], "2 past rows"),
+        (None, "0 past rows"),
         ([[1, 2, 3.0], [1, 3, 4], [1, 5, 4]], "'a' never varies"),
         ([[1, 1, 3.0], [2, 2, 4], [3, 3, 4]], "'a' and 'b' are equal"),
     ],
@@ -427,7 +427,13 @@ def test_damage_elsewhere_is_an_error(campaign):
 def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
     first = json.loads(journal_bytes(campaign).splitlines()[0])["entry"]
     for change, words in (
-        ({"schema": 3}, "schema 3.* up to 2"),
+        ({"schema": 4}, "schema 4.* up to 3"),
+        ({"caution": {"never_below": "much"}}, "not a campaign"),
+        ({"caution": {"risk": 2.0}}, "a risk of 2"),
+        ({"caution": {"never": 2.0}}, "not a campaign"),
+        ({"warn_outside": {"q": [0, 1]}}, "of no variable"),
+        ({"warn_outside": {"c": [1, 0]}}, "holds nothing"),
+        ({"warn_outside": {"c": 3}}, "not a campaign"),
         ({"kind": "told"}, "creation"),
         ({"variables": 3}, "not a campaign"),
         ({"scales": 3}, "not a campaign"),

@@ -12,7 +12,7 @@ from scipy import stats
 
 from acbo_ref import Campaign
 from acbo_ref.arena.suites import load_suite
-from acbo_ref.campaign.caution import Caution, checked_caution
+from acbo_ref.campaign.bounds import Caution, checked_caution
 from acbo_ref.errors import AcboError
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
@@ -57,7 +57,7 @@ def test_a_step_is_counted_from_all_that_was_tried(campaign):
 
 
 IMPOSSIBLE = [
-    (Caution(never_below=1e6), "may bring y below 1e.06 with more than 10%; least of all"),
+    (Caution(never_below=1e6), r"the risk of a y below 1e.06 is more than 0.1; the safest is "),
     (Caution(never_below=2.0, never_above=1.0), "leaves nothing"),
     (Caution(risk=0.0), "risk of 0"),
     (Caution(risk=0.7), "risk of 0.7"),
@@ -88,7 +88,7 @@ def test_a_step_that_reaches_no_domain_is_an_error(tmp_path, policy):
 def test_by_the_command_line(campaign, capsys):
     folder = str(campaign.path)
     assert run(["campaign", "ask", folder, "--never-below", "100000"]) == 2
-    assert "least of all" in capsys.readouterr().err and campaign.history() == []
+    assert "the safest is" in capsys.readouterr().err and campaign.history() == []
     assert (
         run(["campaign", "ask", folder, "--step", "0.1", "--never-above", "50", "--risk", "0.2", "--format", "json"])
         == 0

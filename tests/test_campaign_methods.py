@@ -10,6 +10,7 @@ from acbo_cli.main import run
 from campaign_crashes import VARIABLES, measured
 
 from acbo_ref.arena.baselines import BASELINES
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import Task
@@ -53,11 +54,11 @@ def test_a_method_does_what_it_does_in_the_arena(tmp_path, policy, name, directi
         row = plant(proposal.variable, proposal.value, n)
         campaign.tell(proposal.id, row, yes=True)
         direct.tell(action, row * [1, 1, 1, sign])
-    settled = campaign.settle(method)
+    settled = campaign.recommend(method)
     action = direct.recommend()
     assert (settled.variable, settled.value) == (list(VARIABLES)[action[0]], pytest.approx(action[1]))
     said = campaign.predict(settled.variable, settled.value)
-    assert (settled.predicted, settled.measured_high) == pytest.approx((said.predicted, said.measured_high))
+    assert (settled.predicted, settled.high) == pytest.approx((said.predicted, said.high))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -71,7 +72,7 @@ def test_a_method_may_take_over_and_be_taken_over_from(campaign, name):
     campaign.tell_external({"a": 3.3, "b": 0.1}, {"y": 1.0})
     proposal = campaign.ask(method=method)
     low, high = VARIABLES[proposal.variable]
-    assert low <= proposal.value <= high and campaign.settle(method).variable in "ab"
+    assert low <= proposal.value <= high and campaign.recommend(method).variable in "ab"
     assert load_campaign(campaign.path).ask() == proposal  # pending, whoever asks
     campaign.abandon(proposal.id)
     assert campaign.ask().id != proposal.id
@@ -111,10 +112,30 @@ def test_one_that_would_do_nothing_is_refused(campaign):
         recommend = ask
 
     before = (campaign.path / "journal.jsonl").read_bytes()
-    for choose in (lambda: campaign.ask(method=Idle), lambda: campaign.settle(Idle)):
+    for choose in (lambda: campaign.ask(method=Idle), lambda: campaign.recommend(Idle)):
         with pytest.raises(AcboError, match="Idle would do nothing now"):
             choose()
     assert (campaign.path / "journal.jsonl").read_bytes() == before
+
+
+def test_the_campaigns_own_method_chooses_where_nothing_else_is_said(tmp_path, policy):
+    begun = {"policy": policy, "observations": ROWS}
+    campaign = Campaign.create(tmp_path / "c", VARIABLES, "y", **begun, method="endpoints")
+    other = Campaign.create(tmp_path / "o", VARIABLES, "y", **begun)
+    assert (campaign.status()["method"], other.status()["method"]) == ("endpoints", "policy")
+    proposal = load_campaign(campaign.path).ask()
+    assert proposal == other.ask(method="endpoints") and "Endpoints chose it" in proposal.reason
+    assert campaign.recommend() == other.recommend("endpoints") and campaign.recommend("policy") == other.recommend()
+    assert "Chosen by" in campaign.report().read_text()
+    with pytest.raises(AcboError, match="Endpoints knows no pending experiments"):
+        campaign.ask_batch(2)
+    assert len(campaign.ask_batch(2, method="policy")) == 2
+    for method, words in (("endpoint", "did you mean 'endpoints'"), ("optuna", "")):
+        with pytest.raises(AcboError, match="can run a campaign") as error:
+            Campaign.create(tmp_path / "x", VARIABLES, "y", **begun, method=method)
+        assert words in error.value.hint and not (tmp_path / "x").exists()
+    with pytest.raises(AcboError, match="knows no bounds"):
+        Campaign.create(tmp_path / "x", VARIABLES, "y", **begun, method="regress", caution=Caution(never_below=1.0))
 
 
 def test_by_the_command_line(campaign, capsys):
@@ -125,8 +146,8 @@ def test_by_the_command_line(campaign, capsys):
         (["--method", "regres"], "did you mean 'regress'"),
         (["--method", "optuna"], "no method 'optuna' can run a campaign"),
         (["--method", "regress", "--batch", "2"], "knows no pending experiments"),
-        (["--method", "regress", "--another"], "knows no bounds"),
-        (["--method", "regress", "--never-below", "2"], "knows no bounds"),
+        (["--method", "regress", "--another"], "knows no pending experiments"),
+        (["--method", "regress", "--never-below", "2"], "Regress knows no bounds (never below 2 (risk at most 0.1))"),
     ):
         assert run(["campaign", "ask", folder, *words]) == 2
         assert message in capsys.readouterr().err

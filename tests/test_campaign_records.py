@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from campaign_crashes import VARIABLES, create, measured
 
 from acbo_ref.campaign import facts
 from acbo_ref.campaign.campaign import Campaign, load_campaign
+from acbo_ref.campaign.doubts import doubtful, doubts
 from acbo_ref.errors import AcboError
 
 
@@ -126,34 +128,6 @@ def test_notes_persons_and_times(campaign, monkeypatch):
         campaign.note("e5", "what?")
 
 
-def plain_beliefs(campaign):
-    return [(b.variable, b.parent_probability, b.value, b.predicted) for b in campaign.beliefs()]
-
-
-@pytest.mark.filterwarnings("ignore::acbo_ref.campaign.facts.CampaignWarning")
-def test_an_export_is_read_back_to_the_same_state(tmp_path, policy, campaign):
-    done(campaign)
-    done(campaign, c=None)
-    campaign.tell_external({"a": 1 / 3, "b": 0.1 + 0.2}, {"y": 2.0})
-    campaign.correct("e1", {"y": 1e-17})
-    campaign.abandon("o3")
-    file = tmp_path / "all.csv"
-    assert campaign.export_csv(file) == 7
-    again = Campaign.create(tmp_path / "again", VARIABLES, "y", policy=policy)
-    again.import_rows(file)
-    assert plain_beliefs(again) == plain_beliefs(campaign)
-    first, second = again.recommend(), campaign.recommend()
-    assert (first.variable, first.value, first.predicted) == (second.variable, second.value, second.predicted)
-    # the width of intervals is what a campaign's own predictions taught it: it is not in the rows
-    assert again._read().widening == 1.0 != campaign._read().widening
-    a, b = campaign._read(), again._read()
-    np.testing.assert_array_equal(a.observations, b.observations)
-    assert [i for i, _ in a.interventions] == [i for i, _ in b.interventions]
-    np.testing.assert_array_equal([r for _, r in a.interventions], [r for _, r in b.interventions])
-    with pytest.raises(AcboError, match="there already"):
-        campaign.export_csv(file)
-
-
 def many(tmp_path, policy):
     rows = np.random.default_rng(1).standard_normal((20, 4)) + np.array([5.0, 0.0, 0.0, 43.0])
     return Campaign.create(tmp_path / "many", VARIABLES, "y", observations=rows, policy=policy)
@@ -201,6 +175,52 @@ def test_a_file_is_not_imported_twice_by_mistake(campaign, tmp_path):
     file.write_text("y,intervention,a,b,c\n1.5,a,3.0,0.1,\n2.6,,5.0,0.2,0.3\n")
     with pytest.raises(AcboError, match="1 of these 2 rows were recorded before"):
         campaign.import_rows(file)
+
+
+def test_a_number_that_is_hard_to_believe_stays_marked(tmp_path, policy, capsys):
+    """As `tell` would say it now, beside all others: a wrong number may be found later."""
+    campaign = create(tmp_path / "c", policy)
+    campaign.tell(campaign.ask().id, {"y": 430.0, "c": 0.5})  # with five past rows nothing is doubted
+    assert campaign.history()[0]["doubts"] == []
+    for n in range(6):
+        campaign.tell_external({}, {"a": 4.0 + n, "b": 0.1, "c": 0.2, "y": 2.0 + n / 10}, yes=True)
+    (line,) = campaign.history()
+    assert len(line["doubts"]) == 1 and line["doubts"][0].startswith("y = 430, and all 11 other values lie between ")
+    assert campaign.status()["doubtful"] == {"e1": line["doubts"]}
+    folder = str(campaign.path)
+    assert run(["campaign", "history", folder]) == run(["campaign", "history", folder, "--format", "csv"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("y = 430, and all 11") == 2 and "hard to believe: y = 430" in text
+    assert run(["campaign", "status", folder]) == 0
+    assert "hard to believe: e1: y = 430" in capsys.readouterr().out
+    assert "hard to believe: y = 430" in campaign.report().read_text()
+    assert "take care: hard to believe, and counted: e1: y = 430" in str(campaign.recommend())
+    assert campaign.recommend().keeps_bounds
+    campaign.correct("e1", {"y": 4.3})
+    assert campaign.status()["doubtful"] == {} and campaign.history()[0]["doubts"] == []
+    campaign.correct("o3", {"y": 900.0}, yes=True)
+    campaign.correct("o4", {"y": -900.0}, yes=True)
+    assert campaign.status()["doubtful"] == {}  # each makes the other one likely
+    campaign.abandon("o4")
+    assert list(campaign.status()["doubtful"]) == ["o3"]
+    campaign.abandon("o3")
+    assert campaign.status()["doubtful"] == {}  # it counts no more
+
+
+def test_what_is_doubtful_is_what_each_row_would_be_told(tmp_path, policy):
+    campaign = many(tmp_path, policy)
+    rng = np.random.default_rng(2)
+    for n in range(40):
+        row = rng.standard_normal(4) * [2, 0.5, 1, 1] + [5, 0, 0, 43]
+        row[2:] += {7: [30, 0], 12: [0, -500], 20: [0, 90], 33: [-8, 0]}.get(n, [0, 0])
+        row[:2] = np.clip(row[:2], [0, -1], [10, 1])
+        campaign.tell_external({"a": row[0]} if n % 2 else {}, row, yes=True)
+    found, expected = campaign._read(), {}
+    for id, record in found.records.items():
+        others = replace(found, records={other: r for other, r in found.records.items() if other != id})
+        if said := doubts(others, [(id, record.row, record.was_set)]):
+            expected[id] = [words.removeprefix(f"{id}: ").replace("values so far", "other values") for words in said]
+    assert doubtful(found) == expected and len(expected) == 2, expected
 
 
 def test_a_campaign_begins_with_observations(tmp_path, capsys):
@@ -327,4 +347,4 @@ def test_the_report_tells_all_of_it(campaign, tmp_path):
     campaign.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "a = 7, b = 0.5" in page and "both &lt;valves&gt; open" in page
-    assert all(word in page for word in ("abandoned", "pending", "nobody asked for it", "1 of 1 outcomes", "e3"))
+    assert all(word in page for word in ("abandoned", "pending", "nobody asked for it", "1 of 1 outcome", "e3"))

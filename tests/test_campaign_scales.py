@@ -11,8 +11,9 @@ from acbo_cli.main import run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.campaign import Campaign, load_campaign
-from acbo_ref.campaign.caution import Caution
+from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, scale_of
 from acbo_ref.campaign.svg import log_ticks, setting
 from acbo_ref.errors import AcboError
@@ -208,7 +209,8 @@ def test_by_the_command_line(tmp_path, policy, capsys):
     assert run(["campaign", "export", folder, str(tmp_path / "all.csv")]) == 0
     assert run(["campaign", "new", str(tmp_path / "again"), *new[3:], *kinds]) == 0
     campaign = load_campaign(tmp_path / "again")
-    campaign.import_rows(tmp_path / "all.csv", yes=True)
+    with pytest.warns(CampaignWarning, match="nobody asked for"):
+        campaign.import_rows(tmp_path / "all.csv", yes=True)
     assert campaign.status()["interventions"] == 4
     assert (
         run(["campaign", "new", str(tmp_path / "q"), *new[3:], "--domain-from-data", "--domain", "dose=0.001:10:lgo"])

@@ -57,6 +57,10 @@ def test_an_evaluation_scores_the_same_and_its_folder_is_readable(tmp_path):
     assert_close(record.evaluation(tmp_path / "evaluation"), GOLDEN["evaluation"])
 
 
+def test_the_page_of_a_campaign_is_as_it_was():
+    assert record.page_of_today() == (record.HERE / "page.html").read_text(), "python tests/golden/record.py"
+
+
 def test_a_run_folder_of_then_goes_on(tmp_path):
     shutil.copytree(record.HERE / "run", tmp_path / "run")
     trainer = Trainer.resume(tmp_path / "run", overrides=["total_episodes=42"])

@@ -13,7 +13,7 @@ import pytest
 from acbo_ref.files import read_yaml
 
 SCRIPT = Path(__file__).with_name("hostile_files.py")
-KINDS = ["checkpoint", "scm", "scm_yaml", "config", "table", "workbook", "journal"]
+KINDS = ["checkpoint", "scm", "scm_yaml", "config", "table", "workbook", "journal", "export"]
 
 
 def hostile(kind, count, folder, timeout):

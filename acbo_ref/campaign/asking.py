@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from acbo_ref.campaign.caution import Caution, bounded_proposal, checked_caution
+from acbo_ref.campaign.bounds import Caution, checked_caution
+from acbo_ref.campaign.caution import bounded_proposal
 from acbo_ref.campaign.facts import Facts, Proposal
 from acbo_ref.campaign.predictions import CampaignSession, choosable, proposal
 from acbo_ref.randomness import Role, generator

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside, plain_caution, plain_ranges
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.facts import SCHEMA, WITHOUT_SCALES, plain, stamped
+from acbo_ref.campaign.facts import POLICY, SCHEMA, WITH_SCALES, WITHOUT_SCALES, plain, stamped
 from acbo_ref.campaign.journal import Entry, Journal
+from acbo_ref.campaign.methods import named_method
 from acbo_ref.campaign.rules import (
     check_logarithms,
     check_observations,
@@ -42,6 +44,9 @@ def begin(
     policy: str | Path | None,
     by: str | None,
     costs: Mapping[str, float | str] | None,
+    caution: Caution | None,
+    warn_outside: WarnOutside | None,
+    method: str,
 ) -> None:
     """Write a campaign's folder; arguments as of Campaign.create.
 
@@ -52,6 +57,9 @@ def begin(
         raise AcboError(f"{path} holds a campaign already", "choose another folder")
     names, domains, scales = checked_variables(variables, target, direction)
     budget, prices = checked_budget(budget), checked_costs(costs, names, domains)
+    bounds, ranges = plain_caution(caution), plain_ranges(warn_outside, names, target)
+    if named_method(method) is not None and not (caution or NO_BOUNDS).bounds_nothing:
+        raise AcboError(f"method {method!r} knows no bounds", "leave out the method, or the bounds")
     rows = observation_rows(observations, names)
     table = np.array(rows, float).reshape(-1, len(names))
     check_observations(table, names, target)
@@ -65,9 +73,11 @@ def begin(
     except OSError as error:
         raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
     kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
-    more = {key: value for key, value in (("costs", prices), ("scales", kinds)) if value}
+    newest = {"caution": bounds, "warn_outside": ranges, "method": method if method != POLICY else None}
+    more = {key: value for key, value in ({"costs": prices, "scales": kinds} | newest).items() if value}
+    schema = SCHEMA if any(newest.values()) else WITH_SCALES if kinds else WITHOUT_SCALES
     created: Entry = {
-        "kind": "created", "schema": SCHEMA if kinds else WITHOUT_SCALES, "target": target, "direction": direction,
+        "kind": "created", "schema": schema, "target": target, "direction": direction,
         "variables": names, "domains": [None if d is None else list(d) for d in domains], "budget": budget,
         **more, **policy_entry(path, checkpoint, factors),
     }  # fmt: skip

@@ -15,7 +15,6 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,17 +22,16 @@ from typing import Any
 
 from acbo_ref.campaign.asking import next_proposal, proposal_beside
 from acbo_ref.campaign.beginning import Domains, begin, policy_entry, policy_name
+from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.caution import Caution
-from acbo_ref.campaign.facts import CampaignWarning, Proposal, plain, replay, stamped, warn
+from acbo_ref.campaign.doubts import believe, doubts
+from acbo_ref.campaign.exchange import imported
+from acbo_ref.campaign.facts import POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
-from acbo_ref.campaign.methods import MakeMethod, name_of, proposal_by
-from acbo_ref.campaign.predictions import (
-    Belief,
-    Recommendation,
-)
+from acbo_ref.campaign.methods import MakeMethod, check_method, method_of, proposal_by
+from acbo_ref.campaign.predictions import Belief
+from acbo_ref.campaign.ranges import say_neighbours, say_outside
 from acbo_ref.campaign.rules import (
-    believe,
     check_budget,
     check_reach,
     checked_count,
@@ -42,15 +40,11 @@ from acbo_ref.campaign.rules import (
     checked_text,
     corrected_row,
     domain_from_data,
-    doubts,
     external_row,
-    imported_rows,
     known_record,
 )
-from acbo_ref.campaign.tables import (
-    by_known_names,
-    row_values,
-)
+from acbo_ref.campaign.settling import Recommendation
+from acbo_ref.campaign.tables import by_known_names, row_values
 from acbo_ref.campaign.view import CampaignView
 from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.errors import AcboError
@@ -85,6 +79,9 @@ class Campaign(CampaignView):
         policy: str | Path | None = None,
         by: str | None = None,
         costs: Mapping[str, float | str] | None = None,
+        caution: Caution | None = None,
+        warn_outside: WarnOutside | None = None,
+        method: str = POLICY,
     ) -> Campaign:
         """Begin a campaign.
 
@@ -102,11 +99,20 @@ class Campaign(CampaignView):
             by: who does this, for the journal.
             costs: what an experiment on a variable costs, in any unit; 1 where nothing is said. The
                 next experiment is then the one with the most gain for its cost.
+            caution: bounds that every `ask` and `recommend` keeps to.
+            warn_outside: by variable, the lowest and the highest measured value that needs no
+                warning, in its unit, None for an open end. A measured row outside is recorded and
+                said, and what was measured near it is not recommended.
+            method: who chooses where nothing else is said: "policy", or a method of
+                `acbo.BASELINES` by its name, which knows no bounds.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
         """
-        begin(Path(path), variables, target, direction, observations, budget, policy, by, costs)
+        begin(
+            Path(path), variables, target, direction, observations, budget, policy, by, costs, caution, warn_outside,
+            method,
+        )  # fmt: skip
         return load_campaign(path)
 
     # --------------------------------------------------------------------------------- the commands
@@ -116,49 +122,60 @@ class Campaign(CampaignView):
         another: bool = False,
         by: str | None = None,
         caution: Caution | None = None,
-        method: MakeMethod | None = None,
+        method: MakeMethod | str | None = None,
     ) -> Proposal:
         """The pending proposal, or a new one; with `another` a new one besides those pending, about
-        another variable. `by` says who asks, for the journal; so in every command that writes.
-        `caution` bounds a new proposal; the pending one stays as it is. `method` chooses in place
-        of the policy: one of `acbo.BASELINES`, which knows neither bounds nor what is pending.
+        another variable.
+
+        Args:
+            by: who asks, for the journal; so in every command that writes.
+            caution: bounds of a new proposal, this once in place of the campaign's own; Caution()
+                for none. A pending proposal stays as it is.
+            method: who chooses: "policy", a method's name or one of `acbo.BASELINES`, which knows
+                neither bounds nor what is pending; default the campaign's own.
 
         Raises:
             AcboError: the budget is spent, every variable has a pending proposal, no experiment
-                lies within the bounds, or `method` was given together with bounds or `another`.
+                lies within the bounds, or another method than the policy is to keep to bounds or to
+                heed pending proposals.
         """
-        if method is not None and (another or not (caution or Caution()).bounds_nothing):
-            raise AcboError(
-                f"{name_of(method)} knows no bounds and no pending experiments", "leave these out, or the method"
-            )
         found: list[Proposal] = []
 
         def decide(entries: list[Entry]) -> Entry | None:
             facts = self._facts(entries)
             if facts.pending and not another:
                 found.append(facts.pending[0])
-                if not (caution or Caution()).bounds_nothing:
+                if caution is not None and not caution.bounds_nothing:
                     warn(f"{found[0].id} was proposed before, whatever the bounds; --another proposes one within them")
                 return None
+            make, bounds = method_of(facts, method), facts.caution if caution is None else caution
+            check_method(make, bounds, another)
             check_budget(facts, 1)
             session = self._session(facts)
-            found.append(
-                next_proposal(facts, session, caution or Caution())
-                if method is None
-                else proposal_by(facts, session, method)
-            )
+            if make is None:
+                found.append(next_proposal(facts, session, bounds))
+            else:
+                found.append(proposal_by(facts, session, make))
+            say_neighbours(facts, found[0])
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)
         return found[0]
 
-    def ask_batch(self, count: int, by: str | None = None, caution: Caution | None = None) -> list[Proposal]:
+    def ask_batch(
+        self,
+        count: int,
+        by: str | None = None,
+        caution: Caution | None = None,
+        method: MakeMethod | str | None = None,
+    ) -> list[Proposal]:
         """Experiments to do side by side: those pending, and new ones until there are `count`, also
-        several about one variable: drawn from what may be the best; see asking.py.
+        several about one variable: drawn from what may be the best; see asking.py. Arguments as of
+        `ask`.
 
         Raises:
-            AcboError: the budget does not allow so many, or no experiment lies within the bounds;
-                those asked for before that stay.
+            AcboError: the budget does not allow so many, another method than the policy is to
+                choose, or no experiment lies within the bounds; those asked for before that stay.
         """
         count = checked_count(count)
 
@@ -166,8 +183,10 @@ class Campaign(CampaignView):
             facts = self._facts(entries)
             if len(facts.pending) >= count:
                 return None
+            check_method(method_of(facts, method), NO_BOUNDS, True)
             check_budget(facts, count - len(facts.pending))
-            found = proposal_beside(facts, self._session(facts), caution or Caution())
+            found = proposal_beside(facts, self._session(facts), facts.caution if caution is None else caution)
+            say_neighbours(facts, found)
             return {"kind": "asked", "proposal": asdict(found)}
 
         for _ in range(count):
@@ -196,11 +215,12 @@ class Campaign(CampaignView):
             if id in facts.records:
                 raise AcboError(
                     f"proposal {id!r} was told already",
-                    "`correct` mends a typing error; tell_external (or `import`) records a repetition",
+                    "`correct` mends a typing error; `import` (Python: tell_external) records a repetition",
                 )
             proposal = facts.proposals[id]
             measured = checked_row(facts, row_values(row, facts.variables), proposal.variable, proposal.value)
             believe(doubts(facts, [(id, measured, [facts.variables.index(proposal.variable)])]), yes)
+            say_outside(facts, id, measured)
             return {"kind": "told", "id": id, "row": plain(measured)}
 
         self._write(decide, by)
@@ -220,6 +240,7 @@ class Campaign(CampaignView):
             were_set = by_known_names(do, facts.variables)
             recorded = external_row(facts, were_set, values, "row")
             believe(doubts(facts, [("row", values, [facts.variables.index(name) for name in were_set])]), yes)
+            say_outside(facts, "row", values)
             return {"kind": "rows", "rows": [recorded]}
 
         self._write(decide, by)
@@ -242,6 +263,7 @@ class Campaign(CampaignView):
                 raise AcboError(f"{id} is recorded like that already", "`history` shows what is recorded")
             others = replace(facts, records={name: r for name, r in facts.records.items() if name != id})
             believe(doubts(others, [(id, row, record.was_set)]), yes)
+            say_outside(facts, id, row)
             return {"kind": "corrected", "id": id, "row": plain(row)}
 
         self._write(decide, by)
@@ -283,6 +305,9 @@ class Campaign(CampaignView):
         variable that was set, or several as a+b, empty for an observation. Without that column all
         rows are observations. Returns the number of rows.
 
+        What `export_csv` wrote comes back whole if nothing is recorded yet: proposals, notes,
+        times and all; else as rows that nobody asked for, with their notes.
+
         Args:
             sheet: of an .xlsx file; default the first.
 
@@ -294,17 +319,10 @@ class Campaign(CampaignView):
         count = [0]
 
         def decide(entries: list[Entry]) -> Entry | None:
-            rows, unlikely = imported_rows(self._facts(entries), table)
-            count[0] = len(rows)
-            known = {
-                json.dumps(row, sort_keys=True) for entry in entries if entry["kind"] == "rows" for row in entry["rows"]
-            }
-            again = sum(json.dumps(row, sort_keys=True) in known for row in rows)
-            if again:
-                which = "these very rows" if again == len(rows) else f"{again} of these {len(rows)} rows"
-                unlikely.insert(0, f"{path}: {which} were recorded before")
-            believe(unlikely, yes)
-            return {"kind": "rows", "rows": rows} if rows else None
+            found = imported(self._facts(entries), entries, table)
+            count[0] = found.count
+            believe([f"{path}: {words}" for words in found.unlikely], yes)
+            return found.entry
 
         self._write(decide, by)
         return count[0]

@@ -18,50 +18,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from acbo_ref.arrays import Array
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.facts import Facts, Proposal
 from acbo_ref.campaign.predictions import CampaignSession, proposed
 from acbo_ref.campaign.scales import Coordinates
-from acbo_ref.campaign.tables import number
 from acbo_ref.errors import AcboError
 
 GRID_POINTS = 41
-
-
-@dataclass(frozen=True)
-class Caution:
-    """Bounds on the next experiment; None is no bound.
-
-    Attributes:
-        never_below, never_above: what the measured target must not pass.
-        risk: the probability that it does all the same.
-        step: the share of a domain that a value may lie away from what was tried.
-    """
-
-    never_below: float | None = None
-    never_above: float | None = None
-    risk: float = 0.1
-    step: float | None = None
-
-    @property
-    def bounds_nothing(self) -> bool:
-        return self.never_below is None and self.never_above is None and self.step is None
-
-
-def checked_caution(caution: Caution) -> Caution:
-    """Raises:
-    AcboError: a limit that is no number, or a share that is none.
-    """
-    for name, limit in (("never-below", caution.never_below), ("never-above", caution.never_above)):
-        if limit is not None and np.isnan(number(limit, name)):
-            raise AcboError(f"{name} is missing", "give a number in the target's unit")
-    low, high = caution.never_below, caution.never_above
-    if low is not None and high is not None and not low < high:
-        raise AcboError(f"never below {low:g} and never above {high:g} leaves nothing", "exchange the two?")
-    if not 0.0 < caution.risk < 0.5:
-        raise AcboError(f"a risk of {caution.risk:g} is not possible", "a probability above 0 and below 0.5")
-    if caution.step is not None and not 0.0 < caution.step <= 1.0:
-        raise AcboError(f"a step of {caution.step:g} is not possible", "a share of the domain, above 0 and at most 1")
-    return caution
 
 
 @dataclass(frozen=True)
@@ -86,24 +49,19 @@ def choose(
     Raises:
         AcboError: there is none; says what is nearest to one.
     """
-    variable, value = _within_reach(facts, allowed, caution.step)
+    variable, value = within_reach(facts, allowed, caution.step)
     cost, error, std = session.predict(variable, value)
     std = std * facts.outcome_factor
-    danger = _danger(facts, cost, std, caution)
+    danger = danger_of(facts, cost, std, caution)
     hoped = cost + (-session.optimism if draw is None else draw[variable]) * error
     merit = _merit(facts, session, variable, hoped)
     best = int(np.where(danger <= caution.risk, merit, -np.inf).argmax())
     if danger[best] > caution.risk:
         safest = int(danger.argmin())
-        limits = " and ".join(
-            f"{word} {limit:g}"
-            for word, limit in (("below", caution.never_below), ("above", caution.never_above))
-            if limit is not None
-        )
         raise AcboError(
-            f"every experiment may bring {facts.target} {limits} with more than {caution.risk:.0%}; least of all "
-            f"{facts.variables[variable[safest]]} = {value[safest]:.4g}, with {danger[safest]:.0%}",
-            "allow a higher --risk, or measure more without setting anything",
+            f"with every experiment the risk of a {facts.target} {caution.passed} is more than {caution.risk:.3g}; the "
+            f"safest is {facts.variables[variable[safest]]} = {value[safest]:.4g}, with {danger[safest]:.2g}",
+            "allow a higher --risk, or import more rows in which nothing was set",
         )
     return Choice(int(variable[best]), float(value[best]), float(cost[best]), float(std[best]), float(danger[best]))
 
@@ -122,8 +80,8 @@ def bounded_proposal(
         reason = f"drawn from what may be best, beside {', '.join(p.id for p in facts.pending)}"
     if not caution.bounds_nothing:
         reason += ", within the bounds"
-    if caution.never_below is not None or caution.never_above is not None:
-        reason += f"; the risk of passing the limit is {choice.danger:.1%}"
+    if caution.limits_target:
+        reason += f"; the risk of an outcome {caution.passed} is {choice.danger:.1%}"
     return proposed(
         facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
     )
@@ -139,7 +97,7 @@ def _merit(facts: Facts, session: CampaignSession, variable: Array, hoped: Array
     return np.asarray(np.where(gain > 0, gain / np.array(facts.prices)[variable], gain))
 
 
-def _danger(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:
+def danger_of(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:
     """(N,) P(the measured target lies beyond a limit)."""
     target, danger = facts.cost * cost, np.zeros(len(cost))
     if caution.never_below is not None:
@@ -149,7 +107,7 @@ def _danger(facts: Facts, cost: Array, std: Array, caution: Caution) -> Array:
     return np.asarray(danger)
 
 
-def _within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Array, Array]:
+def within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Array, Array]:
     """Actions (variable, value), (N,) each: a grid of every allowed variable's domain, cut at what
     is too far from what was tried.
     """

@@ -14,6 +14,7 @@ from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.facts import Facts
 from acbo_ref.campaign.predictions import CampaignSession, check_is_read
 from acbo_ref.campaign.rules import checked_lever
+from acbo_ref.campaign.settling import settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +43,15 @@ class Curve:
 
 
 def best_value(facts: Facts, session: CampaignSession, variable: str) -> float:
-    """The value of a variable at which the target is expected to be best.
+    """The value of a variable at which the target is expected to be best, within the campaign's
+    bounds if any is.
 
     Raises:
         AcboError: a variable that cannot be set or is not read.
     """
     checked_lever(facts, variable, "suggest")
-    only = np.arange(len(facts.variables))[None] == check_is_read(facts, session, variable)
-    return float(session.decide(decision="outcome_head", optimism=0.0, allowed=only).value[0])
+    only = np.arange(len(facts.variables)) == check_is_read(facts, session, variable)
+    return settle(facts, session, only).value
 
 
 def curve(facts: Facts, session: CampaignSession, variable: str, points: int) -> Curve:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,13 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from acbo_ref.arrays import Array
+from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarningRange, caution_of, ranges_of
 from acbo_ref.campaign.journal import Entry
 from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, check_scale, scale_of
+from acbo_ref.campaign.tables import LARGEST
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-# 2 has scales; a journal without any is of schema 1, so that an older version reads it.
-SCHEMA, WITHOUT_SCALES = 2, 1
+# 2 has scales, and 3 bounds, warning ranges or a method. A journal says the lowest that it needs:
+# an older version reads what it can understand, and refuses the rest.
+SCHEMA, WITH_SCALES, WITHOUT_SCALES = 3, 2, 1
+POLICY = "policy"
 
 
 # How much of the target's outcomes a predicted interval is to hold.
@@ -103,6 +107,9 @@ class Facts:
             found on systems of its prior (calibration.py).
         prices: what an experiment on each variable costs, in any unit; 1 where nothing was said.
         scales: how the values of each variable lie.
+        caution: bounds on what is proposed and recommended.
+        warning_ranges: of each variable, beyond which a measured value is said; None without one.
+        method: who chooses where nothing else is said, POLICY or a method of the arena.
     """
 
     target: str
@@ -118,6 +125,9 @@ class Facts:
     notes: dict[str, list[str]]
     prices: tuple[float, ...]
     scales: tuple[Scale, ...]
+    caution: Caution = NO_BOUNDS
+    warning_ranges: tuple[WarningRange | None, ...] = ()
+    method: str = POLICY
 
     @cached_property
     def observations(self) -> Array:
@@ -198,6 +208,15 @@ class Facts:
         return None if self.budget is None else max(0, self.budget - len(self.proposals) + len(self.abandoned))
 
 
+def flattened(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Entries with those that were imported together in their places."""
+    for entry in entries:
+        if entry["kind"] == "imported":
+            yield from entry["entries"]
+        else:
+            yield entry
+
+
 def numbers(row: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else float(value) for value in row]
 
@@ -208,7 +227,40 @@ def plain(row: Sequence[float]) -> list[float | None]:
 
 
 def _record(was_set: tuple[int, ...], row: list[float], entry: Entry) -> Record:
-    return Record(was_set, row, time=entry.get("time"), by=entry.get("by"))
+    stamp = entry.get("time"), entry.get("by")
+    if not all(said is None or isinstance(said, str) for said in stamp):
+        raise ValueError("a time or a person that is not text")
+    return Record(was_set, row, time=stamp[0], by=stamp[1])
+
+
+def _proposal(entry: Entry, variables: Sequence[str]) -> Proposal:
+    """The proposal of a journal's entry."""
+    proposal = Proposal(**entry["proposal"])
+    if not (isinstance(proposal.id, str) and isinstance(proposal.reason, str) and proposal.variable in variables):
+        raise ValueError("a proposal that is none")
+    for value in (proposal.value, proposal.predicted, proposal.low, proposal.high, proposal.parent_probability):
+        _checked(value)
+    return proposal
+
+
+def _checked(value: object) -> float:
+    """A number of a journal, which is not too large."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:20]!r} where a number should be")
+    return float(value)
+
+
+def _check_created(created: Entry, variables: Sequence[str], domains: Sequence[tuple[float, float] | None]) -> None:
+    """Whether a journal's first entry describes a campaign."""
+    if created["target"] not in variables or created["direction"] not in ("minimize", "maximize"):
+        raise ValueError("it has no target")
+    if len(domains) != len(variables) or not all(isinstance(name, str) for name in variables):
+        raise ValueError("its variables are none")
+    if any(domain is not None and not domain[0] < domain[1] for domain in domains):
+        raise ValueError("a domain that is none")
+    budget = created["budget"]
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        raise ValueError("a budget that is none")
 
 
 def now() -> str:
@@ -231,12 +283,13 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         first = entries[0]
         if first["kind"] != "created":
             raise ValueError("it does not begin with its creation")
-        if first["schema"] not in (WITHOUT_SCALES, SCHEMA):
+        if first["schema"] not in range(WITHOUT_SCALES, SCHEMA + 1):
             raise AcboError(
                 f"{path} has journal schema {first['schema']}, this version reads up to {SCHEMA}", "use a newer acbo"
             )
         variables = tuple(first["variables"])
-        domains = tuple(None if d is None else (float(d[0]), float(d[1])) for d in first["domains"])
+        domains = tuple(None if d is None else (_checked(d[0]), _checked(d[1])) for d in first["domains"])
+        _check_created(first, variables, domains)
         proposals: dict[str, Proposal] = {}
         records: dict[str, Record] = {}
         abandoned: set[str] = set()
@@ -247,9 +300,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         def whole(row: Sequence[float | None]) -> list[float]:
             if len(row) != len(variables):
                 raise ValueError(f"a row of {len(row)} values")
-            return numbers(row)
+            return numbers([None if value is None else _checked(value) for value in row])
 
-        for entry in entries[1:]:
+        for entry in flattened(entries[1:]):
             kind = entry["kind"]
             if kind == "rows":
                 for item in entry["rows"]:
@@ -259,7 +312,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                     were_set = tuple(variables.index(name) for name in names)
                     records[f"{letter}{counts[letter]}"] = _record(were_set, whole(item["row"]), entry)
             elif kind == "asked":
-                proposal = Proposal(**entry["proposal"])
+                proposal = _proposal(entry, variables)
                 proposals[proposal.id] = proposal
             elif kind == "told":
                 were_set = (variables.index(proposals[entry["id"]].variable),)
@@ -285,14 +338,17 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             variables=variables,
             domains=domains,
             budget=first["budget"],
-            policy_sha256=policy["policy_sha256"],
-            calibrated_factors=(float(policy["outcome_factor"]), float(policy["expectation_factor"])),
+            policy_sha256=str(policy["policy_sha256"]),
+            calibrated_factors=(_checked(policy["outcome_factor"]), _checked(policy["expectation_factor"])),
             proposals=proposals,
             records=records,
             abandoned=frozenset(abandoned),
             notes=notes,
             prices=_prices(first, variables),
             scales=_scales(first, variables, domains),
+            caution=caution_of(first.get("caution", {})),
+            warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
+            method=str(first.get("method", POLICY)),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error

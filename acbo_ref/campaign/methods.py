@@ -5,7 +5,8 @@ A method keeps nothing between commands. It is begun anew with the same random n
 every experiment in turn, so what it chooses follows from the journal.
 
 Contract: functions of facts, a method and a session; writes nothing. What is said of a choice (its
-expectation, its interval) is the policy's.
+expectation, its interval) is the policy's. Of the arena it knows the list of methods and nothing
+else, and only once one is named.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Protocol
 import numpy as np
 
 from acbo_ref.arrays import Array
-from acbo_ref.campaign.facts import Facts, Proposal, column_means
-from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, check_is_read, domain_ends, proposed, task_of
-from acbo_ref.errors import AcboError
+from acbo_ref.campaign.bounds import Caution
+from acbo_ref.campaign.facts import POLICY, Facts, Proposal, column_means
+from acbo_ref.campaign.predictions import CampaignSession, check_is_read, domain_ends, proposed, task_of
+from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.inputs import Task
 from acbo_ref.randomness import Role, generator
 
@@ -34,6 +36,46 @@ class Method(Protocol):
 
 
 MakeMethod = Callable[[Task, np.random.Generator], Method]
+# Optuna learns from its own trials alone and could not be told what others did.
+LEFT_OUT = ("optuna", "nothing")
+
+
+def method_of(facts: Facts, given: MakeMethod | str | None) -> MakeMethod | None:
+    """Who chooses: what was given, by name or itself, else the campaign's own; None for the policy.
+
+    Raises:
+        AcboError: no method of this name.
+    """
+    return named_method(facts.method) if given is None else named_method(given) if isinstance(given, str) else given
+
+
+def named_method(name: str) -> MakeMethod | None:
+    """A method of the arena; None for the policy.
+
+    Raises:
+        AcboError: none of this name can run a campaign.
+    """
+    if name == POLICY:
+        return None
+    from acbo_ref.arena.baselines import BASELINES
+
+    known = [method for method in BASELINES if method not in LEFT_OUT]
+    if name not in known:
+        raise AcboError(f"no method {name!r} can run a campaign", did_you_mean(name, [POLICY, *known]))
+    return BASELINES[name]
+
+
+def check_method(make: MakeMethod | None, bounds: Caution, beside: bool) -> None:
+    """Whether who chooses can do what was asked for. Only the policy keeps to bounds, and only it
+    heeds what is pending where something is to be chosen `beside` that.
+
+    Raises:
+        AcboError: it cannot.
+    """
+    if make is not None and not bounds.bounds_nothing:
+        raise AcboError(f"{name_of(make)} knows no bounds ({bounds})", "leave out --method, or lift the bounds")
+    if make is not None and beside:
+        raise AcboError(f"{name_of(make)} knows no pending experiments", "--method policy, or one at a time")
 
 
 def proposal_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Proposal:
@@ -50,14 +92,13 @@ def proposal_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Pro
     return proposed(facts, i, value, cost, std * facts.outcome_factor, float(parents[i]), reason)
 
 
-def settled_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Answer:
-    """What the method would settle on now, and what the policy expects of it.
+def settled_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Action:
+    """What the method would settle on now, in the user's units.
 
     Raises:
         AcboError: as `proposal_by`.
     """
-    i, value = _allowed(facts, session, told(facts, make).recommend(), make)
-    return answer(facts, session, facts.variables[i], value)
+    return _allowed(facts, session, told(facts, make).recommend(), make)
 
 
 def told(facts: Facts, make: MakeMethod) -> Method:
@@ -107,6 +148,6 @@ def _outside(facts: Facts, action: Action) -> float:
 def _allowed(facts: Facts, session: CampaignSession, action: Action, make: MakeMethod) -> Action:
     """An action in the user's units."""
     if action[0] < 0:
-        raise AcboError(f"{name_of(make)} would do nothing now", "ask without --method")
+        raise AcboError(f"{name_of(make)} would do nothing now", "ask the policy: --method policy")
     check_is_read(facts, session, facts.variables[action[0]])
     return action[0], _outside(facts, action)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from scipy.special import betaln
 
 from acbo_ref.campaign.facts import COVERAGE, Facts
+from acbo_ref.campaign.words import counted
 
 # The probability that one of the two tests ever speaks of a system that is described well.
 ALARM_LEVEL = 0.02
@@ -62,7 +63,7 @@ def watch(facts: Facts) -> Watch:
         evidence = max(evidence, *tests)
     missed, worse = (sum(event) for event in zip(*seen, strict=True)) if seen else (0, 0)
     alarm = evidence >= 2.0 / ALARM_LEVEL
-    words = f"{missed} of {len(seen)} outcomes lay outside of their 90 % interval"
+    words = f"{missed} of {counted(len(seen), 'outcome')} lay outside the 90 % interval"
     if alarm:
         words = f"the model does not describe this system: {words}, {worse} were worse than predicted"
     return Watch(len(seen), missed, worse, evidence, alarm, words)

@@ -15,6 +15,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.campaign.curves import Curve
 from acbo_ref.campaign.predictions import Belief
 from acbo_ref.campaign.svg import WIDTH, Chart, Range, escaped, rounded, setting, spanned
+from acbo_ref.campaign.words import counted
 from acbo_ref.files import Document
 
 MOST_BELIEFS = 14
@@ -59,20 +60,24 @@ def lever(
     axis: str,
     baseline: float | None,
     recommended: float | None,
+    limits: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """One lever: what was measured at its values, what is expected, doing nothing, its domain."""
+    """One lever: what was measured at its values, what is expected, doing nothing, bounds of the
+    target and their names, its domain.
+    """
     domain = float(curve.values[0]), float(curve.values[-1])
     noise = curve.noise
     low, high = (setting(end, domain, curve.is_log) for end in domain)
     description = (
         f"{target} against {curve.variable}, whose domain is {low} to {high}. "
         f"Expected: {rounded(curve.predicted[0], noise)} at {low}, {rounded(curve.predicted[-1], noise)} at {high}. "
-        f"{len(points.alone)} experiments set it alone, {len(points.together)} together with others."
+        f"{counted(len(points.alone), 'experiment')} set it alone, {len(points.together)} together with others."
     )
     if recommended is not None:
         description += f" Most promising: {setting(recommended, domain, curve.is_log)}."
     if len(points.best):
         description += f" The best outcome so far, {rounded(points.best[0, 1], noise)}, is among them."
+    description += "".join(f" Bound: {words}." for _, words in limits)
     chart = Chart(
         f"lever{n}", f"{curve.variable} and {target}", description, _lever_range(curve, points), y, curve.variable, axis,
         is_log=curve.is_log,
@@ -83,6 +88,8 @@ def lever(
     chart.line(curve.values, curve.predicted, "curve")
     if baseline is not None:
         chart.across(baseline, "nothing", "doing nothing")
+    for limit, words in limits:
+        chart.across(limit, "limit", words, at_left=True)
     chart.dots(points.past, "past", 2.5)
     chart.dots(points.together, "together", 4)
     chart.dots(points.alone, "alone", 4)
@@ -104,13 +111,19 @@ def _lever_range(curve: Curve, points: Points) -> Range:
 
 
 def progress(
-    told: Sequence[Document], target: str, axis: str, best_of: Sequence[float], baseline: float | None, noise: float
+    told: Sequence[Document],
+    target: str,
+    axis: str,
+    best_of: Sequence[float],
+    baseline: float | None,
+    noise: float,
+    limits: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """The outcomes in their order, and the best of them so far."""
+    """The outcomes in their order, the best of them so far, and bounds with their names."""
     x = np.arange(1.0, len(told) + 1)
     measured = [h["measured"] for h in told]
     description = (
-        f"{len(told)} experiments in their order. The best {target} was {rounded(best_of[0], noise)} after the first, "
+        f"{counted(len(told), 'experiment')} in order. The best {target} was {rounded(best_of[0], noise)} after the first, "
         f"and is {rounded(best_of[-1], noise)} now."
     )
     if baseline is not None:
@@ -122,6 +135,8 @@ def progress(
     )
     if baseline is not None:
         chart.across(baseline, "nothing", "doing nothing")
+    for limit, words in limits:
+        chart.across(limit, "limit", words, at_left=True)
     edges = np.repeat(np.append(x, len(told) + 0.5), 2)[1:-1]
     chart.line(edges, np.repeat(best_of, 2), "curve")
     chart.dots(np.column_stack([x, measured]), "alone", 4)
@@ -131,7 +146,8 @@ def progress(
 def outcomes(told: Sequence[Document], target: str, inside: int, noise: float) -> str:
     """What was predicted before each experiment, and what came out."""
     description = (
-        f"{len(told)} experiments with their 90 % intervals; {inside} outcomes lie within. The last: expected "
+        f"{counted(len(told), 'experiment')}, each with a 90 % interval; {inside} of {counted(len(told), 'outcome')} within. "
+        f"The last: expected "
         f"{rounded(told[-1]['predicted'], noise)}, measured {rounded(told[-1]['measured'], noise)}."
     )
     y = spanned(*([h[key] for h in told] for key in ("low", "high", "measured")))
@@ -177,6 +193,7 @@ def key(css: str) -> str:
     marks = {
         "curve": '<path class="curve" d="M1 8H21"/>',
         "nothing": '<path class="nothing" d="M1 8H21"/>',
+        "limit": '<path class="limit" d="M1 8H21"/>',
         "recommended": '<path class="recommended" d="M5 3h12l-6 10z"/>',
         "band": '<path class="outcome" d="M1 1h20v14h-20z"/><path class="band" d="M1 4h20v8h-20z"/>',
         "domain": '<rect class="domain" x="1" y="1" width="20" height="14"/>',

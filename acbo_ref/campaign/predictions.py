@@ -1,5 +1,5 @@
-"""What the policy says of a campaign: the next experiment, what to settle on, what it thinks of
-each variable.
+"""What the policy says of a campaign: the next experiment, what it thinks of each variable, and
+answers to questions. What to settle on is in settling.py.
 
 Missing values: the target and the variable that was set must be known. Any other missing value is
 replaced by the mean of the variable over the observational rows (without any, the middle of its
@@ -14,21 +14,17 @@ Contract: functions of facts and of a policy; writes nothing.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import QUANTILE
-from acbo_ref.campaign.facts import COVERAGE, Facts, Proposal, column_means, warn
-from acbo_ref.campaign.monitor import watch
+from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
 from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
-from acbo_ref.files import Document
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
 from acbo_ref.policy.inputs import Task
@@ -39,53 +35,6 @@ from acbo_ref.policy.session import AnySession, Decision
 # A policy that reads rows, and not moments, gets this many at most, evenly spaced observations and
 # the latest experiments: memory grows with their square.
 OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
-
-
-@dataclass(frozen=True)
-class Recommendation(Words):
-    """What to settle on now.
-
-    Attributes:
-        predicted, low, high: expectation of the target under this action and its 90 % interval.
-        baseline: mean of the target over the observational rows: doing nothing. None without any.
-        improvement, improvement_low, improvement_high: how much better than doing nothing, positive
-        is better, 90 % interval. verdict: in words.
-        untried: levers that were never set and could still give something better than this: their
-        90 % interval reaches beyond `predicted`.
-        alarm: what the monitor says if the policy does not describe the system, else None.
-    """
-
-    variable: str
-    value: float
-    predicted: float
-    low: float
-    high: float
-    parent_probability: float
-    baseline: float | None
-    improvement: float | None
-    improvement_low: float | None
-    improvement_high: float | None
-    verdict: str
-    untried: tuple[str, ...] = ()
-    alarm: str | None = None
-
-    def __str__(self) -> str:
-        is_likely = self.improvement is None or self.verdict.startswith("improvement likely")
-        lines = [
-            self.verdict,
-            f"  {'' if is_likely else 'the most promising: '}set {self.variable} to {self.value:.10g}",
-            f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
-        ]
-        if self.improvement is not None:
-            lines.append(
-                f"  better than doing nothing ({self.baseline:.4g}) by {self.improvement:.4g} "
-                f"[{self.improvement_low:.4g}, {self.improvement_high:.4g}]"
-            )
-        if self.untried:
-            lines.append(f"  never tried, and could still be better: {', '.join(self.untried)}")
-        if self.alarm:
-            lines.append(f"  {self.alarm}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -110,6 +59,8 @@ class Answer(Words):
         predicted, low, high: expectation of the target, and its 90 % interval.
         measured_low, measured_high: the 90 % interval of a single outcome.
         baseline: mean of the target over the observational rows: doing nothing. None without any.
+        warnings: what speaks against it: bounds of the campaign that an outcome may pass, and
+            measurements nearby that left a warning range.
     """
 
     variable: str
@@ -120,6 +71,7 @@ class Answer(Words):
     measured_low: float
     measured_high: float
     baseline: float | None
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -127,7 +79,8 @@ class Answer(Words):
             f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
             f"  a single outcome within [{self.measured_low:.4g}, {self.measured_high:.4g}] with 90 %",
         ]
-        return "\n".join([*lines, *([] if self.baseline is None else [f"  doing nothing gave {self.baseline:.4g}"])])
+        lines += [] if self.baseline is None else [f"  doing nothing gave {self.baseline:.4g}"]
+        return "\n".join([*lines, *(f"  take care: {words}" for words in self.warnings)])
 
 
 class CampaignSession:
@@ -235,7 +188,7 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     if over_rows:
         done = done[-INTERVENTIONS_READ:]
     if over_rows and len(observed) > OBSERVATIONS_READ:
-        warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} observations, evenly spaced")
+        warn(f"the policy reads {OBSERVATIONS_READ} of the {len(observed)} past rows, evenly spaced")
         observed = observed[np.linspace(0, len(observed) - 1, OBSERVATIONS_READ).astype(int)]
     measured = np.concatenate([observed, np.array([row for _, row in done]).reshape(-1, observed.shape[1])])
     manipulable, low, high = domain_ends(facts)
@@ -299,58 +252,11 @@ def proposed(
     facts: Facts, variable: int, value: float, cost: float, std: float, parent_probability: float, reason: str
 ) -> Proposal:
     """The next proposal; the cost's std is calibrated."""
-    predicted, low, high = _interval(facts, cost, std)
+    predicted, low, high = interval(facts, cost, std)
     return Proposal(
         f"e{len(facts.proposals) + 1}", facts.variables[variable], value, predicted, low, high, parent_probability,
         reason,
     )  # fmt: skip
-
-
-def recommendation(facts: Facts, session: CampaignSession) -> Recommendation:
-    """What to settle on now, and how much better than doing nothing it is."""
-    decision = session.decide(decision="outcome_head", optimism=0.0)
-    mean, error = _expectation(facts, decision)
-    predicted, low, high = _interval(facts, mean, error)
-    target = facts.observations[:, facts.target_index]
-    sign, name, seen = facts.cost, facts.variables[int(decision.variable[0])], watch(facts)
-    shared: Document = {
-        "variable": name, "value": float(decision.value[0]), "predicted": predicted, "low": low, "high": high,
-        "parent_probability": float(decision.parent_probability[0, decision.variable[0]]),
-        "untried": _untried(facts, session, mean), "alarm": seen.words if seen.alarm else None,
-    }  # fmt: skip
-    if len(target) == 0:
-        nothing: Document = dict.fromkeys(("baseline", "improvement", "improvement_low", "improvement_high"))
-        return Recommendation(**shared, **nothing, verdict="no observations: what doing nothing gives is not known")
-    baseline, count = float(target.mean()), len(target)
-    better = sign * baseline - mean
-    if count > 1:  # Student's t: the spread is estimated from few rows
-        margin = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * float(target.std(ddof=1)) / math.sqrt(count)
-    else:
-        margin = QUANTILE * float(decision.outcome_std[0]) * facts.outcome_factor
-    margin = math.hypot(QUANTILE * error, margin)
-    probability = float(ndtr(better / (margin / QUANTILE)))
-    chance = "more than 0.99" if probability > 0.99 else f"{probability:.2f}"
-    if better - margin > 0:
-        verdict = f"improvement likely (probability {chance})"
-    elif probability > 0.75:
-        verdict = f"improvement not established: the interval includes none (probability of one {chance})"
-    else:
-        verdict = f"no improvement likely (probability of one {chance})"
-    return Recommendation(
-        **shared, baseline=baseline, improvement=better, improvement_low=better - margin,
-        improvement_high=better + margin, verdict=verdict,
-    )  # fmt: skip
-
-
-def _untried(facts: Facts, session: CampaignSession, cost: float) -> tuple[str, ...]:
-    """The levers that nobody set, and whose interval reaches below this cost."""
-    tried = {facts.variables[i] for were_set, _ in facts.interventions for i in were_set}
-    found = []
-    for belief in beliefs(facts, session):
-        if belief.variable not in tried and belief.low is not None and belief.high is not None:
-            best = min(facts.cost * belief.low, facts.cost * belief.high)
-            found += [belief.variable] if best < cost else []
-    return tuple(found)
 
 
 def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
@@ -365,7 +271,7 @@ def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:
             only = np.arange(len(facts.variables))[None] == i
             decision = session.decide(decision="outcome_head", optimism=0.0, allowed=only)
             value = float(decision.value[0])
-            predicted, low, high = _interval(facts, *_expectation(facts, decision))
+            predicted, low, high = interval(facts, *expectation(facts, decision))
         found.append(Belief(name, float(parents[i]), value, predicted, low, high))
     return found
 
@@ -386,19 +292,19 @@ def answer(facts: Facts, session: CampaignSession, variable: str, value: float) 
     """
     i = check_is_read(facts, session, variable)
     cost, error, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
-    predicted, low, high = _interval(facts, cost, error * facts.expectation_factor)
-    _, measured_low, measured_high = _interval(facts, cost, std * facts.outcome_factor)
+    predicted, low, high = interval(facts, cost, error * facts.expectation_factor)
+    _, measured_low, measured_high = interval(facts, cost, std * facts.outcome_factor)
     target = facts.observations[:, facts.target_index]
     baseline = float(target.mean()) if len(target) else None
     return Answer(variable, value, predicted, low, high, measured_low, measured_high, baseline)
 
 
-def _expectation(facts: Facts, decision: Decision) -> tuple[float, float]:
+def expectation(facts: Facts, decision: Decision) -> tuple[float, float]:
     """Expected cost under a decision, and the calibrated standard error of that."""
     return float(decision.outcome_mean[0]), float(decision.outcome_error[0]) * facts.expectation_factor
 
 
-def _interval(facts: Facts, cost: float, deviation: float) -> tuple[float, float, float]:
+def interval(facts: Facts, cost: float, deviation: float) -> tuple[float, float, float]:
     """(target, low end, high end of its 90 % interval) of a cost with a Gaussian deviation."""
     low, high = sorted(facts.cost * (cost + side * QUANTILE * deviation) for side in (-1, 1))
     return facts.cost * cost, low, high
@@ -409,6 +315,6 @@ def _reason(facts: Facts, decision: Decision, settled: Decision) -> str:
     better = "highest" if facts.direction == "maximize" else "lowest"
     if decision.variable[0] == settled.variable[0] and decision.value[0] == settled.value[0]:
         return f"the {better} {facts.target} expected of anything"
-    mean, error = _expectation(facts, decision)
+    mean, error = expectation(facts, decision)
     reach = mean - QUANTILE * error
     return f"to learn: {variable} is little known, and {facts.target} could become {facts.cost * reach:.4g}"

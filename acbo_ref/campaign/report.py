@@ -16,13 +16,16 @@ from itertools import accumulate
 import numpy as np
 
 from acbo_ref.campaign import pictures
+from acbo_ref.campaign.bounds import range_words
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.curves import Curve
-from acbo_ref.campaign.facts import Facts
+from acbo_ref.campaign.facts import POLICY, Facts
 from acbo_ref.campaign.pictures import Points
-from acbo_ref.campaign.predictions import Belief, Recommendation
+from acbo_ref.campaign.predictions import Belief
+from acbo_ref.campaign.settling import Recommendation, more_words
 from acbo_ref.campaign.style import STYLE
 from acbo_ref.campaign.svg import escaped, rounded, setting
+from acbo_ref.campaign.words import counted
 from acbo_ref.files import Document
 
 # A chart shows at most so many past rows, evenly spaced.
@@ -59,6 +62,12 @@ class Findings:
     def axis(self) -> str:
         """The target, and which way is better."""
         return f"{self.facts.target}, {'higher' if self.facts.direction == 'maximize' else 'lower'} is better"
+
+    @property
+    def limits(self) -> list[tuple[float, str]]:
+        """What the target must not pass, and how that is called."""
+        ends = (("never below", self.facts.caution.never_below), ("never above", self.facts.caution.never_above))
+        return [(limit, f"{word} {limit:.6g}") for word, limit in ends if limit is not None]
 
     def value(self, variable: str, value: float) -> str:
         """A value of a variable, for the page: to a thousandth of its domain."""
@@ -100,13 +109,16 @@ def _card(found: Findings) -> str:
     """What to do, how sure that is, and what comes next."""
     best, facts = found.best, found.facts
     setting = f"{best.variable} = {found.value(best.variable, best.value)}"
-    likely = best.verdict.startswith("improvement likely")
-    if likely or best.improvement is None:
+    likely = best.is_likely and best.improvement is not None
+    if not best.keeps_bounds:
+        headline = f"{best.verdict[:1].upper()}{best.verdict[1:]}"
+        begin = f"The safest is {setting}: {facts.target} should then be"
+    elif likely or best.improvement is None:
         headline = f"Set {best.variable} to {found.value(best.variable, best.value)}"
         begin = f"{facts.target} should then be"
     elif best.verdict.startswith("no improvement"):
         headline = "Leave it as it is, for all that is known"
-        begin = f"Nothing is likely to be better. The nearest to it is {setting}, with {facts.target} expected at"
+        begin = f"No setting is likely to be better than doing nothing. The best is {setting}: {facts.target} should then be"
     else:
         headline = "Not known yet whether anything is better than doing nothing"
         begin = f"The most promising is {setting}: {facts.target} should then be"
@@ -123,24 +135,48 @@ def _card(found: Findings) -> str:
     left = (
         "no limit to experiments"
         if facts.remaining is None
-        else f"{facts.remaining} of {facts.budget} experiments left"
+        else f"{facts.remaining} of {counted(facts.budget or 0, 'experiment')} left"
     )
-    known = f"{len(facts.observations)} past rows, {len(facts.interventions)} experiments; {left}"
+    rows, done = counted(len(facts.observations), "past row"), counted(len(facts.interventions), "experiment")
+    known = f"{rows}, {done}; {left}"
     return (
         f'<section class="card{" good" if likely else ""}"><h2>{escaped(headline, 300)}</h2><p>{escaped(words, 1000)}.</p>'
-        f"<dl><dt>How sure</dt><dd>{escaped(best.verdict[:1].upper() + best.verdict[1:])}.</dd>"
-        f"{_cautions(best)}<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
+        f"<dl><dt>How sure</dt><dd>{escaped(_sure(best), 500)}.</dd>"
+        f"{_terms(facts)}{_cautions(best)}"
+        f"<dt>Next</dt><dd>{_next(found)}</dd><dt>Known from</dt><dd>{escaped(known)}.</dd></dl></section>"
     )
+
+
+def _sure(best: Recommendation) -> str:
+    """The verdict, and how many experiments would tell."""
+    parts = [best.verdict, *([] if best.more is None else [more_words(best.more)])]
+    return ". ".join(part[:1].upper() + part[1:] for part in parts)
+
+
+def _terms(facts: Facts) -> str:
+    """What the campaign keeps to, and who chooses."""
+    ranges = [
+        f"{name} {range_words(ends)}"
+        for name, ends in zip(facts.variables, facts.warning_ranges, strict=True)
+        if ends is not None
+    ]
+    said = {
+        "Bounds": "" if facts.caution.bounds_nothing else f"{facts.target}: {facts.caution}",
+        "Warn outside": ", ".join(ranges),
+        "Chosen by": "" if facts.method == POLICY else f"{facts.method}; what to expect is the policy's word",
+    }
+    return "".join(f"<dt>{name}</dt><dd>{escaped(words, 500)}.</dd>" for name, words in said.items() if words)
 
 
 def _cautions(best: Recommendation) -> str:
     """What speaks against taking the card's word for it."""
     parts = []
-    if best.alarm:
-        parts.append(f"<dt>Take care</dt><dd>{escaped(best.alarm[:1].upper() + best.alarm[1:], 500)}.</dd>")
-    if best.untried:
-        words = f"{', '.join(best.untried)}: could still be better"
-        parts.append(f"<dt>Never tried</dt><dd>{escaped(words, 500)}.</dd>")
+    for words in (*best.warnings, *([best.alarm] if best.alarm else [])):
+        parts.append(f"<dt>Take care</dt><dd>{escaped(words[:1].upper() + words[1:], 500)}.</dd>")
+    if best.passed_over:
+        parts.append(f"<dt>Passed over</dt><dd>{escaped(best.passed_over, 500)}.</dd>")
+    for words in best.untried_words:
+        parts.append(f"<dt>Untried</dt><dd>{escaped(words[:1].upper() + words[1:], 500)}.</dd>")
     return "".join(parts)
 
 
@@ -148,7 +184,7 @@ def _next(found: Findings) -> str:
     facts, folder = found.facts, escaped(found.name)
     if facts.pending:
         first = facts.pending[0]
-        more = f" {len(facts.pending) - 1} more are pending." if len(facts.pending) > 1 else ""
+        more = f" Pending besides: {', '.join(p.id for p in facts.pending[1:])}." if len(facts.pending) > 1 else ""
         do = escaped(f"Do {first.id}: set {first.variable} to {found.value(first.variable, first.value)}", 300)
         return f"{do}. Then <code>acbo campaign tell {folder} {escaped(first.id)} …</code>{more}"
     if facts.remaining == 0:
@@ -168,12 +204,13 @@ def _levers(found: Findings) -> str:
     for n, curve in enumerate(curves):
         recommended = best.value if curve.variable == best.variable else None
         points = _points(found, curve.variable)
-        shown = pictures.lever(n, curve, points, y, facts.target, found.axis, best.baseline, recommended)
+        shown = pictures.lever(n, curve, points, y, facts.target, found.axis, best.baseline, recommended, found.limits)
         parts.append(f"<figure><h3>{escaped(curve.variable)}</h3>{shown}</figure>")
     marks = [
         ("alone", "measured, this lever set alone"), ("together", "set together with others"), ("past", "past rows"),
         ("best", "best outcome so far"), ("curve", "expected"), ("band", "90 %: dark of the expectation, light of one outcome"),
-        ("nothing", "doing nothing"), ("domain", "the domain"), ("recommended", "most promising"),
+        ("nothing", "doing nothing"), *([("limit", "bound")] if found.limits else []), ("domain", "the domain"),
+        ("recommended", "most promising"),
     ]  # fmt: skip
     legend = "".join(f"<li>{pictures.key(css)}{words}</li>" for css, words in marks)
     thinned = len(facts.observations) > MOST_PAST
@@ -211,7 +248,7 @@ def _experiments(found: Findings) -> list[str]:
         return []
     better = max if facts.direction == "maximize" else min
     best_of = list(accumulate((h["measured"] for h in told), better))
-    shown = pictures.progress(told, facts.target, found.axis, best_of, found.best.baseline, found.noise)
+    shown = pictures.progress(told, facts.target, found.axis, best_of, found.best.baseline, found.noise, found.limits)
     parts = [
         f"<figure><h3>The best so far</h3>{shown}"
         '<figcaption class="note">Line: the best outcome so far. One outcome has noise in it, so the best of many '
@@ -221,12 +258,12 @@ def _experiments(found: Findings) -> list[str]:
     if predicted:
         inside = sum(h["low"] <= h["measured"] <= h["high"] for h in predicted)
         alarm = found.best.alarm
-        word = f"{alarm}" if alarm else "as 90 % lets expect"
+        word = alarm or "as many as 90 % intervals let expect"
         parts.append(
             "<figure><h3>Predictions and outcomes</h3>"
             f"{pictures.outcomes(predicted, facts.target, inside, found.noise)}"
             '<figcaption class="note">Bars: the 90 % intervals predicted before each experiment. '
-            f"{inside} of {len(predicted)} outcomes lie within, {word}.</figcaption></figure>"
+            f"{inside} of {counted(len(predicted), 'outcome')} within, {word}.</figcaption></figure>"
         )
     return [f'<section><h2>The experiments</h2><div class="grid-of">{"".join(parts)}</div></section>']
 
@@ -268,7 +305,7 @@ def _history(found: Findings) -> str:
         interval = "–" if h["low"] is None else f"{found.target(h['low'])} to {found.target(h['high'])}"
         cells = [
             h["id"], done, found.target(h["predicted"]), interval, found.target(h["measured"]), h["state"],
-            when or "–", h["reason"] or "nobody asked for it", "; ".join(h["notes"]) or "–",
+            when or "–", h["reason"] or "nobody asked for it", "; ".join(_remarks(h)) or "–",
         ]  # fmt: skip
         rows.append((cells, h["state"]))
     if not rows:
@@ -280,6 +317,11 @@ def _history(found: Findings) -> str:
         numbers=range(2, 5),
     )
     return f"<section><h2>History</h2>{table}</section>"
+
+
+def _remarks(line: Document) -> list[str]:
+    """What is odd about an experiment, and what was noted."""
+    return [*(f"hard to believe: {words}" for words in line["doubts"]), *line["outside"], *line["notes"]]
 
 
 def _table(caption: str, header: list[str], rows: list[tuple[list[str], str]], numbers: range) -> str:

@@ -1,7 +1,7 @@
 """What may be written into a campaign's journal.
 
 Contract: pure functions of facts and of what the user gave. Every check raises an `AcboError` that
-says which value is wrong, or warns; `doubts` lists what is possible and hard to believe.
+says which value is wrong, or warns. What is possible and hard to believe is in doubts.py.
 """
 
 from __future__ import annotations
@@ -17,16 +17,11 @@ from acbo_ref.arrays import Array
 from acbo_ref.campaign.facts import Facts, Record, numbers, plain, warn
 from acbo_ref.campaign.scales import PLAIN, Scale, check_scale, scale_of
 from acbo_ref.campaign.tables import (
-    LARGEST,
-    Table,
     by_known_names,
     check_names,
     number,
-    select,
-    set_variables,
-    text_columns,
-    with_known_names,
 )
+from acbo_ref.campaign.words import counted
 from acbo_ref.config import Config
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.files import Document
@@ -36,10 +31,6 @@ FEW_OBSERVATIONS = 3
 SET_POINT_TOLERANCE = 0.05
 MOST_AT_ONCE = 100
 DOMAIN_PERCENTILES = (1.0, 99.0)
-# A number is doubted that lies further outside everything measured so far than this many times its
-# whole range (and as many more as a variable that was set lies outside its own); of fewer rows than
-# the second number the range says too little.
-DOUBTED_RANGES, DOUBTED_ROWS = 2.0, 10
 
 
 def checked_text(text: object, what: str, longest: int) -> str:
@@ -108,7 +99,7 @@ def checked_count(count: SupportsIndex) -> int:
     except TypeError:
         whole = 0
     if not 1 <= whole <= MOST_AT_ONCE or isinstance(count, bool):
-        raise AcboError(f"{count!r} experiments at once are not possible", f"a whole number, 1 to {MOST_AT_ONCE}")
+        raise AcboError(f"a batch of {count!r} experiments is not possible", f"a whole number, 1 to {MOST_AT_ONCE}")
     return whole
 
 
@@ -118,11 +109,12 @@ def check_budget(facts: Facts, count: int) -> None:
         return
     if facts.remaining == 0:
         raise AcboError(
-            f"the budget of {facts.budget} experiments is spent",
-            "`recommend` says what to settle on; tell_external records further experiments",
+            f"the budget of {counted(facts.budget or 0, 'experiment')} is spent",
+            "`recommend` says what to settle on; `import` records experiments that nobody proposed",
         )
     raise AcboError(
-        f"the budget of {facts.budget} experiments leaves {facts.remaining}, and {count} more are asked for"
+        f"the budget of {counted(facts.budget or 0, 'experiment')} leaves {facts.remaining}, and {count} more are asked for",
+        f"--batch {facts.remaining + len(facts.pending)}",
     )
 
 
@@ -137,7 +129,7 @@ def domain_from_data(values: Array, name: str) -> tuple[float, float]:
 
 def check_observations(rows: Array, names: Sequence[str], target: str) -> None:
     if len(rows) < FEW_OBSERVATIONS:
-        warn(f"{len(rows)} observational rows: predictions will be poor until some experiments are told")
+        warn(f"{counted(len(rows), 'past row')}: predictions will be poor until some experiments are told")
     if np.isnan(rows[:, names.index(target)]).any():
         raise AcboError(f"the target {target!r} is missing in some observations", "leave those rows out")
     for i, name in enumerate(names):
@@ -159,7 +151,7 @@ def check_reach(config: Config, variables: int, rows: int) -> None:
         warn(f"{variables} variables, and the policy was trained on at most {widest}: it extrapolates")
     if config.policy.architecture != "pairwise" and rows > config.observations_per_episode[1]:
         warn(
-            f"{rows} observational rows, and the policy was trained on at most {config.observations_per_episode[1]}: "
+            f"{rows} past rows, and the policy was trained on at most {config.observations_per_episode[1]}: "
             "it extrapolates"
         )
 
@@ -174,7 +166,7 @@ def checked_row(facts: Facts, row: list[float], variable: str, value: float) -> 
     elif facts.coordinates.distance(index, row[index], value) > SET_POINT_TOLERANCE:
         raise AcboError(
             f"{variable!r} is {row[index]:g} in the row and was to be set to {value:g}",
-            "tell_external (or `import`) records an experiment that was done otherwise",
+            "`import` (Python: tell_external) records an experiment that was done otherwise",
         )
     check_logarithms(facts.variables, facts.scales, row, "row")
     return row
@@ -251,80 +243,7 @@ def known_record(facts: Facts, id: str) -> Record:
         return facts.records[id]
     if id in facts.proposals:
         raise AcboError(f"{id} was not told yet", "`tell` records what was measured")
-    raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; observations are o1, o2, ...")
-
-
-def check_columns(table: Table, facts: Facts) -> None:
-    """Columns to import: the campaign's variables and `intervention`. Others without a number in
-    them are left out with a warning, unless the name looks mistyped.
-
-    Raises:
-        AcboError: any other column.
-    """
-    known = [*facts.variables, "intervention"]
-    text = text_columns(table)
-    for name in table.names:
-        if name in known:
-            continue
-        hint = did_you_mean(name, known)
-        if name not in text or hint.startswith("did you mean"):
-            raise AcboError(f"{table.where}: column {name!r} is no variable of this campaign", hint)
-        warn(f"{table.where}: column {name!r} is left out, since there are no numbers in it")
-
-
-def imported_rows(facts: Facts, table: Table) -> tuple[list[Document], list[str]]:
-    """The journal rows of a table to import, and what is hard to believe in them.
-
-    Raises:
-        AcboError: a column or a row that is impossible.
-    """
-    table = with_known_names(table, [*facts.variables, "intervention"])
-    check_columns(table, facts)
-    column = table.names.index("intervention") if "intervention" in table.names else None
-    rows, read = [], []
-    for n, cells, row in zip(table.lines, table.rows, select(table, facts.variables), strict=True):
-        cell = "" if column is None or cells[column] is None else str(cells[column])
-        names = set_variables(cell, facts.variables)
-        do = {name: row[facts.variables.index(name)] if name in facts.variables else None for name in names}
-        where = f"{table.where}, line {n}"
-        rows.append(external_row(facts, do, row, where))
-        read.append((where, numbers(rows[-1]["row"]), [facts.variables.index(name) for name in do]))
-    return rows, doubts(facts, read)
-
-
-def doubts(facts: Facts, rows: Iterable[tuple[str, Sequence[float], Sequence[int]]]) -> list[str]:
-    """What is hard to believe in rows: numbers far outside everything measured so far. The
-    variables that were set are checked against their domains, not here.
-
-    Args:
-        rows: (where it comes from, values in the order of variables, the variables that were set).
-    """
-    width = len(facts.variables)
-    measured = np.array([r.row for r in facts.records.values() if r.is_read]).reshape(-1, width)
-    known = ~np.isnan(measured)
-    count = known.sum(axis=0)
-    low = np.where(known, measured, LARGEST).min(axis=0, initial=LARGEST)
-    high = np.where(known, measured, -LARGEST).max(axis=0, initial=-LARGEST)
-    tells = (count >= DOUBTED_ROWS) & (low < high)
-    middle, extent = (low + high) / 2, np.where(tells, high - low, 1.0)
-    found = []
-    for where, row, was_set in rows:
-        away = np.where(tells & ~np.isnan(row), np.abs(np.asarray(row) - middle) / extent - 0.5, 0.0)
-        moved = max((away[i] for i in was_set), default=0.0)
-        for i in np.flatnonzero(away > DOUBTED_RANGES + max(moved, 0.0)).tolist():
-            if i not in was_set:
-                found.append(
-                    f"{where}: {facts.variables[i]} = {row[i]:g}, and all {count[i]} values so far lie between "
-                    f"{low[i]:g} and {high[i]:g}"
-                )
-    return found
-
-
-def believe(unlikely: list[str], yes: bool) -> None:
-    """Raises an AcboError about the first of these doubts, unless they were confirmed."""
-    if unlikely and not yes:
-        more = f" (and {len(unlikely) - 1} more)" if len(unlikely) > 1 else ""
-        raise AcboError(unlikely[0] + more, "if it is right all the same: --yes (Python: yes=True)")
+    raise AcboError(f"nothing is recorded as {id!r}", "`history` lists experiments; past rows are o1, o2, ... in order")
 
 
 def checked_person(by: str | None) -> str | None:

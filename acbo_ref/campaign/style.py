@@ -47,13 +47,14 @@ text {{ font: 12px system-ui, sans-serif; fill: var(--ink); }}
 text.tick {{ fill: var(--muted); font-size: 11.5px; font-variant-numeric: tabular-nums; }}
 text.axis {{ fill: var(--muted); }}
 text.node {{ font-size: 13px; }}
-text.nothing {{ fill: var(--nothing); }}
+text.nothing {{ fill: var(--nothing); }} text.limit {{ fill: var(--measured); }}
 text.halo {{ paint-order: stroke; stroke: var(--domain); stroke-width: 4px; stroke-linejoin: round; stroke-dasharray: none; }}
 .grid, .frame {{ fill: none; stroke: var(--line); }}
 .domain {{ fill: var(--domain); }}
 .band {{ fill: var(--band); fill-opacity: .75; }} .outcome {{ fill: var(--band); fill-opacity: .3; }}
 .curve {{ fill: none; stroke: var(--curve); stroke-width: 2; }}
 polyline.nothing, path.nothing {{ fill: none; stroke: var(--nothing); stroke-width: 1.6; stroke-dasharray: 6 4; }}
+polyline.limit, path.limit {{ fill: none; stroke: var(--measured); stroke-width: 1.6; stroke-dasharray: 2 3; }}
 .past {{ fill: var(--muted); fill-opacity: .75; }}
 .alone {{ fill: var(--measured); stroke: var(--paper); stroke-width: 1; }}
 .together {{ fill: none; stroke: var(--measured); stroke-width: 1.6; }}

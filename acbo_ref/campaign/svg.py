@@ -164,13 +164,18 @@ class Chart:
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in (self._at(*xy) for xy in zip(x, y, strict=True)))
         self._marks.append(f'<polyline class="{css}" points="{points}"/>')
 
-    def across(self, y: float, css: str, word: str = "") -> None:
-        """A level line through the whole chart, with a word at its right end."""
+    def across(self, y: float, css: str, word: str = "", at_left: bool = False) -> None:
+        """A level line through the whole chart, with a word at its right end or its left one; left
+        out if the chart does not show that height.
+        """
+        if not self._y[0] <= y <= self._y[1]:
+            return
         self.line(self._x, (y, y), css)
         if word:
-            a, b = self._at(self._x[1], y)
+            a, b = self._at(self._x[0 if at_left else 1], y)
             above = b - 5 if b > TOP + 16 else b + 14
-            place = f'x="{a - 2:.1f}" y="{above:.1f}" text-anchor="end"'
+            anchor = "start" if at_left else "end"
+            place = f'x="{a + (2 if at_left else -2):.1f}" y="{above:.1f}" text-anchor="{anchor}"'
             self._words.append(f'<text class="{css} halo" {place}>{escaped(word)}</text>')
 
     def dots(self, points: Array, css: str, radius: float) -> None:

@@ -13,23 +13,25 @@ from pathlib import Path
 
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.beginning import policy_name
+from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.curves import Curve, best_value, curve
+from acbo_ref.campaign.doubts import doubtful
+from acbo_ref.campaign.exchange import exported
 from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
-from acbo_ref.campaign.methods import MakeMethod, settled_by
+from acbo_ref.campaign.methods import MakeMethod, method_of, settled_by
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import (
     Answer,
     Belief,
     CampaignSession,
-    Recommendation,
-    answer,
     beliefs,
     open_session,
-    recommendation,
 )
+from acbo_ref.campaign.ranges import outside
 from acbo_ref.campaign.report import Findings, report_page
 from acbo_ref.campaign.rules import checked_action
+from acbo_ref.campaign.settling import Recommendation, judged_answer, recommendation
 from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
 from acbo_ref.files import Document, write_atomically
@@ -45,23 +47,35 @@ class CampaignView:
         self._backend = ReferenceBackend(replace(checkpoint.config, dtype=None))
         self._state = self._backend.from_host(checkpoint.state)
 
-    def recommend(self) -> Recommendation:
-        """What to settle on now, and how much better than doing nothing it is. Writes nothing."""
-        facts = self._read()
-        return recommendation(facts, self._session(facts))
+    @property
+    def caution(self) -> Caution:
+        """The bounds of the campaign; `ask(caution=...)` takes others for once."""
+        return self._read().caution
 
-    def settle(self, method: MakeMethod) -> Answer:
-        """What another method, one of `acbo.BASELINES`, would settle on now, and what the policy
-        expects of that. Writes nothing.
+    def recommend(self, method: MakeMethod | str | None = None) -> Recommendation:
+        """What to settle on now, within the campaign's bounds, and how much better than doing
+        nothing it is. Writes nothing.
+
+        Args:
+            method: who settles: "policy", a method's name or one of `acbo.BASELINES`; default the
+                campaign's own. What is expected is the policy's word in any case. Other methods
+                know no bounds: `keeps_bounds` and `warnings` say how their choice stands to them.
 
         Raises:
-            AcboError: it would set nothing.
+            AcboError: no such method, or it would set nothing.
         """
         facts = self._read()
-        return settled_by(facts, self._session(facts), method)
+        return self._recommendation(facts, self._session(facts), method)
+
+    def _recommendation(
+        self, facts: Facts, session: CampaignSession, method: MakeMethod | str | None = None
+    ) -> Recommendation:
+        make = method_of(facts, method)
+        return recommendation(facts, session, None if make is None else settled_by(facts, session, make))
 
     def predict(self, variable: str, value: float) -> Answer:
-        """What is expected if `variable` is set to `value`. Writes nothing.
+        """What is expected if `variable` is set to `value`, and what speaks against it: bounds, and
+        measurements nearby outside of a warning range. Writes nothing.
 
         Raises:
             AcboError: a variable that cannot be set, or a value outside its domain.
@@ -69,10 +83,11 @@ class CampaignView:
         facts = self._read()
         variable = known_name(variable, facts.variables)
         checked = checked_action(facts, variable, value, "predict")
-        return answer(facts, self._session(facts), variable, checked)
+        return judged_answer(facts, self._session(facts), variable, checked)
 
     def suggest(self, variable: str) -> Answer:
-        """The best value of one variable, and what is expected of it. Writes nothing.
+        """The best value of one variable, within the campaign's bounds if any is, and what is
+        expected of it. Writes nothing.
 
         Raises:
             AcboError: a variable that cannot be set or is not read.
@@ -80,7 +95,7 @@ class CampaignView:
         facts = self._read()
         variable = known_name(variable, facts.variables)
         session = self._session(facts)
-        return answer(facts, session, variable, best_value(facts, session, variable))
+        return judged_answer(facts, session, variable, best_value(facts, session, variable))
 
     def beliefs(self) -> list[Belief]:
         """What the policy thinks of every variable but the target. Writes nothing."""
@@ -110,7 +125,7 @@ class CampaignView:
             n for n, d, r in zip(facts.variables, facts.domains, session.reads, strict=True) if d is not None and r
         ]
         found = Findings(
-            self.path.resolve().name, facts, self.history(), recommendation(facts, session), beliefs(facts, session),
+            self.path.resolve().name, facts, self.history(), self._recommendation(facts, session), beliefs(facts, session),
             [curve(facts, session, name, 41) for name in levers],
         )  # fmt: skip
         path = self.path / "report.html" if path is None else Path(path)
@@ -137,8 +152,17 @@ class CampaignView:
                 for n, price, d in zip(facts.variables, facts.prices, facts.domains, strict=True)
                 if d is not None
             },
+            "method": facts.method,
+            "bounds": asdict(facts.caution),
+            "warn_outside": {
+                n: [None if math.isinf(end) else end for end in ends]
+                for n, ends in zip(facts.variables, facts.warning_ranges, strict=True)
+                if ends is not None
+            },
             "pending": [asdict(p) for p in facts.pending],
             "abandoned": sorted(facts.abandoned) + [id for id, r in facts.records.items() if not r.is_read],
+            "outside": {id: words for id, r in facts.records.items() if r.is_read and (words := outside(facts, r.row))},
+            "doubtful": doubtful(facts),
             "watch": asdict(watch(facts)),
             "torn_line": torn.decode(errors="replace")[:200] if torn else None,
             "policy_sha256": facts.policy_sha256,
@@ -150,27 +174,28 @@ class CampaignView:
         Each has what a Proposal has (None in what nobody proposed; `variable` and `value` None
         where several were set), `set` {variable: value}, `measured` (the target, or None), `state`
         ("pending", "told", "corrected", "abandoned"), `notes`, and `time` and `by` of its record.
+        `doubts` says which of its numbers are hard to believe beside all others, `outside` which
+        left their warning range.
         """
         facts = self._read()
-        proposed = [_experiment(facts, id) for id in facts.proposals]
-        return proposed + [_experiment(facts, id) for id in facts.records if id.startswith("x")]
+        unlikely = doubtful(facts)
+        ids = [*facts.proposals, *(id for id in facts.records if id.startswith("x"))]
+        return [_experiment(facts, id, unlikely.get(id, [])) for id in ids]
 
     def export_csv(self, path: str | Path) -> int:
-        """Write every row that counts to a new CSV file, as `import_rows` reads it: numbers in
-        full, empty where missing, and a column `intervention`. Returns the number of rows.
+        """Write all that is recorded to a new CSV file, from which `import_rows` makes the same
+        campaign: a row for every record and for every proposal without one, numbers in full, empty
+        where missing; columns `intervention` and `journal ...` (exchange.py). Returns the number of
+        rows.
 
         Raises:
             AcboError: the file is there already.
             RunError: it cannot be written.
         """
         facts = self._read()
-        records = [record for record in facts.records.values() if record.is_read]
-        lines = [
-            [*("" if math.isnan(x) else repr(x) for x in r.row), "+".join(facts.variables[i] for i in r.was_set)]
-            for r in records
-        ]
-        write_csv(path, [*facts.variables, "intervention"], lines)
-        return len(records)
+        header, lines = exported(facts, {id: _state(facts, id) for id in (*facts.proposals, *facts.records)})
+        write_csv(path, header, lines)
+        return len(lines)
 
     def _session(self, facts: Facts) -> CampaignSession:
         return open_session(facts, self._backend, self._state)
@@ -192,7 +217,15 @@ class CampaignView:
         return facts
 
 
-def _experiment(facts: Facts, id: str) -> Document:
+def _state(facts: Facts, id: str) -> str:
+    """Of a proposal or a record, in one word."""
+    record = facts.records.get(id)
+    if record is None:
+        return "abandoned" if id in facts.abandoned else "pending"
+    return "abandoned" if not record.is_read else "corrected" if record.is_corrected else "told"
+
+
+def _experiment(facts: Facts, id: str, unlikely: list[str]) -> Document:
     """A line of the history; see Campaign.history."""
     record, proposal = facts.records.get(id), facts.proposals.get(id)
     names = [facts.variables[i] for i in record.was_set] if record is not None else [proposal.variable]  # type: ignore[union-attr]
@@ -200,15 +233,14 @@ def _experiment(facts: Facts, id: str) -> Document:
     of_one = len(names) == 1
     nobody: Document = dict.fromkeys(field.name for field in fields(Proposal))
     nobody |= {"id": id, "variable": names[0] if of_one else None, "value": values[0] if of_one else None}
-    state = "abandoned" if id in facts.abandoned else "pending"
-    if record is not None:
-        state = "abandoned" if not record.is_read else "corrected" if record.is_corrected else "told"
     return {
         **(asdict(proposal) if proposal is not None else nobody),
         "set": dict(zip(names, values, strict=True)),
         "measured": None if record is None else record.row[facts.target_index],
-        "state": state,
+        "state": _state(facts, id),
         "notes": facts.notes.get(id, []),
+        "doubts": unlikely,
+        "outside": [] if record is None else outside(facts, record.row),
         "time": None if record is None else record.time,
         "by": None if record is None else record.by,
     }

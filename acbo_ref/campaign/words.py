@@ -17,3 +17,8 @@ class Words:
         first, *rest = str(self).splitlines()
         below = "".join(f"<br>{html.escape(line.strip())}" for line in rest)
         return f"<p><strong>{html.escape(first)}</strong>{below}</p>"
+
+
+def counted(count: int, noun: str) -> str:
+    """For example "1 experiment", "2 experiments", "0 past rows"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

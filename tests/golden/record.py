@@ -9,7 +9,9 @@ are files as users have them; they must stay readable, and runs and campaigns mu
 They were written when pairs began to tell how they bend. `gone/` holds runs and campaigns of
 before: their policies read rows with evidence, or pairs without an edge head (`pairs_`), without
 local evidence (`edges_`), or without curvature (`local_`). The runs are refused, and the campaigns
-go on once they are upgraded.
+go on once they are upgraded. `page.html` is the report of a campaign in which everything
+occurs, compared byte by byte: its clock stands still, and its numbers are those that are printed,
+which no rounding of the last bit changes.
 """
 
 from __future__ import annotations
@@ -17,14 +19,27 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from acbo_fast import backend_maker
-from acbo_ref import Campaign, Trainer, evaluate, load_campaign, load_checkpoint, load_config, load_scm, save_scm
+from acbo_ref import (
+    Campaign,
+    Caution,
+    Trainer,
+    evaluate,
+    load_campaign,
+    load_checkpoint,
+    load_config,
+    load_scm,
+    save_scm,
+)
 from acbo_ref.arena.play import batch_task
+from acbo_ref.campaign import facts
 from acbo_ref.config import RenamedKeyWarning
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.prior import sample_scm
@@ -92,6 +107,46 @@ def campaign_numbers(path):
     }
 
 
+def page(path):
+    """The report of a campaign in the folder `path`: bounds, ranges, scales, everything that can
+    become of an experiment, names to stumble over.
+    """
+    rng = generator(5, Role.VERIFY, 98)
+    variables = {
+        "temp [C]": (20.0, 80.0), "dose": (0.01, 10.0, "log"), "tablets": (1.0, 6.0, "int"),
+        "the angle of the <second> valve & its flap": (0.0, 360.0, "periodic"), "pressure": None, "yield": None,
+    }  # fmt: skip
+    rows = rng.standard_normal((14, 6)) * [6, 0.8, 1, 60, 0.6, 2] + [50, 0, 3, 180, 5, 43]
+    rows[:, 1] = np.exp(rows[:, 1])
+    rows[3, 0] = np.nan
+    with mock.patch.object(facts, "now", lambda: "2026-01-02T03:04:05+00:00"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", facts.CampaignWarning)
+        campaign = Campaign.create(
+            path, variables, "yield", "maximize", rows, 12, HERE / "run", "Ada", {"dose": 2.0},
+            Caution(never_below=30.0), {"pressure": (None, 8.0)},
+        )  # fmt: skip
+        for n in range(6):
+            proposal = campaign.ask(by="Ada")
+            if n == 3:
+                campaign.abandon(proposal.id, "Bo")
+                campaign.note(proposal.id, "no time")
+                continue
+            row = {"yield": 43 + 2 * rng.standard_normal(), "pressure": 9.25 if n == 1 else 5.5}
+            campaign.tell(proposal.id, row, yes=True, by="Bo")
+        campaign.correct("e3", {"yield": 47.0})
+        campaign.tell_external({"temp": 70.0, "dose": 1.0}, {"yield": 49.5, "pressure": 6.0}, by="Ada")
+        campaign.tell_external({"tablets": 5.0}, {"yield": 44.0, "pressure": -55.0}, yes=True)
+        campaign.note("x2", '<script>alert("sensor off?")</script>', "Ada")
+        campaign.ask_batch(2)
+        return campaign.report().read_text()
+
+
+def page_of_today():
+    """The page, from a campaign that is gone afterwards; the page names its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return page(Path(folder) / "plant")
+
+
 def evaluation(output=None):
     """Scores of four methods on two suites of the stored checkpoint."""
     report = evaluate(
@@ -135,6 +190,10 @@ def record():
             }
         finally:
             shutil.rmtree(HERE / "copy")
+        shown = page_of_today()
+    before = (HERE / "page.html").read_text() if (HERE / "page.html").exists() else ""
+    (HERE / "page.html").write_text(shown)
+    print("page.html:", "as before" if shown == before else "changed")
     path = HERE / "golden.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(golden, indent=1) + "\n")
