@@ -117,6 +117,18 @@ def test_decisions_keep_to_it_and_reach_further_with_each_trial(backend):
     assert all(b - a <= room + 1e-9 for a, b in itertools.pairwise(values))
 
 
+@pytest.mark.parametrize("backend", available())
+def test_a_session_says_what_is_near_enough(backend):
+    known, config = task(ROWS), small_config(dtype="float64", extrapolation=2.0)
+    made = backend_maker(backend)(config)
+    session = made.session(made.from_host(ReferenceBackend(config).init_state()), known, 1)
+    room = 2.0 * np.sqrt(2.0 / chi2.ppf(0.05, 3))
+    values = np.array([[1.0 + 0.99 * room, 1.0 + 1.01 * room, 1.0 - 1.01 * room, 10.0]])
+    assert session.near(np.array([[0, 0, 0, 1]]), values).tolist() == [[True, False, False, True]]
+    session.observe(np.array([0]), np.array([[1.0 + room, 1.0, 0.0]]))
+    assert session.near(np.array([[0, 0, 0, 1]]), values).tolist() == [[True, True, False, True]]
+
+
 def test_a_policy_head_is_not_held_back():
     known = task(ROWS, -1e6, 1e6)
     config = small_config(dtype="float64", decision="policy_head", extrapolation=0.0)

@@ -49,7 +49,7 @@ def choose(
     Raises:
         AcboError: there is none; says what is nearest to one.
     """
-    variable, value = within_reach(facts, allowed, caution.step)
+    variable, value = near_actions(facts, session, allowed, caution.step)
     cost, error, std = session.predict(variable, value)
     std = std * facts.outcome_factor
     danger = danger_of(facts, cost, std, caution)
@@ -122,6 +122,15 @@ def within_reach(facts: Facts, allowed: Array, step: float | None) -> tuple[Arra
     if not sum(map(len, variables)):
         raise AcboError("no setting is that near to what was tried", "allow a larger --step")
     return np.concatenate(variables), np.concatenate(values)
+
+
+def near_actions(facts: Facts, session: CampaignSession, allowed: Array, step: float | None) -> tuple[Array, Array]:
+    """The actions of `within_reach` that the policy would decide for: not too far from what was
+    seen (policy/extrapolation.py). All of them if it would for none.
+    """
+    variable, value = within_reach(facts, allowed, step)
+    near = session.near(variable, value)
+    return (variable[near], value[near]) if near.any() else (variable, value)
 
 
 def _near(coordinates: Coordinates, i: int, tried: Array, step: float) -> Array:

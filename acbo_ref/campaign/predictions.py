@@ -136,12 +136,20 @@ class CampaignSession:
         Raises:
             AcboError: as `decide`.
         """
+        found = self._session.predict(variable[None], self._inside(variable, value)[None])
+        _check_finite(found.mean, found.error, found.std)
+        return self._location + self._scale * found.mean[0], self._scale * found.error[0], self._scale * found.std[0]
+
+    def near(self, variable: Array, value: Array) -> Array:
+        """(N,) bool, which actions lie near enough to what was seen; see policy.session."""
+        return np.asarray(self._session.near(variable[None], self._inside(variable, value)[None])[0])
+
+    def _inside(self, variable: Array, value: Array) -> Array:
+        """The values in coordinates, (N,)."""
         inside = value.astype(float)
         for i in set(variable.tolist()):
             inside[variable == i] = self._coordinates.inside(i, inside[variable == i])
-        found = self._session.predict(variable[None], inside[None])
-        _check_finite(found.mean, found.error, found.std)
-        return self._location + self._scale * found.mean[0], self._scale * found.error[0], self._scale * found.std[0]
+        return inside
 
 
 def _check_finite(*numbers: Array) -> None:

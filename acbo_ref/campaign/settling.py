@@ -17,7 +17,7 @@ from scipy.special import ndtr, stdtrit
 
 from acbo_ref.arrays import Array
 from acbo_ref.campaign.calibration import QUANTILE
-from acbo_ref.campaign.caution import danger_of, within_reach
+from acbo_ref.campaign.caution import danger_of, near_actions, within_reach
 from acbo_ref.campaign.doubts import doubtful
 from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
@@ -141,7 +141,9 @@ def settle(facts: Facts, session: CampaignSession, allowed: Array | None = None)
         return best
     levers = np.array([d is not None for d in facts.domains]) & session.reads
     try:
-        variable, value = within_reach(facts, levers if allowed is None else levers & allowed, facts.caution.step)
+        variable, value = near_actions(
+            facts, session, levers if allowed is None else levers & allowed, facts.caution.step
+        )
     except AcboError:  # nothing is near enough to what was tried
         return best
     cost, error, std = session.predict(variable, value)

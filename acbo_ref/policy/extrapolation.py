@@ -55,6 +55,16 @@ def seen_with(seen: Seen, units: Units[Array], was_set: Array, rows: Array) -> S
     )
 
 
+def is_near(seen: Seen, variable: Array, standard: Array, least: float) -> Array:
+    """(E, N) bool: which actions variable, standard value (E, N) lie near enough, or at most
+    `least` standard units away.
+    """
+    each = np.arange(len(variable))[:, None]
+    low, high, room = (array[each, variable] for array in seen)
+    room = np.maximum(room, least)
+    return np.asarray((standard >= low - room) & (standard <= high + room))
+
+
 def within(seen: Seen, grid: Array) -> Array:
     """(E, V, G) bool: which values of an even grid of standard values lie near enough; of every
     variable the nearest one to what was seen does.

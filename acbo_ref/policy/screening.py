@@ -137,7 +137,15 @@ class ScreenedSession:
         Raises:
             ValueError: one of the variables is not among those kept.
         """
+        return self._session.predict(self._place(variable), value)
+
+    def near(self, variable: Array, value: Array) -> Array:
+        """As Session.near; raises as `predict`."""
+        return self._session.near(self._place(variable), value)
+
+    def _place(self, variable: Array) -> Array:
+        """(E, N) where the variables stand among those kept."""
         same = self._index[:, None] == variable[:, :, None]  # (E, N, M)
         if not same.any(axis=2).all():
             raise ValueError("a variable was asked about that the session does not read")
-        return self._session.predict(same.argmax(axis=2), value)
+        return same.argmax(axis=2)

@@ -18,7 +18,7 @@ import numpy as np
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import open_decoder
-from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
+from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, set_mask, to_domain, to_standard
 from acbo_ref.policy.layers import log_softmax, sigmoid
@@ -31,6 +31,7 @@ from acbo_ref.policy.reading import open_reading
 SETTLE_ERRORS = 1.0
 # Standard values at which the outcome head is asked, ends of the domain included.
 DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
+GRID_STEP = float(DECISION_GRID[1] - DECISION_GRID[0])
 # The same in rollouts, where a coarser one is good enough.
 ROLLOUT_GRID = DECISION_GRID[::4]
 
@@ -150,6 +151,7 @@ class AnySession(Protocol):
         allowed: Array | None = None,
     ) -> Decision: ...
     def predict(self, variable: Array, value: Array) -> Prediction: ...
+    def near(self, variable: Array, value: Array) -> Array: ...
 
 
 class Session:
@@ -238,6 +240,12 @@ class Session:
         """
         outcome = OutcomeState(*(array[:, 0] for array in self._heads(self._task.manipulable).outcome))
         return self._predict(outcome, self._tried(), variable, to_standard(self._reading.units, variable, value))
+
+    def near(self, variable: Array, value: Array) -> Array:
+        """(E, N) bool: whether the outcome head would decide for such actions, or they lie too far
+        from what was seen (extrapolation.py); arguments as of `predict`.
+        """
+        return is_near(self._seen, variable, to_standard(self._reading.units, variable, value), GRID_STEP)
 
     def _heads(self, allowed: Array) -> PolicyOutputs[Array]:
         h, evidence = self._thought.h[:, None], self._view.evidence[:, None]

@@ -26,13 +26,13 @@ from acbo_fast.jax.policy.heads import heads
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.policy.decoder import Thought
-from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
+from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import MOST_TRIED, OwnRows, Tried, no_own_rows, own_row_added
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.reading import RowReading, open_reading
-from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
+from acbo_ref.policy.session import DECISION_GRID, GRID_STEP, Decision, Prediction, raw_prediction
 
 # Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a
 # multiple.
@@ -276,6 +276,10 @@ class Session:
             outcome_error=scale * np.asarray(d.outcome_error),
             outcome_std=scale * np.asarray(d.outcome_std),
         )
+
+    def near(self, variable: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+        """See acbo_ref.policy.session.Session.near."""
+        return is_near(self._seen, variable, to_standard(self._reading.units, variable, value), GRID_STEP)
 
     def predict(self, variable: NDArray[Any], value: NDArray[Any]) -> Prediction:
         """See acbo_ref.policy.session.Session.predict."""

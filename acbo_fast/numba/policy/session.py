@@ -17,11 +17,11 @@ from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.policy.decoder import Thought
-from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
+from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
 from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added
-from acbo_ref.policy.session import DECISION_GRID, Decision, Prediction, raw_prediction
+from acbo_ref.policy.session import DECISION_GRID, GRID_STEP, Decision, Prediction, raw_prediction
 
 
 @kernel
@@ -159,6 +159,10 @@ class Session:
             outcome_error=predicted.error[:, 0],
             outcome_std=predicted.std[:, 0],
         )
+
+    def near(self, variable: Array, value: Array) -> Array:
+        """See acbo_ref.policy.session.Session.near."""
+        return is_near(self._seen, variable, to_standard(self._reading.units, variable, value), GRID_STEP)
 
     def predict(self, variable: Array, value: Array) -> Prediction:
         """See acbo_ref.policy.session.Session.predict."""
