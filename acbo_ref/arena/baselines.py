@@ -258,7 +258,7 @@ class GaussianProcess:
     _MIN_ROWS = 5
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        import_extra("sklearn", "gp")
+        import_extra("sklearn", "gp", "gp")
         self._task, self._rng = task, rng
         observed = task.observations[0, :, task.target[0]]
         self._location = float(observed.mean()) if len(observed) else 0.0
@@ -337,7 +337,7 @@ class GaussianProcessOfAll:
     _LEAST_ROWS = 5
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        import_extra("sklearn", "gp_all")
+        import_extra("sklearn", "gp_all", "gp")
         self._task, self._rng, self._levers = task, rng, levers(task)
         observed = task.observations[0]
         outcome = observed[:, task.target[0]]
@@ -426,7 +426,7 @@ class Optuna:
     """
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        optuna = import_extra("optuna", "optuna")
+        optuna = import_extra("optuna", "optuna", "optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
         self._task, self._trial = task, None
@@ -449,12 +449,12 @@ class Optuna:
         return int(params["variable"]), float(params[f"value_{params['variable']}"])
 
 
-def import_extra(module: str, extra: str) -> Any:
+def import_extra(module: str, method: str, extra: str) -> Any:
     """An optional library, or an error that says in one line how to get it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise AcboError(f"method {extra!r} needs {module}: pip install 'acbo[{extra}]'") from error
+        raise AcboError(f"method {method!r} needs {module}: pip install 'acbo[{extra}]'") from error
 
 
 class Constant:
