@@ -209,6 +209,7 @@ def test_slopes_of_what_is_predicted():
     grads = {}
     d_state = heads.outcome_backward(params, d, heads.outcome_forward(params, state, asked)[1], grads)
     assert not d_state.centre.any() and not d_state.log_length.any()
+    assert d_state.centre.shape == d_state.log_length.shape == (2, 4)
     of_state = {"hidden": state.hidden, "slope": state.slope}
     assert_slopes(alone, params | of_state, grads | {name: getattr(d_state, name) for name in of_state})
 
@@ -221,6 +222,6 @@ def test_slopes_of_what_is_predicted():
     grads = {}
     _, cache = local.predict_forward(params, state, tried, variable, value)
     d_state = local.predict_backward(params, d, cache, grads)
-    assert not d_state.centre.any()
+    assert not d_state.centre.any() and d_state.centre.shape == (2, 4)
     of_state["log_length"] = state.log_length
     assert_slopes(local_too, params | of_state, grads | {name: getattr(d_state, name) for name in of_state})

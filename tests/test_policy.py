@@ -238,6 +238,27 @@ def test_parameters_start_as_described():
     assert params["blocks.5.mlp.up.weight"].std() == pytest.approx(1 / 8, rel=0.05)
 
 
+def test_what_the_pairwise_trunk_adds_starts_as_described():
+    """The evidence has its say from the start: 4 asinh|path effect| to the logit, -1.6 of its
+    direction to the mean; a trust of 1 in the path effect, whatever h is; the same length for all.
+    """
+    params = network.init_params(PolicyConfig("pairwise", hidden_dim=8, num_layers=2, use_fixed_std=False), 3)
+    residual = params["policy_head.residual.weight"]
+    assert {(int(i), int(j)): residual[i, j] for i, j in np.argwhere(residual)} == {(12, 0): 4.0, (17, 1): -1.6}
+    assert params["outcome_head.trust.bias"].tolist() == [0, 0, 0, 1, 0]
+    for name in ("outcome_head.trust.weight", "outcome_head.length.weight", "outcome_head.length.bias"):
+        assert not params[name].any()
+    for name in ("edge_head.out.weight", "outcome_head.out.weight", "policy_head.out.weight"):
+        assert 0 < np.abs(params[name]).max() < 0.02
+
+
+def test_sizes_of_what_is_read():
+    rows, pairs = PolicyConfig("simple_permutation_invariant", hidden_dim=8), PolicyConfig("pairwise", hidden_dim=8)
+    assert [network.evidence_size(config) for config in (rows, pairs)] == [0, EVIDENCE_CHANNELS]
+    assert [network.state_size(config) for config in (rows, pairs)] == [8, 16]
+    assert [network.num_channels(config) for config in (rows, pairs)] == [4, 32]
+
+
 def test_every_variable_reads_the_valid_ones_and_itself():
     mask = row_trunk.variable_mask(np.array([[True, True, False]]))
     assert mask.shape == (1, 1, 1, 3, 3)
