@@ -14,7 +14,15 @@ from acbo_ref.policy.heads import OutcomeState, heads_forward
 from acbo_ref.policy.inputs import Task, Units
 from acbo_ref.policy.layers import sigmoid
 from acbo_ref.policy.local import Tried
-from acbo_ref.policy.session import DECISION_GRID, ROLLOUT_GRID, Session, lowest_predicted, raw_prediction
+from acbo_ref.policy.session import (
+    DECISION_GRID,
+    ROLLOUT_GRID,
+    Decision,
+    Session,
+    lowest_predicted,
+    or_nothing,
+    raw_prediction,
+)
 from acbo_ref.verify.data import ROWS, small_config
 
 
@@ -82,6 +90,31 @@ def test_the_lowest_predicted_by_hand():
             assert list(zip(*(array.tolist() for array in found), strict=True)) == expected
     found = lowest_predicted(params, state, tried, np.array([5.0, 0.0]), allowed, grid)
     assert found[0].tolist() == [0, 0]  # each system has its own
+    narrow = OutcomeState(*(array.astype(np.float32) for array in state))
+    weights = {name: array.astype(np.float32) for name, array in params.items()}
+    assert lowest_predicted(weights, narrow, nothing, 0.0, allowed, grid)[1].dtype == np.float32
+
+
+def test_doing_nothing_in_several_systems():
+    """Rows that do not count do not; two rows, 1 and 3, say 2 with a standard deviation of sqrt 2
+    and an error of 1. One row says nothing, and an action that is better stays as it is.
+    """
+    rows = np.zeros((4, 3, 2))
+    rows[:, :, 1] = [[1.0, 3.0, 99.0], [99.0, 5.0, 9.0], [7.0, 99.0, 99.0], [1.0, 3.0, 99.0]]
+    counts = np.array([[True, True, False], [False, True, True], [True, False, False], [True, True, False]])
+    task = Task(rows, counts, np.ones(4, int), *[np.ones((4, 2), bool)] * 2, np.zeros((4, 2)), np.ones((4, 2)))
+    decision = Decision(
+        variable=np.zeros(4, int), value=np.full(4, 0.5), probability=np.ones((4, 2)),
+        parent_probability=np.ones((4, 2)), outcome_mean=np.array([2.5, 7.5, 9.0, 1.5]),
+        outcome_error=np.full(4, 0.25), outcome_std=np.full(4, 0.75),
+    )  # fmt: skip
+    found = or_nothing(decision, task, 1.0)
+    assert found.variable.tolist() == [-1, -1, 0, 0] and found.value.tolist() == [0.0, 0.0, 0.5, 0.5]
+    assert found.outcome_mean.tolist() == [2.0, 7.0, 9.0, 1.5]
+    np.testing.assert_allclose(found.outcome_error, [1.0, 2.0, 0.25, 0.25])
+    np.testing.assert_allclose(found.outcome_std, [np.sqrt(3.0), np.sqrt(12.0), 0.75, 0.75])
+    assert found.probability is decision.probability
+    assert not or_nothing(decision, task, 3.0).variable.any()  # 2.5 - 0.75 is below 2, 7.5 - 0.75 below 7
 
 
 @pytest.mark.parametrize("fixed", [True, False])
@@ -173,6 +206,9 @@ def test_what_was_done_is_known_afterwards():
 def test_over_rows_nothing_is_local():
     """The trunk over rows has no own outcomes to put beside what it says."""
     config = Config(policy=PolicyConfig("simple_permutation_invariant", hidden_dim=4, num_layers=2, num_heads=2))
-    session = Session(parameters(config), config, two_systems(), 1)
-    session.observe(np.array([0, 1]), np.ones((2, 3)))
+    session = Session(parameters(config), config, two_systems(), 3)
+    for n in range(3):
+        session.observe(np.array([0, 1]), np.full((2, 3), float(n)))
     assert session._tried().value.shape == (2, 0)
+    with pytest.raises(ValueError, match="opened for 3"):
+        session.observe(np.array([0, 1]), np.ones((2, 3)))
