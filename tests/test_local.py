@@ -156,3 +156,19 @@ def test_noise_is_seen_through_by_hand():
         logits[0, 0, 2] = logit
         found = own_outcomes(own, logits, evidence).outcome[0]
         np.testing.assert_allclose(found, [1.0 - share * 0.3 * bounded, 1.0], atol=1e-12)
+
+
+def test_far_outcomes_and_large_moves_count_as_bounded():
+    """On both sides: an outcome of a thousand spreads counts as 15, and no more than 15 is taken
+    off.
+    """
+    t = task()
+    units, lever = standard_units(t), np.array([[True, False, False, False]])
+    for sign in (1.0, -1.0):
+        own = own_row_added(no_own_rows(1, 4), t, units, lever, np.array([[0.0, 10.0, -3.0, 7.0 + sign * 1e3]]))
+        assert own.tried.outcome.tolist() == [[sign * OUTCOME_BOUND]]
+        evidence = np.zeros((1, 4, EVIDENCE_CHANNELS))
+        evidence[0, 2, DIRECT_EFFECT] = np.arcsinh(2.0)
+        far = own._replace(others=np.array([[[0.0, 0.0, sign * 1e3, 0.0]]]))
+        found = own_outcomes(far, np.full((1, 4, 4), -50.0), evidence)
+        assert found.outcome.tolist() == [[0.0]]  # 15 - 15
