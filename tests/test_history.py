@@ -18,6 +18,7 @@ from acbo_ref.policy.inputs import (
     to_domain,
     to_standard,
 )
+from acbo_ref.policy.reading import RowReading
 
 
 def task(observations, mask=None, **changes):
@@ -255,3 +256,19 @@ def test_what_two_rows_of_rounding_are():
             near = task(np.stack([np.zeros(rows), np.zeros(rows), 8.0 + column], axis=1))
             found = standard_units(near).scale[0, 2]
             assert 0.0 < found < 1e-12 if varies else found == 1.0
+
+
+def test_a_reading_over_rows_by_hand():
+    """The newest row in standard units, nothing of padding, and no evidence; one pass reads all
+    rows, observational ones first.
+    """
+    known = task([[2.0, 1.0, 10.0], [6.0, 3.0, 30.0]], valid=np.array([[True, False, True]]))
+    reading = RowReading(known, np.float32)
+    views = [reading.start(), reading.append(np.array([0]), np.array([[6.0, np.nan, 40.0]]))]
+    assert [view.evidence.shape for view in views] == [(1, 3, 0)] * 2
+    assert views[1].channels[0].tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [pytest.approx(0.4), 1, 0, 0]]
+    inputs = reading.inputs(views, np.array([[0, 1]]))
+    assert inputs.channels.shape == (1, 4, 3, 4) and inputs.evidence.shape == (1, 2, 3, 0)
+    np.testing.assert_array_equal(inputs.channels[:, 2:], np.stack([view.channels for view in views], axis=1))
+    np.testing.assert_array_equal(inputs.channels[:, :2], reading.observations())
+    assert inputs.row_mask.shape == (1, 4, 4) and {view.channels.dtype for view in views} == {np.dtype("float32")}

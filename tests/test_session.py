@@ -141,6 +141,11 @@ def test_a_draw_of_the_policy_head_by_hand(trunk, fixed):
             low, high = task.low[each, variable], task.high[each, variable]
             raw = np.clip((low + high) / 2 + (high - low) / 10 * standard, low, high)
             np.testing.assert_allclose(found.value, raw)
+    for far in (99.0, -99.0):  # what is predicted is the end that is played
+        found = session.decide(None, np.full(2, far), "policy_head")
+        said_of_it = session.predict(found.variable[:, None], found.value[:, None])
+        np.testing.assert_allclose(found.outcome_mean, said_of_it.mean[:, 0])
+        np.testing.assert_allclose(found.outcome_std, said_of_it.std[:, 0])
     probability = np.where(task.manipulable, np.exp(logits - logits.max(axis=1, keepdims=True)), 0.0)
     np.testing.assert_allclose(found.probability, probability / probability.sum(axis=1, keepdims=True))
     parents = sigmoid(said.parent_logits[:, 0])
