@@ -75,6 +75,26 @@ def test_by_hand():
     assert channels(standard + np.array([8.0, 0.0]), np.array([[-1, -1, 0]]))[0, CENTRE] == pytest.approx(1.0)
 
 
+def test_one_row_by_hand():
+    """It has no slope, and a residual variance of (0 + 1) / (1 + 1)."""
+    found = channels(np.array([[[-6.0, 2.0]]]), np.array([[-1]]))
+    assert found[0, MARGINAL] == 0.0
+    assert found[0, MARGINAL_ERROR] == pytest.approx(np.sqrt(0.5 / MARGINAL_PENALTY))
+    assert found[0, CENTRE] == pytest.approx(-1.0)  # -6 is below the domain
+
+
+def test_own_rows_count_about_their_own_mean():
+    """One observational row at u = 0, y = 0, and X0 set to u = 1 twice, with y = 1 and 3: about the
+    means 2/3 and 4/3 the sums of squares and products are 2/3 and 4/3.
+    """
+    found = channels(np.array([[[0.0, 0.0], [5.0, 1.0], [5.0, 3.0]]]), np.array([[-1, 0, 0]]))
+    slope = (4 / 3) / (2 / 3 + MARGINAL_PENALTY)
+    assert found[0, MARGINAL] == pytest.approx(slope)
+    residual = 14 / 3 - 2 * slope * 4 / 3 + slope**2 * 2 / 3  # sum y^2 - (sum y)^2 / 3 = 10 - 16 / 3
+    variance = (residual + 1) / 4
+    assert found[0, MARGINAL_ERROR] == pytest.approx(np.sqrt(variance / (2 / 3 + MARGINAL_PENALTY)))
+
+
 def test_nothing_known_is_nothing():
     found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
     assert np.isfinite(found).all()
