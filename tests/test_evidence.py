@@ -155,6 +155,20 @@ def test_equal_spreads_are_not_put_in_an_order():
     np.testing.assert_allclose(channels(standard[:, :, order], variable), found[order], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("larger", [0.0, 1e-7])
+def test_of_two_with_equal_spreads_each_is_regressed_alone(larger):
+    """Deviations of 0.5, 0.5, -1.5, 0.5 and of 0.5, -1.5, 0.5, 0.5 (standard deviation root 3/4),
+    with y = -2, -1, 0, 3: each by itself, with the penalty of a fifth row; with the other one in
+    its regression it would be something else.
+    """
+    u = np.array([[0.5, 0.5, -1.5, 0.5], [0.5, -1.5, 0.5, 0.5]]) * np.array([[1.0], [1.0 + larger]])
+    y = np.array([-2.0, -1.0, 0.0, 3.0])
+    found = channels(np.stack([5 * u[0], y, 5 * u[1]], axis=1)[None], np.full((1, 4), -1))
+    spread = np.sqrt(0.75)
+    for i, column in ((0, u[0]), (2, u[1])):
+        assert found[i, ORDERED] == pytest.approx(column @ y / spread / (4 + JOINT_PENALTY) / spread, rel=1e-6)
+
+
 def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():
     """X0 -> X2, X0 -> Y, raw: the marginal effect of X2 on Y is all confounding, the ordered one is
     none.

@@ -14,6 +14,8 @@ from acbo_ref.verify.data import off_policy, small_config
 
 def test_adam_by_hand():
     state = optim.init_state({"a": np.array([1.0, 1.0]), "b": np.array([0.0])})
+    for moment in (state.first_moment, state.second_moment):
+        assert {name: value.tolist() for name, value in moment.items()} == {"a": [0.0, 0.0], "b": [0.0]}
     grads = {"a": np.array([3.0, -0.5]), "b": np.array([0.0])}
     state = optim.adam_step(state, grads, 0.1)
     # the first step is lr * sign(g), whatever the size of g
