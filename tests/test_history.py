@@ -18,7 +18,8 @@ from acbo_ref.policy.inputs import (
     to_domain,
     to_standard,
 )
-from acbo_ref.policy.reading import RowReading
+from acbo_ref.policy.pairs import PAIR_CHANNELS
+from acbo_ref.policy.reading import PairReading, RowReading
 
 
 def task(observations, mask=None, **changes):
@@ -273,4 +274,8 @@ def test_a_reading_over_rows_by_hand():
     assert inputs.channels.shape == (1, 4, 3, 4) and inputs.evidence.shape == (1, 2, 3, 0)
     np.testing.assert_array_equal(inputs.channels[:, 2:], np.stack([view.channels for view in views], axis=1))
     np.testing.assert_array_equal(inputs.channels[:, :2], reading.observations())
+    over_pairs = PairReading(known, np.float32)
+    start = over_pairs.start()
+    of_pairs = over_pairs.inputs([start, start], np.array([[1]]))
+    assert of_pairs.row_mask.shape == (1, 0, 0) and of_pairs.channels.shape == (1, 1, 3, 3, PAIR_CHANNELS)
     assert inputs.row_mask.shape == (1, 4, 4) and {view.channels.dtype for view in views} == {np.dtype("float32")}

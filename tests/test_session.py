@@ -217,3 +217,7 @@ def test_over_rows_nothing_is_local():
     assert session._tried().value.shape == (2, 0)
     with pytest.raises(ValueError, match="opened for 3"):
         session.observe(np.array([0, 1]), np.ones((2, 3)))
+    roomy = Session(parameters(config), config, two_systems(), 9)  # the last row is read as well
+    for n in range(3):
+        roomy.observe(np.array([0, 1]), np.full((2, 3), float(n)))
+    np.testing.assert_allclose(session.decide().probability, roomy.decide().probability, rtol=1e-12)
