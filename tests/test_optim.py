@@ -148,3 +148,13 @@ def test_steps_that_are_not_finite_are_left_out(played, number):
         found, told = update.update(state, config, bad, order, update.ScheduledCoefficients(0.01, 0.0))
     assert told["skipped_steps"] == 2.0 and found.step == state.step + 2
     assert all(np.isfinite(value).all() for value in found.params.values())
+
+
+@pytest.mark.parametrize(("loss", "gradient"), [(1.0, np.nan), (np.nan, 1.0), (1.0, np.inf), (np.inf, 1.0)])
+def test_a_loss_or_a_gradient_that_is_not_finite_is_enough(played, monkeypatch, loss, gradient):
+    config, state, _, _, _, t = played
+    grads = {name: np.full(value.shape, gradient) for name, value in state.params.items()}
+    monkeypatch.setattr(update, "loss_and_gradient", lambda *args: (loss, {}, grads))
+    scheduled = update.ScheduledCoefficients(0.01, 0.0)
+    found, told = update.update(state, config, t, np.arange(6)[None], scheduled)
+    assert found is state and told["skipped_steps"] == 2.0 and told["parameter_change"] == 0.0
