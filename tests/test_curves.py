@@ -51,18 +51,17 @@ def test_a_curve_takes_the_place_of_a_line():
 
 
 def test_a_product_by_hand():
-    """Two squares make a x y, in half domains."""
+    """Two squares make 3 x y or -3 x y, in half domains."""
     edges = np.array([[False, False, True], [False, False, True], [False] * 3])
     center, half = np.array([1.0, -2.0, 0.0]), np.array([2.0, 4.0, 5.0])
     rng = np.random.default_rng(0)
-    seen = 0
+    prior, seen = replace(CURVED, curve_size=(3.0, 3.0)), set()
     for _ in range(200):
         zero = np.zeros((3, 3))
         equations = Equations(np.zeros(3), np.ones(3), np.where(edges, 1.0, 0.0), zero, zero, zero)
-        terms = curved(CURVED, equations, [], edges, 2, center, half, rng)
+        terms = curved(prior, equations, [], edges, 2, center, half, rng)
         if [t.shape for t in terms] != ["square"] * 2 or len(terms[0].frequencies) != 2:
             continue
-        seen += 1
         assert not equations.weights.any()
         values = []
         for x, y in ((0.3, 0.7), (-0.5, 0.2)):
@@ -70,7 +69,8 @@ def test_a_product_by_hand():
             argument = [t.phase + sum(f * raw[i] for i, f in t.frequencies.items()) for t in terms]
             values.append(sum(t.amplitude * a * a for t, a in zip(terms, argument, strict=True)) / (x * y))
         assert values[0] == pytest.approx(values[1])
-    assert seen > 5
+        seen.add(round(values[0], 9))
+    assert seen == {3.0, -3.0}
 
 
 def test_a_draw_of_a_process_has_the_size_and_the_length_asked_for():
