@@ -256,6 +256,19 @@ def test_the_order_of_rows_changes_nothing(seed):
     np.testing.assert_allclose(found[0].outcome_mean, found[1].outcome_mean, **CLOSE)
 
 
+def test_pairs_with_padding_are_zero():
+    """In both places, whatever stands in the padded column, before and after a row."""
+    known = Task(
+        observations=np.random.default_rng(0).standard_normal((1, 6, 3)), observation_mask=np.ones((1, 6), bool),
+        target=np.array([0]), valid=np.array([[True, True, False]]), manipulable=np.array([[False, True, False]]),
+        low=np.array([[0.0, -5.0, 0.0]]), high=np.array([[0.0, 5.0, 0.0]]),
+    )  # fmt: skip
+    reading = PairReading(known, float)
+    for view in (reading.start(), reading.append(np.array([1]), np.array([[1.0, 3.0, 9.0]]))):
+        assert view.channels[0, :2, :2].any(axis=-1).all()
+        assert not view.channels[0, 2].any() and not view.channels[0, :, 2].any() and not view.evidence[0, 2].any()
+
+
 # ------------------------------------------------------------------------------------------- trunk
 
 
