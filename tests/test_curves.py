@@ -11,7 +11,7 @@ from acbo_ref.arena.processes import PROCESSES
 from acbo_ref.arena.suites import load_suite
 from acbo_ref.config import PriorConfig
 from acbo_ref.systems.batch import TERM_SHAPES, term_values
-from acbo_ref.systems.curves import JOINT_SINES, MOST_TERMS, Equations, curved
+from acbo_ref.systems.curves import JOINT_SINES, MOST_TERMS, ChildTerm, Equations, curved, edge_terms
 from acbo_ref.systems.prior import sample_scm
 
 CURVED = PriorConfig(curved=1.0)
@@ -51,18 +51,17 @@ def test_a_curve_takes_the_place_of_a_line():
 
 
 def test_a_product_by_hand():
-    """Two squares make a x y, in half domains."""
+    """Two squares make 3 x y or -3 x y, in half domains."""
     edges = np.array([[False, False, True], [False, False, True], [False] * 3])
     center, half = np.array([1.0, -2.0, 0.0]), np.array([2.0, 4.0, 5.0])
     rng = np.random.default_rng(0)
-    seen = 0
+    prior, seen = replace(CURVED, curve_size=(3.0, 3.0)), set()
     for _ in range(200):
         zero = np.zeros((3, 3))
         equations = Equations(np.zeros(3), np.ones(3), np.where(edges, 1.0, 0.0), zero, zero, zero)
-        terms = curved(CURVED, equations, [], edges, 2, center, half, False, rng)
+        terms = curved(prior, equations, [], edges, 2, center, half, False, rng)
         if [t.shape for t in terms] != ["square"] * 2 or len(terms[0].frequencies) != 2:
             continue
-        seen += 1
         assert not equations.weights.any()
         values = []
         for x, y in ((0.3, 0.7), (-0.5, 0.2)):
@@ -70,7 +69,8 @@ def test_a_product_by_hand():
             argument = [t.phase + sum(f * raw[i] for i, f in t.frequencies.items()) for t in terms]
             values.append(sum(t.amplitude * a * a for t, a in zip(terms, argument, strict=True)) / (x * y))
         assert values[0] == pytest.approx(values[1])
-    assert seen > 5
+        seen.add(round(values[0], 9))
+    assert seen == {3.0, -3.0}
 
 
 def test_in_a_tuned_model_both_ends_are_worse_than_doing_nothing():
@@ -105,6 +105,152 @@ def test_a_draw_of_a_process_has_the_size_and_the_length_asked_for():
     draws = np.array(draws)
     assert draws.var(axis=0) == pytest.approx(4.0, rel=0.1)
     assert (draws[:, 0] * draws[:, 1]).mean() / 4.0 == pytest.approx(np.exp(-0.5), abs=0.06)
+
+
+def drawn(prior, count, parents=1, target=True, noise=1.0, terms=(), center=10.0, half=2.0):
+    """`count` times the terms of one child, the last variable, of some parents; with the weights
+    that are left.
+    """
+    edges, size, rng = np.zeros((parents + 1, parents + 1), bool), parents + 1, np.random.default_rng(0)
+    edges[:parents, parents] = True
+    zero, noises = np.zeros((size, size)), np.full(size, noise)
+    for _ in range(count):
+        equations = Equations(np.zeros(size), noises, np.where(edges, 1.0, 0.0), zero, zero, zero)
+        where = np.full(size, center), np.full(size, half)
+        found = curved(prior, equations, list(terms), edges, parents if target else 0, *where, False, rng)
+        yield found, equations.weights[:parents, parents]
+
+
+def test_what_becomes_of_a_single_parent():
+    """In the shares given there: 0.35 jointly, which is six sines, and of the others 0.15 a line,
+    0.28 three sines, 0.25 a bump, 0.17 tanh and 0.15 a square. The domain is 8 to 12: places are
+    within 0.8 of its half, and those of half the bumps and squares within 0.3 of it around 0.
+    """
+    prior = PriorConfig(curved=1.0, curve_size=(3.0, 3.0))
+    kinds, found = [], {"bump": [], "tanh": [], "square": []}
+    for terms, weights in drawn(prior, 2500, noise=1.5):
+        kinds.append(f"{terms[0].shape} {len(terms)}" if terms else "line")
+        assert weights.tolist() == [0.0 if terms else 1.0] and all(set(t.frequencies) == {0} for t in terms)
+        if len(terms) == 1:
+            term, frequency = terms[0], terms[0].frequencies[0]
+            found[term.shape].append((term.amplitude / 4.5, -term.phase / frequency, frequency * 2.0))
+    shares = {kind: kinds.count(kind) / 2500 for kind in kinds}
+    expected = {"line": 0.15, "sine 3": 0.28, "bump 1": 0.25, "tanh 1": 0.17, "square 1": 0.15}
+    assert shares.pop("sine 6") == pytest.approx(0.35, abs=0.03)
+    assert shares == pytest.approx({kind: 0.65 * share for kind, share in expected.items()}, abs=0.02)
+    sizes, places, steepness = ({k: np.array(v)[:, n] for k, v in found.items()} for n in range(3))
+    assert all(np.allclose(abs(array), 1.0) for array in sizes.values())  # noise times what was asked for
+    # half are turned so that their lowest point is inside, of the others again half
+    negative = {kind: (array < 0).mean() for kind, array in sizes.items()}
+    assert negative == pytest.approx({"bump": 0.75, "tanh": 0.5, "square": 0.25}, abs=0.06)
+    for kind, array in places.items():
+        around_zero = abs(array) <= 0.6 + 1e-9
+        assert around_zero.mean() == pytest.approx(0.0 if kind == "tanh" else 0.5, abs=0.06)
+        others = array[~around_zero]
+        assert others.min() > 8.4 and others.max() < 11.6 and others.std() == pytest.approx(3.2 / 12**0.5, rel=0.08)
+        if kind != "tanh":  # normal with standard deviation 0.6, cut there: so is a third
+            near = array[around_zero]
+            assert (abs(near) > 0.599).mean() == pytest.approx(0.317, abs=0.07) and abs(near.mean()) < 0.08
+    assert np.allclose(steepness["square"], 1.0)
+    bumps, cliffs = np.log(steepness["bump"]), steepness["tanh"] > 9.0
+    gentle, steep = np.log(steepness["tanh"][~cliffs]), np.log(steepness["tanh"][cliffs])
+    assert cliffs.mean() == pytest.approx(6 / 17, abs=0.08)
+    for logs, width in ((bumps, (0.2, 1.0)), (gentle, (0.15, 1.0)), (steep, (0.02, 0.1))):
+        low, high = -np.log(width[1]), -np.log(width[0])
+        assert low <= logs.min() < low + 0.1 and high - 0.1 < logs.max() <= high
+        assert logs.mean() == pytest.approx((low + high) / 2, abs=0.12)
+
+
+def test_sines_of_a_process_by_their_distributions():
+    """Amplitudes 3 sqrt(2 / n), any phase, and frequencies that are normal times 1 / (length half),
+    with a length between 0.2 and 2.
+    """
+    prior = PriorConfig(curved=1.0, curve_size=(3.0, 3.0), curve_length=(0.2, 2.0))
+    phases, scaled = [], {3: [], 6: []}
+    for terms, _ in drawn(prior, 1500):
+        if len(terms) in (3, 6):
+            assert np.allclose([t.amplitude for t in terms], 3.0 * np.sqrt(2 / len(terms)))
+            phases += [t.phase for t in terms]
+            scaled[len(terms)].append([t.frequencies[0] * 2.0 for t in terms])
+    assert 0 <= min(phases) < 0.02 and 6.26 < max(phases) <= 2 * np.pi
+    assert np.mean(phases) == pytest.approx(np.pi, rel=0.03)
+    for array in map(np.array, scaled.values()):
+        assert abs(array.mean()) < 0.15
+        # the logarithm of length has mean (log 0.2 + log 2) / 2, that of a squared normal -1.27
+        assert np.log(array**2).mean() == pytest.approx(-np.log(0.4) - 1.27, abs=0.2)
+        # one length for all sines of a draw: the squares of two of them are correlated
+        assert np.corrcoef(np.log(array[:, 0] ** 2), np.log(array[:, 1] ** 2))[0, 1] > 0.1
+
+
+def test_sizes_of_curves_are_spread_over_their_range():
+    """A logarithm uniform from 0.5 to 2, in units of the noise, or of 1 where there is none; a
+    range from 0 begins at 0.001.
+    """
+    for noise, unit in ((0.5, 0.5), (0.0, 1.0)):
+        prior = PriorConfig(curved=1.0, curve_size=(0.5, 2.0))
+        sizes = np.log([abs(t[0].amplitude) / unit for t, _ in drawn(prior, 1500, noise=noise) if len(t) == 1])
+        assert sizes.min() == pytest.approx(-np.log(2), abs=0.03) and sizes.max() == pytest.approx(np.log(2), abs=0.03)
+        assert sizes.mean() == pytest.approx(0.0, abs=0.05) and sizes.min() > -0.6932 and sizes.max() < 0.6932
+    from_zero = PriorConfig(curved=1.0, curve_size=(0.0, 1.0))
+    sizes = [abs(t[0].amplitude) for t, _ in drawn(from_zero, 1000) if len(t) == 1]
+    assert 1e-3 < min(sizes) < 1.5e-3 and max(sizes) < 1.0
+
+
+def test_what_becomes_of_several_parents():
+    """Of six, four are taken jointly or two as a product, any of them, and the others keep their
+    lines; each apart has a curve of its own as long as there is room for three more terms.
+    """
+    joint, products, apart = [], [], []
+    for terms, weights in drawn(CURVED, 600, parents=6):
+        used = set().union(*(t.frequencies for t in terms))
+        assert weights.tolist() == [0.0 if i in used else 1.0 for i in range(6)]
+        if terms and len(terms[0].frequencies) == 4:
+            assert len(terms) == JOINT_SINES and all(set(t.frequencies) == used for t in terms)
+            joint.append(used)
+        elif terms and len(terms[0].frequencies) == 2:
+            assert len(terms) == 2 and terms[0].amplitude == -terms[1].amplitude
+            products.append(used)
+        else:
+            assert all(len(t.frequencies) == 1 for t in terms) and len(terms) <= MOST_TERMS
+            apart.append(len(terms))
+    assert [len(joint) / 600, len(products) / 600] == pytest.approx([0.35, 0.1], abs=0.06)
+    for sets in (joint, products):
+        assert set().union(*sets) == set(range(6)) and len(set(map(frozenset, sets))) > 10
+    assert max(apart) == MOST_TERMS and np.mean(apart) > 4
+
+
+def test_what_was_there_before_a_curve():
+    """Sines of a parent that got a curve are gone, those of others stay as far as there is room,
+    and so do those of other variables; a variable that is not the target is left alone half the
+    time, and one without parents always.
+    """
+    others = [ChildTerm(2, 1.0, 0.0, {0: 1.0}), ChildTerm(2, 2.0, 0.0, {1: 1.0}), ChildTerm(0, 3.0, 0.0, {1: 1.0})]
+    replaced = kept = 0
+    for terms, weights in drawn(CURVED, 200, parents=2, terms=others):
+        assert terms[0] == others[2]
+        for i in range(2):
+            stays = others[i] in terms
+            assert stays == (weights[i] == 1.0)
+            kept, replaced = kept + stays, replaced + (not stays)
+        assert [t for t in terms if t in others] == terms[: sum(t in others for t in terms)]
+    assert kept > 20 and replaced > 20
+    many = [ChildTerm(1, 1.0, n, {9: 1.0}) for n in range(7)]
+    counts = {len(terms) for terms, _ in drawn(CURVED, 200, terms=many)}
+    assert counts == {7, 8}
+    left_alone = [
+        weights[0] == 1.0 and terms == many for terms, weights in drawn(CURVED, 1000, target=False, terms=many)
+    ]
+    assert np.mean(left_alone) == pytest.approx(0.5 + 0.5 * 0.65 * 0.15, abs=0.06)
+
+
+def test_sines_of_single_edges_by_hand():
+    zero, amplitude, frequency = (
+        np.zeros((2, 2)),
+        np.array([[0.0, 3.0], [0.0, 0.0]]),
+        np.array([[0.0, 2.0], [7.0, 0.0]]),
+    )
+    found = edge_terms(Equations(np.zeros(2), np.ones(2), zero, amplitude, frequency, frequency / 4))
+    assert found == [ChildTerm(1, 3.0, 0.5, {0: 2.0}, "sine")]
 
 
 def test_hidden_variables_are_confounders_and_leave_a_lever():

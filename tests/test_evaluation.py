@@ -382,10 +382,14 @@ def test_optional_methods_explain_what_they_need(monkeypatch):
 
     monkeypatch.setattr(method_module, "import_module", absent)
     _, p = problem()
-    for method, library in (("gp", "sklearn"), ("optuna", "optuna")):
+    for method, library, extra in (
+        ("gp", "sklearn", "gp"),
+        ("gp_all", "sklearn", "gp"),
+        ("optuna", "optuna", "optuna"),
+    ):
         with pytest.raises(AcboError) as caught:
             BASELINES[method](p, np.random.default_rng(0))
-        assert caught.value.message == f"method '{method}' needs {library}: pip install 'acbo[{method}]'"
+        assert caught.value.message == f"method '{method}' needs {library}: pip install 'acbo[{extra}]'"
 
 
 def test_the_parent_oracle_is_the_best_parent():
@@ -426,7 +430,7 @@ def test_random_recommends_its_best_row():
     assert method.recommend() == (2, 1.0)
 
 
-NEEDS = {"gp": "sklearn", "optuna": "optuna"}
+NEEDS = {"gp": "sklearn", "gp_all": "sklearn", "optuna": "optuna"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the optional libraries' own making
@@ -546,6 +550,7 @@ def test_files_form_a_suite(checkpoint, tmp_path):
 
 
 def test_few_observations_and_one_intervention(checkpoint):
+    pytest.importorskip("sklearn")  # of method gp
     for observations in (0, 1, 3):
         report = evaluate(
             checkpoint, suites=["seed"], quick=True, observations=observations, interventions=1, methods=METHODS

@@ -75,6 +75,26 @@ def test_by_hand():
     assert channels(standard + np.array([8.0, 0.0]), np.array([[-1, -1, 0]]))[0, CENTRE] == pytest.approx(1.0)
 
 
+def test_one_row_by_hand():
+    """It has no slope, and a residual variance of (0 + 1) / (1 + 1)."""
+    found = channels(np.array([[[-6.0, 2.0]]]), np.array([[-1]]))
+    assert found[0, MARGINAL] == 0.0
+    assert found[0, MARGINAL_ERROR] == pytest.approx(np.sqrt(0.5 / MARGINAL_PENALTY))
+    assert found[0, CENTRE] == pytest.approx(-1.0)  # -6 is below the domain
+
+
+def test_own_rows_count_about_their_own_mean():
+    """One observational row at u = 0, y = 0, and X0 set to u = 1 twice, with y = 1 and 3: about the
+    means 2/3 and 4/3 the sums of squares and products are 2/3 and 4/3.
+    """
+    found = channels(np.array([[[0.0, 0.0], [5.0, 1.0], [5.0, 3.0]]]), np.array([[-1, 0, 0]]))
+    slope = (4 / 3) / (2 / 3 + MARGINAL_PENALTY)
+    assert found[0, MARGINAL] == pytest.approx(slope)
+    residual = 14 / 3 - 2 * slope * 4 / 3 + slope**2 * 2 / 3  # sum y^2 - (sum y)^2 / 3 = 10 - 16 / 3
+    variance = (residual + 1) / 4
+    assert found[0, MARGINAL_ERROR] == pytest.approx(np.sqrt(variance / (2 / 3 + MARGINAL_PENALTY)))
+
+
 def test_nothing_known_is_nothing():
     found = channels(np.zeros((1, 0, 3)), np.zeros((1, 0), int))
     assert np.isfinite(found).all()
@@ -133,6 +153,20 @@ def test_equal_spreads_are_not_put_in_an_order():
     standard[0, :, 2] = [5, -5, 5, 5]
     found, order = channels(standard, variable), np.array([2, 1, 0, 3])
     np.testing.assert_allclose(channels(standard[:, :, order], variable), found[order], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("larger", [0.0, 1e-7])
+def test_of_two_with_equal_spreads_each_is_regressed_alone(larger):
+    """Deviations of 0.5, 0.5, -1.5, 0.5 and of 0.5, -1.5, 0.5, 0.5 (standard deviation root 3/4),
+    with y = -2, -1, 0, 3: each by itself, with the penalty of a fifth row; with the other one in
+    its regression it would be something else.
+    """
+    u = np.array([[0.5, 0.5, -1.5, 0.5], [0.5, -1.5, 0.5, 0.5]]) * np.array([[1.0], [1.0 + larger]])
+    y = np.array([-2.0, -1.0, 0.0, 3.0])
+    found = channels(np.stack([5 * u[0], y, 5 * u[1]], axis=1)[None], np.full((1, 4), -1))
+    spread = np.sqrt(0.75)
+    for i, column in ((0, u[0]), (2, u[1])):
+        assert found[i, ORDERED] == pytest.approx(column @ y / spread / (4 + JOINT_PENALTY) / spread, rel=1e-6)
 
 
 def test_the_ordered_effect_sees_through_a_confounder_in_a_raw_model():

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from acbo_ref.config import PolicyConfig
 from acbo_ref.grpo import loss
-from acbo_ref.policy import layers, local, network, pair_trunk, row_trunk
+from acbo_ref.policy import heads, layers, local, network, pair_trunk, row_trunk
+from acbo_ref.policy.evidence import EVIDENCE_CHANNELS
+from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
+from acbo_ref.policy.inputs import attention_mask
 from acbo_ref.verify import gradients
 from acbo_ref.verify.checks import Check, relative_error
-from acbo_ref.verify.data import ROWS, small_config
+from acbo_ref.verify.data import ROWS, local_case, small_config
 
 
 def over(trunk):
@@ -110,3 +114,114 @@ def test_relative_error():
     assert relative_error(np.ones(3), np.zeros(3)) == np.inf
     assert relative_error(np.ones(3), np.ones(4)) == np.inf
     assert not Check("g", "n", float("nan"), 1.0).okay
+
+
+# ----------------------------------------------------- whole networks, along random directions
+
+
+def assert_slopes(function, arrays, gradients):
+    """The slope of a function along a random direction of each array, by differences, is what the
+    gradients say.
+    """
+    rng = np.random.default_rng(1)
+    assert gradients.keys() == arrays.keys()
+    for name, array in arrays.items():
+        direction, start, step, values = rng.standard_normal(array.shape), array.copy(), gradients_step(array), []
+        for shift in (-2, -1, 1, 2):
+            array[...] = start + shift * step * direction
+            values.append(function())
+        array[...] = start
+        numeric = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+        assert gradients[name].shape == array.shape
+        assert (gradients[name] * direction).sum() == pytest.approx(numeric, rel=1e-6, abs=1e-8), name
+
+
+def gradients_step(array):
+    """Shorter steps where many entries move at once."""
+    return 1e-3 / np.sqrt(array.size)
+
+
+def away_from_the_start(config, seed=0):
+    """Parameters of a network, none of them 0 or 1."""
+    rng = np.random.default_rng(seed)
+    params = network.init_params(config, seed)
+    return {name: value + 0.3 * rng.standard_normal(value.shape) for name, value in params.items()}
+
+
+@pytest.mark.parametrize("trunk", ["pairwise", "simple_permutation_invariant"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_slopes_of_a_whole_network(trunk, fixed):
+    """Two blocks of width 4 on two systems, of which one has a padded variable; everything that is
+    said counts, each with a weight of its own.
+    """
+    config = PolicyConfig(trunk, hidden_dim=4, num_layers=2, num_heads=2, use_fixed_std=fixed)
+    rng, params = np.random.default_rng(0), away_from_the_start(config)
+    pairs = trunk == "pairwise"
+    inputs = network.PolicyInputs(
+        channels=rng.standard_normal((2, 3, 3, 3, network.num_channels(config)) if pairs else (2, 5, 3, 4)),
+        evidence=rng.standard_normal((2, 3, 3, EVIDENCE_CHANNELS if pairs else 0)),
+        valid=np.array([[True, True, True], [True, True, False]]),
+        choosable=np.array([[True, False, True], [True, False, False]]),
+        target=np.array([1, 1]),
+        row_mask=np.zeros((2, 0, 0), bool) if pairs else attention_mask(np.array([[True, True], [True, False]]), 3),
+    )
+    outputs, cache = network.forward(params, config, inputs, 3)
+
+    def weights(array):
+        return rng.standard_normal(array.shape)
+
+    d = PolicyOutputs(
+        logits=np.where(inputs.choosable[:, None], weights(outputs.logits), 0.0),
+        means=weights(outputs.means),
+        log_stds=None if fixed else weights(outputs.log_stds),
+        parent_logits=weights(outputs.parent_logits),
+        outcome=OutcomeState(*(weights(array) for array in outputs.outcome)),
+        edge_logits=weights(outputs.edge_logits) if pairs else None,
+    )
+
+    def total():
+        found, _ = network.forward(params, config, inputs, 3)
+        named = [(getattr(d, name), getattr(found, name)) for name in ("logits", "means", "parent_logits")]
+        if not fixed:
+            named.append((d.log_stds, found.log_stds))
+        if pairs:
+            named.append((d.edge_logits, found.edge_logits))
+        return sum(float((a * b).sum()) for a, b in [*named, *zip(d.outcome, found.outcome, strict=True)])
+
+    grads = {}
+    network.backward(params, config, d, cache, grads)
+    of_heads = {"outcome_head.value.weight", "outcome_head.out.weight", "outcome_head.out.bias"}
+    assert grads.keys() == params.keys() - of_heads  # which are met when an action is asked about
+    assert_slopes(total, {name: params[name] for name in grads}, grads)
+
+
+def test_slopes_of_what_is_predicted():
+    """Of the outcome head alone, and after own outcomes."""
+    params, state, tried, variable, value = local_case()
+    rng = np.random.default_rng(0)
+    d = OutcomePrediction(*rng.standard_normal((4, 2, 4)))
+    asked = rng.standard_normal((2, 4))
+
+    def alone():
+        predicted, _ = heads.outcome_forward(params, state, asked)
+        return float(sum((a * b).sum() for a, b in zip(d, predicted, strict=True)))
+
+    grads = {}
+    d_state = heads.outcome_backward(params, d, heads.outcome_forward(params, state, asked)[1], grads)
+    assert not d_state.centre.any() and not d_state.log_length.any()
+    assert d_state.centre.shape == d_state.log_length.shape == (2, 4)
+    of_state = {"hidden": state.hidden, "slope": state.slope}
+    assert_slopes(alone, params | of_state, grads | {name: getattr(d_state, name) for name in of_state})
+
+    d = OutcomePrediction(*rng.standard_normal((3, *variable.shape)), np.zeros(variable.shape))
+
+    def local_too():
+        predicted, _ = local.predict_forward(params, state, tried, variable, value)
+        return float(sum((a * b).sum() for a, b in zip(d, predicted, strict=True)))
+
+    grads = {}
+    _, cache = local.predict_forward(params, state, tried, variable, value)
+    d_state = local.predict_backward(params, d, cache, grads)
+    assert not d_state.centre.any() and d_state.centre.shape == (2, 4)
+    of_state["log_length"] = state.log_length
+    assert_slopes(local_too, params | of_state, grads | {name: getattr(d_state, name) for name in of_state})

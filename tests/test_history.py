@@ -7,13 +7,19 @@ import pytest
 
 from acbo_ref.policy.inputs import (
     Task,
+    Units,
     attention_mask,
     deviations,
     observation_channels,
+    row_channels,
+    set_mask,
     standard_units,
     start_channels,
     to_domain,
+    to_standard,
 )
+from acbo_ref.policy.pairs import PAIR_CHANNELS
+from acbo_ref.policy.reading import PairReading, RowReading
 
 
 def task(observations, mask=None, **changes):
@@ -191,3 +197,85 @@ def test_without_rows_deviations_are_from_the_location():
     assert (units.mean == units.location).all()
     # X1's domain is [-2, 6]: its end is one half domain from the middle
     assert deviations(units, known.valid, np.array([[[6.0, 0.0, 0.0]]]))[0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_standard_values_by_hand():
+    """Two systems of two variables each, in units of their own: (value - location) / scale, and the
+    ends of [-5, 5] beyond.
+    """
+    units = Units(
+        location=np.array([[1.0, 10.0], [-2.0, 0.0]]), scale=np.array([[2.0, 0.5], [1.0, 4.0]]),
+        mean=np.zeros((2, 2)), resolution=np.zeros((2, 2)),
+    )  # fmt: skip
+    variable = np.array([[0, 1, 1], [1, 0, 0]])
+    found = to_standard(units, variable, np.array([[4.0, 9.5, 99.0], [-6.0, -2.5, -99.0]]))
+    assert found.tolist() == [[1.5, -1.0, 5.0], [-1.5, -0.5, -5.0]]
+
+
+def test_which_variables_were_set():
+    assert set_mask(np.array([2, -1, 0]), 3).astype(int).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    mask = np.array([[True, True, False]])
+    assert set_mask(mask, 3) is mask
+
+
+def test_channels_of_a_row_that_was_set_by_hand():
+    """Standard value by 5, is the target, was set, is no start row."""
+    standard = np.array([[[2.5, -1.0]], [[0.0, 5.0]]], np.float32)
+    is_target = np.array([[False, True], [True, False]])
+    found = row_channels(standard, is_target, np.array([[[True, False]], [[False, True]]]))
+    assert found[:, 0].tolist() == [[[0.5, 0, 1, 0], [np.float32(-0.2), 1, 0, 0]], [[0, 1, 0, 0], [1, 0, 1, 0]]]
+    assert found.dtype == np.float32 and start_channels(is_target, np.float32).dtype == np.float32
+
+
+def test_deviations_by_hand():
+    """From the mean in half domains: mean 1 and scale 2, so (21 - 1) / (5 2) = 2; none of padding
+    or of what is within the resolution; at most a million.
+    """
+    units = Units(
+        location=np.zeros((1, 3)), scale=np.array([[2.0, 1.0, 1.0]]), mean=np.array([[1.0, 0.0, 0.0]]),
+        resolution=np.array([[0.0, 0.25, 0.0]]),
+    )  # fmt: skip
+    valid = np.array([[True, True, False]])
+    rows = np.array([[[21.0, 0.25, 9.0], [1e99, -0.5, np.nan], [-1e99, 0.5, 0.0]]])
+    found = deviations(units, valid, rows)
+    assert found[0].tolist() == [[2.0, 0.0, 0.0], [1e6, -0.1, 0.0], [-1e6, 0.1, 0.0]]
+
+
+def test_what_two_rows_of_rounding_are():
+    """A column varies if its standard deviation is above 16 units in the last place of its largest
+    entry, or half a unit for each row where there are more than 32.
+    """
+    unit = np.finfo(float).eps
+    for rows, allowed in ((2, 16), (40, 20)):
+        for spread, varies in ((0.9 * allowed, False), (1.1 * allowed, True)):
+            column = np.where(np.arange(rows) % 2, 1.0, -1.0) * spread * unit * 8.0
+            wide = np.stack([np.zeros(rows), np.where(np.arange(rows) == 0, -8.0, 0.0), column], axis=1)
+            known = task(wide)
+            resolution = standard_units(known).resolution[0]
+            # X1's domain reaches to 6, X2's largest entry is 8; the target's is as small as it is
+            np.testing.assert_allclose(resolution[2], allowed * unit * np.abs(column).max())
+            np.testing.assert_allclose(standard_units(known).scale[0, 2], spread * unit * 8.0)
+            np.testing.assert_allclose(resolution[:2], [allowed * unit * 6.0, allowed * unit * 8.0])
+            near = task(np.stack([np.zeros(rows), np.zeros(rows), 8.0 + column], axis=1))
+            found = standard_units(near).scale[0, 2]
+            assert 0.0 < found < 1e-12 if varies else found == 1.0
+
+
+def test_a_reading_over_rows_by_hand():
+    """The newest row in standard units, nothing of padding, and no evidence; one pass reads all
+    rows, observational ones first.
+    """
+    known = task([[2.0, 1.0, 10.0], [6.0, 3.0, 30.0]], valid=np.array([[True, False, True]]))
+    reading = RowReading(known, np.float32)
+    views = [reading.start(), reading.append(np.array([0]), np.array([[6.0, np.nan, 40.0]]))]
+    assert [view.evidence.shape for view in views] == [(1, 3, 0)] * 2
+    assert views[1].channels[0].tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [pytest.approx(0.4), 1, 0, 0]]
+    inputs = reading.inputs(views, np.array([[0, 1]]))
+    assert inputs.channels.shape == (1, 4, 3, 4) and inputs.evidence.shape == (1, 2, 3, 0)
+    np.testing.assert_array_equal(inputs.channels[:, 2:], np.stack([view.channels for view in views], axis=1))
+    np.testing.assert_array_equal(inputs.channels[:, :2], reading.observations())
+    over_pairs = PairReading(known, np.float32)
+    start = over_pairs.start()
+    of_pairs = over_pairs.inputs([start, start], np.array([[1]]))
+    assert of_pairs.row_mask.shape == (1, 0, 0) and of_pairs.channels.shape == (1, 1, 3, 3, PAIR_CHANNELS)
+    assert inputs.row_mask.shape == (1, 4, 4) and {view.channels.dtype for view in views} == {np.dtype("float32")}

@@ -84,3 +84,18 @@ def test_attention_with_enormous_scores():
     assert out[:, 0].tolist() == [2.0, 3.0]
     out, _ = layers.attend_forward(q, k, np.array([[2.0], [3.0]]), np.array([[False, True], [True, False]]))
     assert out[:, 0].tolist() == [3.0, 2.0]
+
+
+def test_log_softmax_row_by_row():
+    """Each row less its own largest: beside a row of 1e4 one of 0 and log 3 keeps its shares of 1/4
+    and 3/4, and what is masked has none.
+    """
+    found = layers.log_softmax(np.array([[1e4, 1e4, layers.MASKED], [0.0, np.log(3.0), layers.MASKED]]))
+    np.testing.assert_allclose(np.exp(found), [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]], atol=1e-15)
+    assert (found[:, 2] < -1e29).all()
+
+
+def test_sigmoid_and_softplus_by_hand():
+    x = np.array([0.0, np.log(3.0), -np.log(3.0), 1e3, -1e3])
+    np.testing.assert_allclose(layers.sigmoid(x), [0.5, 0.75, 0.25, 1.0, 0.0], atol=1e-15)
+    np.testing.assert_allclose(layers.softplus(x), [np.log(2), np.log(4), np.log(4 / 3), 1e3, 0.0], atol=1e-15)

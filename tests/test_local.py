@@ -12,6 +12,7 @@ from acbo_ref.policy.local import (
     MOST_TRIED,
     OwnRows,
     Tried,
+    local_backward,
     local_forward,
     no_own_rows,
     own_outcomes,
@@ -74,6 +75,54 @@ def test_other_variables_and_places_that_do_not_count_change_nothing():
     nobody = own._replace(counts=np.zeros((1, 2), bool))
     mean, error = posterior([0.0, 1.0], nobody, variable=1)
     assert mean.tolist() == [0, 0] and error.tolist() == [1, 1]
+
+
+def test_what_does_not_count_is_as_if_it_were_not_there():
+    """Also where it lies beside others of the same variable."""
+    three = tried([0.0, 0.5, 1.0], [3.0, -9.0, 4.0])._replace(counts=np.array([[True, False, True]]))
+    found, two = (posterior([0.2, 0.6], own, scatter=0.3) for own in (three, tried([0.0, 1.0], [3.0, 4.0])))
+    for a, b in zip(found, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_a_scatter_below_the_least_has_no_say():
+    """exp(-6) of an error of exp(2) is less than the least: the same as a thousandth of its square,
+    and no gradient; the gradient of the error is that of differences.
+    """
+    own, value = tried([0.0, 1.0], [3.0, 4.0]), np.array([[0.3, 2.0]])
+    asked, log_length = said(2), np.full((1, 2), np.log(0.5))
+    d = OutcomePrediction(*np.random.default_rng(0).standard_normal((3, 1, 2)), np.zeros((1, 2)))
+
+    def result(log_scatter, log_error=2.0, mean=0.0):
+        known = said(2)._replace(
+            mean=np.full((1, 2), mean), log_error=np.full((1, 2), log_error), log_scatter=np.full((1, 2), log_scatter)
+        )
+        found, cache = local_forward(asked, known, np.zeros((1, 2), int), value, log_length, log_length, own)
+        total = float(sum((a * b).sum() for a, b in zip(d, found, strict=True)))
+        return total, local_backward(d, asked, known, cache)[1]
+
+    total, d_known = result(-6.0)
+    assert total == result(-7.0)[0] == pytest.approx(result(2.0 + np.log(1e-3) / 2)[0], rel=1e-12)
+    assert not d_known.log_scatter.any() and not d_known.log_noise.any()
+    for name, h in (("log_error", 1e-5), ("mean", 1e-5)):
+        start = {"log_error": 2.0, "mean": 0.0}[name]
+        slope = (result(-6.0, **{name: start + h})[0] - result(-6.0, **{name: start - h})[0]) / (2 * h)
+        assert getattr(d_known, name).sum() == pytest.approx(slope, rel=1e-6)
+
+
+def test_an_action_known_to_the_last_bit_passes_nothing_back():
+    """Where 1 - k . w would be below the least, the error is taken for that of the least and does
+    not move.
+    """
+    asked = known = said(1)
+    zero, d = np.zeros((1, 1)), OutcomePrediction(*[np.zeros((1, 1))] * 4)
+    _, cache = local_forward(asked, known, zero.astype(int), zero, zero, zero, tried([0.0], [1.0]))
+    d = d._replace(log_error=np.ones((1, 1)))
+    moving, still = (
+        local_backward(d, asked, known, cache._replace(is_left=np.full((1, 1), is_left))) for is_left in (True, False)
+    )
+    assert moving[1].log_error.any() and moving[1].log_scatter.any()
+    assert not any(array.any() for array in still[1]) and still[0].log_error.tolist() == [[1.0]]
 
 
 def test_what_does_not_count_may_be_anything():
@@ -156,3 +205,19 @@ def test_noise_is_seen_through_by_hand():
         logits[0, 0, 2] = logit
         found = own_outcomes(own, logits, evidence).outcome[0]
         np.testing.assert_allclose(found, [1.0 - share * 0.3 * bounded, 1.0], atol=1e-12)
+
+
+def test_far_outcomes_and_large_moves_count_as_bounded():
+    """On both sides: an outcome of a thousand spreads counts as OUTCOME_BOUND, and no more than that
+    is taken off.
+    """
+    t = task()
+    units, lever = standard_units(t), np.array([[True, False, False, False]])
+    for sign in (1.0, -1.0):
+        own = own_row_added(no_own_rows(1, 4), t, units, lever, np.array([[0.0, 10.0, -3.0, 7.0 + sign * 1e3]]))
+        assert own.tried.outcome.tolist() == [[sign * OUTCOME_BOUND]]
+        evidence = np.zeros((1, 4, EVIDENCE_CHANNELS))
+        evidence[0, 2, DIRECT_EFFECT] = np.arcsinh(2.0)
+        far = own._replace(others=np.array([[[0.0, 0.0, sign * 1e3, 0.0]]]))
+        found = own_outcomes(far, np.full((1, 4, 4), -50.0), evidence)
+        assert found.outcome.tolist() == [[0.0]]  # the bound less the bound

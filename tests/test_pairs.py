@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.policy import layers, network, pair_trunk
+from acbo_ref.config import PolicyConfig
+from acbo_ref.policy import heads, layers, network, pair_trunk
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, evidence_channels
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.moments import add_rows, centred, no_rows, spreads
@@ -328,6 +329,19 @@ def test_the_order_of_rows_changes_nothing(seed):
     np.testing.assert_allclose(found[0].outcome_mean, found[1].outcome_mean, **CLOSE)
 
 
+def test_pairs_with_padding_are_zero():
+    """In both places, whatever stands in the padded column, before and after a row."""
+    known = Task(
+        observations=np.random.default_rng(0).standard_normal((1, 6, 3)), observation_mask=np.ones((1, 6), bool),
+        target=np.array([0]), valid=np.array([[True, True, False]]), manipulable=np.array([[False, True, False]]),
+        low=np.array([[0.0, -5.0, 0.0]]), high=np.array([[0.0, 5.0, 0.0]]),
+    )  # fmt: skip
+    reading = PairReading(known, float)
+    for view in (reading.start(), reading.append(np.array([1]), np.array([[1.0, 3.0, 9.0]]))):
+        assert view.channels[0, :2, :2].any(axis=-1).all()
+        assert not view.channels[0, 2].any() and not view.channels[0, :, 2].any() and not view.evidence[0, 2].any()
+
+
 # ------------------------------------------------------------------------------------------- trunk
 
 
@@ -352,6 +366,59 @@ def test_what_is_known_of_a_variable_by_hand():
     x = np.array([[1.0, 2.0, 90.0], [3.0, 4.0, 90.0], [90.0, 90.0, 90.0]])[None, :, :, None]
     known = pair_trunk.variable_forward(x, np.array([[True, True, False]]))
     assert known[0, :2].tolist() == [[1.5, 2.0, 1.0], [3.5, 3.0, 4.0]]
+
+
+def test_a_block_of_pairs_by_its_formula():
+    """As the head of pair_trunk.py has it, pair by pair, with a padded variable; and the trunk is
+    an embedding, its blocks in their order, and what stands between a variable and the target.
+    """
+    width, config = 4, PolicyConfig("pairwise", hidden_dim=4, num_layers=2)
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(shape) for name, shape in network.parameter_shapes(config).items()}
+    z, valid = rng.standard_normal((1, 4, 4, width)), np.array([[True, True, True, False]])
+
+    def norm(name, x):
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+        return x * params[name + ".scale"] + params[name + ".bias"]
+
+    def linear(name, x):
+        return x @ params[name + ".weight"] + params[name + ".bias"]
+
+    def gelu(x):
+        return layers.gelu_forward(x)[0]
+
+    def block(index, z):
+        name, every = f"blocks.{index}.", range(3)
+        x = {(i, j): norm(name + "norm", z[0, i, j]) for i in every for j in every}
+        factors = {ij: np.split(linear(name + "factors", at), 4) for ij, at in x.items()}
+        a, b, c, d = ({ij: four[n] for ij, four in factors.items()} for n in range(4))
+        known = [
+            np.concatenate([sum(x[i, j] for j in every) / 3, sum(x[j, i] for j in every) / 3, x[i, i]]) for i in every
+        ]
+        row, column = np.split(params[name + "variable.weight"], 2, axis=1)
+        out = np.zeros((1, 3, 3, width))
+        for i, j in x:
+            paths = sum(gelu(a[i, k]) * b[k, j] for k in every) / np.sqrt(3)
+            common = sum(gelu(c[k, i]) * d[k, j] for k in every) / np.sqrt(3)
+            through = norm(name + "triangle_norm", np.concatenate([paths, common]))
+            hidden = linear(name + "mlp.up", np.concatenate([x[i, j], x[j, i], through]))
+            hidden = hidden + known[i] @ row + known[j] @ column
+            out[0, i, j] = z[0, i, j] + linear(name + "mlp.down", gelu(hidden))
+        return out
+
+    for index in range(2):
+        found, _ = pair_trunk.block_forward(params, index, z, valid)
+        np.testing.assert_allclose(found[:, :3, :3], block(index, z), atol=1e-12)
+    channels, target = rng.standard_normal((1, 4, 4, PAIR_CHANNELS)), 1
+    h, table, _ = pair_trunk.trunk_forward(params, config, channels, valid, np.array([target]))
+    expected = block(1, block(0, linear("embed", channels)))
+    np.testing.assert_allclose(table[:, :3, :3], expected, atol=1e-12)
+    for i in range(3):
+        between = np.concatenate([expected[0, i, target], expected[0, target, i]])
+        np.testing.assert_allclose(h[0, i], norm("final_norm", between), atol=1e-12)
+    edges, _ = heads.edge_forward(params, table)
+    by_hand = linear("edge_head.out", norm("edge_head.norm", expected[0, 2, 0]))
+    np.testing.assert_allclose(edges[0, 2, 0], by_hand, atol=1e-12)
 
 
 E, K, V = 2, 3, 5

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy import heads, network, row_trunk
+from acbo_ref.policy import heads, layers, network, row_trunk
 from acbo_ref.policy.decoder import RowDecoder
 from acbo_ref.policy.evidence import CENTRE, EVIDENCE_CHANNELS, PATH_EFFECT, SLOPE_START
 from acbo_ref.policy.inputs import attention_mask
@@ -242,6 +242,27 @@ def test_parameters_start_as_described():
     assert params["blocks.5.mlp.up.weight"].std() == pytest.approx(1 / 8, rel=0.05)
 
 
+def test_what_the_pairwise_trunk_adds_starts_as_described():
+    """The evidence has its say from the start: 4 asinh|path effect| to the logit, -1.6 of its
+    direction to the mean; a trust of 1 in the path effect, whatever h is; the same length for all.
+    """
+    params = network.init_params(PolicyConfig("pairwise", hidden_dim=8, num_layers=2, use_fixed_std=False), 3)
+    residual = params["policy_head.residual.weight"]
+    assert {(int(i), int(j)): residual[i, j] for i, j in np.argwhere(residual)} == {(12, 0): 4.0, (17, 1): -1.6}
+    assert params["outcome_head.trust.bias"].tolist() == [0, 0, 0, 1, 0]
+    for name in ("outcome_head.trust.weight", "outcome_head.length.weight", "outcome_head.length.bias"):
+        assert not params[name].any()
+    for name in ("edge_head.out.weight", "outcome_head.out.weight", "policy_head.out.weight"):
+        assert 0 < np.abs(params[name]).max() < 0.02
+
+
+def test_sizes_of_what_is_read():
+    rows, pairs = PolicyConfig("simple_permutation_invariant", hidden_dim=8), PolicyConfig("pairwise", hidden_dim=8)
+    assert [network.evidence_size(config) for config in (rows, pairs)] == [0, EVIDENCE_CHANNELS]
+    assert [network.state_size(config) for config in (rows, pairs)] == [8, 16]
+    assert [network.num_channels(config) for config in (rows, pairs)] == [4, 32]
+
+
 def test_every_variable_reads_the_valid_ones_and_itself():
     mask = row_trunk.variable_mask(np.array([[True, True, False]]))
     assert mask.shape == (1, 1, 1, 3, 3)
@@ -278,3 +299,87 @@ def test_over_rows_there_is_no_slope_and_no_centre():
     assert {value.dtype for value in grads.values()} == {np.dtype("float32")}
     decoder = RowDecoder(params, config, channels[:, :O], np.ones((E, O), bool), inputs.valid, K)
     assert decoder.append(channels[:, O]).h.dtype == np.float32
+
+
+def test_blocks_over_rows_by_their_formula():
+    """Attention over variables in block 0 and over rows in block 1, softmax by softmax, of two
+    heads; the states are those of the last rows.
+    """
+    config = PolicyConfig("simple_permutation_invariant", hidden_dim=4, num_layers=2, num_heads=2)
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(shape) for name, shape in network.parameter_shapes(config).items()}
+    rows, valid = 4, np.array([True, True, False])
+    mask = attention_mask(np.array([[True, False]]), rows - 2)
+
+    def linear(name, x):
+        return x @ params[name + ".weight"] + params[name + ".bias"]
+
+    def norm(name, x):
+        x = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+        return x * params[name + ".scale"] + params[name + ".bias"]
+
+    def attention(name, x, readable):
+        """x (N, D); readable (N, N)."""
+        qkv = linear(name + ".qkv", x)
+        out = np.zeros_like(x)
+        for head in (slice(0, 2), slice(2, 4)):
+            q, k, v = (part[:, head] for part in np.split(qkv, 3, axis=1))
+            weight = np.where(readable, np.exp(q @ k.T / np.sqrt(2)), 0.0)
+            out[:, head] = weight / weight.sum(axis=1, keepdims=True) @ v
+        return linear(name + ".out", out)
+
+    channels = rng.standard_normal((1, rows, 3, C))
+    x = linear("embed", channels[0])
+    for block in range(2):
+        name, normed = f"blocks.{block}", norm(f"blocks.{block}.norm1", x)
+        if block == 0:
+            readable = valid | np.eye(3, dtype=bool)
+            x = x + np.stack([attention(name + ".attention", normed[row], readable) for row in range(rows)])
+        else:
+            every = [attention(name + ".attention", normed[:, variable], mask[0]) for variable in range(3)]
+            x = x + np.stack(every, axis=1)
+        up = linear(name + ".mlp.up", norm(name + ".norm2", x))
+        x = x + linear(name + ".mlp.down", layers.gelu_forward(up)[0])
+    h, _ = row_trunk.trunk_forward(params, config, channels, valid[None], mask, 2)
+    np.testing.assert_allclose(h[0], norm("final_norm", x)[-2:], atol=1e-12)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_heads_by_their_formula(fixed):
+    """Everything that is said of a variable, with features of the evidence on top, and of an
+    action.
+    """
+    config = PolicyConfig("pairwise", hidden_dim=4, num_layers=2, use_fixed_std=fixed, fixed_std=0.7)
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(shape) for name, shape in network.parameter_shapes(config).items()}
+    h, evidence = rng.standard_normal((1, 1, 2, 8)), rng.standard_normal((1, 1, 2, EVIDENCE_CHANNELS))
+    said, _ = heads.heads_forward(params, config, h, np.array([[True, False]]), evidence)
+
+    def linear(name, x):
+        return x @ params[name + ".weight"] + params[name + ".bias"]
+
+    def two_layers(name, x):
+        return linear(name + ".out", layers.gelu_forward(linear(name + ".hidden", x))[0])
+
+    for i in range(2):
+        state, known = h[0, 0, i], evidence[0, 0, i]
+        effects = known[[0, 2, 4, 5, 6]]
+        features = np.concatenate([known, abs(effects), np.tanh(6 * effects)])
+        policy = two_layers("policy_head", state) + features @ params["policy_head.residual.weight"]
+        assert said.logits[0, 0, i] == (pytest.approx(policy[0]) if i == 0 else MASKED)
+        assert said.means[0, 0, i] == pytest.approx(6 * np.tanh(5 * policy[1] / 6))
+        if not fixed:
+            assert said.log_stds[0, 0, i] == pytest.approx(np.log(0.7) + 3 * np.tanh(policy[2] / 3))
+        assert said.parent_logits[0, 0, i] == pytest.approx(two_layers("parent_head", state)[0])
+        outcome = heads.OutcomeState(*(array[0, 0, i] for array in said.outcome))
+        assert outcome.hidden == pytest.approx(linear("outcome_head.hidden", state))
+        slope = linear("outcome_head.trust", state) @ (15 * np.tanh(np.sinh(effects) / 15))
+        assert outcome.slope == pytest.approx(slope) and outcome.centre == pytest.approx(np.sinh(known[8]))
+        length = np.log(4) * np.tanh(linear("outcome_head.length", state)[0] / np.log(4))
+        assert outcome.log_length == pytest.approx(np.log(0.5) + length)
+        found, _ = heads.outcome_forward(params, outcome, np.array(-1.5))
+        hidden = outcome.hidden + heads.value_features(np.array(-1.5)) @ params["outcome_head.value.weight"]
+        out = linear("outcome_head.out", layers.gelu_forward(hidden)[0])
+        assert found.mean == pytest.approx(5 * out[0] + slope * (-0.3 - np.sinh(known[8])))
+        assert list(found[1:]) == pytest.approx(3 * np.tanh(out[1:] / 3))
+    assert (said.log_stds is None) == fixed and said.edge_logits is None

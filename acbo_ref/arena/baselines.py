@@ -231,7 +231,7 @@ class Optuna:
     """
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        optuna = import_extra("optuna", "optuna")
+        optuna = import_extra("optuna", "optuna", "optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
         self._task, self._trial = task, None

@@ -32,7 +32,7 @@ class GaussianProcess:
     _MIN_ROWS = 5
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        import_extra("sklearn", "gp")
+        import_extra("sklearn", "gp", "gp")
         self._task, self._rng = task, rng
         observed = task.observations[0, :, task.target[0]]
         self._location = float(observed.mean()) if len(observed) else 0.0
@@ -111,7 +111,7 @@ class GaussianProcessOfAll:
     _LEAST_ROWS = 5
 
     def __init__(self, task: Task, rng: np.random.Generator) -> None:
-        import_extra("sklearn", "gp_all")
+        import_extra("sklearn", "gp_all", "gp")
         self._task, self._rng, self._levers = task, rng, levers(task)
         observed = task.observations[0]
         outcome = observed[:, task.target[0]]

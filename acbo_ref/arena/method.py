@@ -45,9 +45,9 @@ class Method(Protocol):
         """The action it would settle on now."""
 
 
-def import_extra(module: str, extra: str) -> Any:
+def import_extra(module: str, method: str, extra: str) -> Any:
     """An optional library, or an error that says in one line how to get it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise AcboError(f"method {extra!r} needs {module}: pip install 'acbo[{extra}]'") from error
+        raise AcboError(f"method {method!r} needs {module}: pip install 'acbo[{extra}]'") from error
