@@ -16,7 +16,7 @@ from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import heads, layers, network, row_trunk
 from acbo_ref.policy.decoder import RowDecoder
 from acbo_ref.policy.evidence import CENTRE, EVIDENCE_CHANNELS, PATH_EFFECT, SLOPE_START
-from acbo_ref.policy.inputs import attention_mask
+from acbo_ref.policy.inputs import OUTCOME_BOUND, attention_mask
 from acbo_ref.policy.layers import MASKED
 from acbo_ref.verify.data import ROWS, perturbed_state, small_config
 
@@ -260,7 +260,7 @@ def test_sizes_of_what_is_read():
     rows, pairs = PolicyConfig("simple_permutation_invariant", hidden_dim=8), PolicyConfig("pairwise", hidden_dim=8)
     assert [network.evidence_size(config) for config in (rows, pairs)] == [0, EVIDENCE_CHANNELS]
     assert [network.state_size(config) for config in (rows, pairs)] == [8, 16]
-    assert [network.num_channels(config) for config in (rows, pairs)] == [4, 32]
+    assert [network.num_channels(config) for config in (rows, pairs)] == [4, 43]
 
 
 def test_every_variable_reads_the_valid_ones_and_itself():
@@ -373,12 +373,14 @@ def test_heads_by_their_formula(fixed):
         assert said.parent_logits[0, 0, i] == pytest.approx(two_layers("parent_head", state)[0])
         outcome = heads.OutcomeState(*(array[0, 0, i] for array in said.outcome))
         assert outcome.hidden == pytest.approx(linear("outcome_head.hidden", state))
-        slope = linear("outcome_head.trust", state) @ (15 * np.tanh(np.sinh(effects) / 15))
+        slope = linear("outcome_head.trust", state) @ (OUTCOME_BOUND * np.tanh(np.sinh(effects) / OUTCOME_BOUND))
+        assert outcome.spread == pytest.approx(np.sinh(known[7]) / 5 if known[7] > 0 else 0.2)
         assert outcome.slope == pytest.approx(slope) and outcome.centre == pytest.approx(np.sinh(known[8]))
         length = np.log(4) * np.tanh(linear("outcome_head.length", state)[0] / np.log(4))
         assert outcome.log_length == pytest.approx(np.log(0.5) + length)
         found, _ = heads.outcome_forward(params, outcome, np.array(-1.5))
-        hidden = outcome.hidden + heads.value_features(np.array(-1.5)) @ params["outcome_head.value.weight"]
+        features = heads.value_features(np.array(-1.5), outcome.centre, outcome.spread)
+        hidden = outcome.hidden + features @ params["outcome_head.value.weight"]
         out = linear("outcome_head.out", layers.gelu_forward(hidden)[0])
         assert found.mean == pytest.approx(5 * out[0] + slope * (-0.3 - np.sinh(known[8])))
         assert list(found[1:]) == pytest.approx(3 * np.tanh(out[1:] / 3))

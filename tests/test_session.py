@@ -10,7 +10,7 @@ import pytest
 
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.policy import network
-from acbo_ref.policy.heads import OutcomeState, heads_forward
+from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, heads_forward
 from acbo_ref.policy.inputs import Task, Units
 from acbo_ref.policy.layers import sigmoid
 from acbo_ref.policy.local import Tried
@@ -71,13 +71,14 @@ def test_the_lowest_predicted_by_hand():
     makes its error small, and a large optimism goes elsewhere.
     """
     params = {
-        "outcome_head.value.weight": np.zeros((6, 2)), "outcome_head.out.weight": np.zeros((2, 4)),
+        "outcome_head.value.weight": np.zeros((VALUE_FEATURES, 2)), "outcome_head.out.weight": np.zeros((2, 4)),
         "outcome_head.out.bias": np.array([0.0, 0.0, 0.0, -3.0]),
     }  # fmt: skip
     slope = np.array([[1.0, -2.0, 9.0], [3.0, 0.5, 9.0]])
-    state = OutcomeState(np.zeros((2, 3, 2)), slope, np.zeros((2, 3)), np.full((2, 3), np.log(0.1)))
+    zero, one = np.zeros((2, 3)), np.ones((2, 3))
+    state = OutcomeState(np.zeros((2, 3, 2)), slope, zero, one, np.log(0.1) * one)
     nothing = Tried(*[np.zeros((2, 0), int)] * 3, np.zeros((2, 0), bool))
-    allowed, grid = np.array([[True, True, False]] * 2), np.array([-5.0, 0.0, 5.0])
+    allowed, grid = np.array([[True, True, False]] * 2)[:, :, None], np.array([-5.0, 0.0, 5.0])
     variable, value = lowest_predicted(params, state, nothing, 0.0, allowed, grid)
     assert variable.tolist() == [1, 0] and value.tolist() == [5.0, -5.0]
     # as said there: the mean stays and the error is all but gone; so 0 - 5 at some other place
@@ -88,6 +89,9 @@ def test_the_lowest_predicted_by_hand():
         for given in (optimism, np.full(2, optimism)):
             found = lowest_predicted(params, state, tried, given, allowed, grid)
             assert list(zip(*(array.tolist() for array in found), strict=True)) == expected
+    inside = allowed & np.array([False, True, True])  # not the lowest value
+    found = lowest_predicted(params, state, nothing, 0.0, inside, grid)
+    assert found[0].tolist() == [1, 0] and found[1].tolist() == [5.0, 0.0]
     found = lowest_predicted(params, state, tried, np.array([5.0, 0.0]), allowed, grid)
     assert found[0].tolist() == [0, 0]  # each system has its own
     narrow = OutcomeState(*(array.astype(np.float32) for array in state))
