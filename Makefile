@@ -1,4 +1,4 @@
-# make run     a first policy, trained and compared with baselines, from a fresh clone
+# make run     a campaign on a simulated reactor, then a first policy trained and compared
 # make test    everything installed, all tests
 # make lint    style and types;   make wheel   the built package in an empty environment
 PYTHON ?= python3
@@ -18,9 +18,13 @@ PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks
 	touch $@
 
 run: .venv/core
-	rm -rf runs/first
+	rm -rf runs/reactor runs/first
+	$(BIN)/python examples/reactor.py runs/reactor
 	$(BIN)/acbo train --config quick_test --output runs/first
-	$(BIN)/acbo evaluate --checkpoint runs/first --suite seed-linear --suite simple --suite standardised
+	$(BIN)/acbo evaluate --checkpoint runs/first --suite simple --suite standardised --methods policy,regress,paths,thompson,oracle
+	@echo
+	@echo "The campaign's page is runs/reactor/report.html. Your own: $(BIN)/acbo campaign new --help"
+	@echo "The policy that ships against other methods: $(BIN)/acbo evaluate --quick"
 
 test: .venv/all
 	$(BIN)/python -m pytest -n 2

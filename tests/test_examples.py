@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from acbo_ref.training.checkpoint import shipped_policy
@@ -23,6 +26,25 @@ def test_the_algae_campaign(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "improvement likely" in done.stdout and done.stdout.count("measured") == 12
     assert (tmp_path / "algae" / "campaign" / "report.html").exists()
+
+
+def test_the_reactor(tmp_path):
+    """Ten experiments find the peak inside the domain, near 75 degrees, and what it gains."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "reactor.py", tmp_path / "reactor"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("measured") == 10 and (tmp_path / "reactor" / "report.html").exists()
+    recommended = float(re.findall(r"set temp to ([\d.]+)", done.stdout)[0])
+    assert 70.0 < recommended < 80.0 and "better than doing nothing" in done.stdout
+
+
+def test_the_reactors_rows_are_of_its_simulator():
+    simulator = runpy.run_path(str(EXAMPLES / "reactor.py"))
+    rng = np.random.default_rng(20)
+    rows = list(csv.DictReader((EXAMPLES / "reactor.csv").open()))
+    assert [{name: float(cell) for name, cell in row.items()} for row in rows] == [simulator["day"](rng) for _ in rows]
+    assert len(rows) == 20
 
 
 RUN_NOTEBOOK = """

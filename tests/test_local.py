@@ -208,8 +208,8 @@ def test_noise_is_seen_through_by_hand():
 
 
 def test_far_outcomes_and_large_moves_count_as_bounded():
-    """On both sides: an outcome of a thousand spreads counts as OUTCOME_BOUND, and no more than that
-    is taken off.
+    """On both sides: an outcome of a thousand spreads counts as OUTCOME_BOUND, and no more than
+    that is taken off.
     """
     t = task()
     units, lever = standard_units(t), np.array([[True, False, False, False]])
