@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_evaluation import results
+from test_metrics import results
 from test_scm import diamond
 
 from acbo_ref import AcboError, Trainer, evaluate, save_scm
