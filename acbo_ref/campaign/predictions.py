@@ -322,7 +322,7 @@ def _reason(facts: Facts, decision: Decision, settled: Decision) -> str:
     variable = facts.variables[int(decision.variable[0])]
     better = "highest" if facts.direction == "maximize" else "lowest"
     if decision.variable[0] == settled.variable[0] and decision.value[0] == settled.value[0]:
-        return f"the {better} {facts.target} expected of anything"
+        return f"the {better} {facts.target} expected of anything not too far from what was seen"
     mean, error = expectation(facts, decision)
     reach = mean - QUANTILE * error
     return f"to learn: {variable} is little known, and {facts.target} could become {facts.cost * reach:.4g}"
