@@ -23,7 +23,7 @@ VARIABLES = {"temp": (20.0, 110.0), "dose": (0.0, 6.0), "stir": (100.0, 600.0), 
 
 def expected_yield(temp: float, dose: float, feed: float) -> float:
     """The yield without its noise."""
-    return 76.0 - ((temp - 75.0) / 5.0) ** 2 - 18.0 * float(np.exp(-dose / 1.5)) + 20.0 * (feed - 1.0)
+    return 76.0 - ((temp - 75.0) / 5.0) ** 2 - 10.0 * float(np.exp(-dose / 1.5)) + 20.0 * (feed - 1.0)
 
 
 def day(rng: np.random.Generator, **settings: float) -> dict[str, float]:

@@ -42,7 +42,7 @@ def test_the_reactor(tmp_path):
 def test_the_reactors_rows_are_of_its_simulator():
     simulator = runpy.run_path(str(EXAMPLES / "reactor.py"))
     rng = np.random.default_rng(20)
-    rows = list(csv.DictReader((EXAMPLES / "reactor.csv").open()))
+    rows = list(csv.DictReader((EXAMPLES / "reactor.csv").read_text().splitlines()))
     assert [{name: float(cell) for name, cell in row.items()} for row in rows] == [simulator["day"](rng) for _ in rows]
     assert len(rows) == 20
 

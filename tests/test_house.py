@@ -134,6 +134,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
                          | {"observation_channels": "part of Reading or reading.py"},
         "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN, "or_nothing": TAKEN},
         "policy.screening": {"*": "wraps a session of any backend"},
+        "policy.extrapolation": {"*": TAKEN},
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),
         "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},
