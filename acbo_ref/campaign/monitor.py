@@ -65,5 +65,6 @@ def watch(facts: Facts) -> Watch:
     alarm = evidence >= 2.0 / ALARM_LEVEL
     words = f"{missed} of {counted(len(seen), 'outcome')} lay outside the 90 % interval"
     if alarm:
-        words = f"the model does not describe this system: {words}, {worse} were worse than predicted; the methods gp_all and gp decide without it"
+        words = f"the model does not describe this system: {words}, {worse} were worse than predicted"
+        words += "; the methods gp_all and gp decide without it"
     return Watch(len(seen), missed, worse, evidence, alarm, words)
