@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
         campaign.tell(proposal.id, dict(zip(plant.names, row, strict=True)))
         print(
             f"{proposal.id:>3}  {proposal.variable:>9} = {proposal.value:8.2f}   expected {proposal.predicted:7.2f} "
-            f"[{proposal.low:7.2f}, {proposal.high:7.2f}]   measured {row[plant.target_index]:7.2f}   {proposal.reason}"
+            f"[{proposal.low:7.2f}, {proposal.high:7.2f}]   measured {row[plant.target_index]:7.2f}"
         )
     best = campaign.recommend()
     print(
