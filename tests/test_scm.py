@@ -129,6 +129,12 @@ def test_simulation_equals_the_naive_one(saturate):
     )
 
 
+def test_rows_are_as_precise_as_their_noise():
+    batch, noise, nothing = stack([diamond()]), np.zeros((1, 2, 4), np.float32), -np.ones((1, 2), int)
+    assert simulate(batch, noise, nothing, nothing).dtype == np.float32
+    assert simulate(batch, noise.astype(float), nothing, nothing).dtype == np.float64
+
+
 def test_the_oracle_looks_coarsely_then_finely(monkeypatch):
     """Two levers, a grid of 5 points: 10 points with few draws, then the 10 again with many."""
     asked = []
@@ -258,6 +264,8 @@ def test_functional_scm_agrees_with_the_linear_one():
     assert system.oracle.variable == 0 and system.oracle.value == -1.0
     assert system.oracle.expected == pytest.approx(-3.0, abs=1e-9)
     assert system.observational_moments[0] == pytest.approx(9.0, abs=1e-9)
+    with pytest.raises(ValueError, match="shorter"):
+        system.expected_target(np.array([0, 1]), np.array([1.0]))
 
 
 def test_functional_scm_flips_and_its_children_see_the_true_target():
