@@ -383,7 +383,7 @@ def test_a_wrong_backend_does_not_verify():
 
 @pytest.mark.parametrize("optimism", [0.0, 0.75, 3.0])
 def test_the_outcome_head_takes_its_lowest_bound(make_backend, optimism):
-    """Of all that it says itself, before and after an own outcome; however far from what was seen."""
+    """Of all that it says itself, however far from what was seen; before and after an outcome."""
     from acbo_ref.policy.session import DECISION_GRID
 
     _, backend, state, (problems, observation_mask, noise) = setup(make_backend, extrapolation=None)
