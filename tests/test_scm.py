@@ -338,6 +338,16 @@ def test_the_oracle_of_functions_searches_in_steps_of_a_400th_of_the_domain(monk
         ({"terms": (Term("Y", np.nan, 0.0, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
         ({"terms": (Term("Y", 1.0, np.inf, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
         ({"terms": (Term("Y", 1.0, 0.0, {"A": np.nan}),)}, "a term of 'Y' is not finite", "give finite numbers"),
+        (
+            {"terms": (Term("Y", 1.0, 0.0, {"A": 1.0}, "sin"),)},
+            "a term of 'Y' has the shape 'sin'",
+            "did you mean 'sine'?",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", hidden=True)), "edges": {}},
+            "'A' is hidden",
+            "the target and what can be set are seen",
+        ),
     ],
 )
 def test_what_is_not_a_model_is_refused(changes, message, hint):
