@@ -183,6 +183,8 @@ def test_per_step_by_hand():
     # gains (0, 2, 4, 4) and (0, 0, 2, 4) of 4 and 4
     assert score[0] == pytest.approx([0, 2 / 8, 6 / 8, 1]) and regret[0] == pytest.approx([4, 3, 1, 0])
     assert (score[1] <= score[0]).all() and (score[0] <= score[2]).all()
+    nothing = per_step(results(best=np.array([0.0, 10.0]))).score  # can be gained
+    assert nothing.shape == (3, 4) and np.isnan(nothing).all()
 
 
 def test_a_paired_difference_knows_that_systems_are_shared():

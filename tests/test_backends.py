@@ -15,8 +15,9 @@ from acbo_ref.backend import ReferenceBackend
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import observe
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
-from acbo_ref.policy.inputs import OUTCOME_BOUND, Task, standard_units
+from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, standard_units
 from acbo_ref.policy.network import PolicyInputs, parameter_shapes
+from acbo_ref.policy.session import ROLLOUT_GRID
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.data import ROWS, iteration_data, perturbed_state, small_config
 from acbo_ref.verify.parity import verify_backend
@@ -80,7 +81,7 @@ def test_the_committed_row_is_candidate_zero(make_backend):
 
 @pytest.mark.parametrize("share, number", [(1.0, 6), (0.5, 3), (0.0, 0)])
 def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend, share, number):
-    """It takes the place of the first probe, is what a session would decide, and the rows that
+    """It takes the place of the first probe, is what a session says is lowest, and the rows that
     follow are its own.
     """
     _, backend, state, data = setup(make_backend, heads={"commit_by_outcome_head": share}, **OVER_ROWS)
@@ -103,21 +104,14 @@ def test_a_share_of_episodes_carries_out_the_outcome_heads_decision(make_backend
         np.testing.assert_allclose(5 * row[each, variable[:, k], 0], value[:, k], atol=1e-12)
         np.testing.assert_allclose(5 * row[each, problems.target, 0], (outcome[:, k] - location) / scale, rtol=1e-9)
     assert 0 <= noise.optimism.min() < noise.optimism.max() <= 2 * 0.75  # each episode has its own
-    decided = [
-        backend.session(state, task, 1).decide(decision="outcome_head", optimism=optimism)
-        for optimism in noise.optimism
-    ]
-    decision = decided[0]
-    decision = dataclasses.replace(
-        decision,
-        variable=np.array([d.variable[e] for e, d in enumerate(decided)]),
-        value=np.array([d.value[e] for e, d in enumerate(decided)]),
-    )
-    applied = np.asarray(t.applied)[:, 0]
-    # the rollout's grid has every fourth value of the session's
-    step = (problems.high - problems.low)[each, decision.variable] / 10
-    assert (variable[:, 0] == decision.variable)[np.array(who)].all()
-    assert (np.abs(applied - decision.value) <= step + 1e-9)[np.array(who)].all()
+    width, points = task.valid.shape[1], ROLLOUT_GRID.size
+    share_of_domain = (ROLLOUT_GRID + HALF_WIDTH) / (2 * HALF_WIDTH)
+    values = (task.low[:, :, None] + (task.high - task.low)[:, :, None] * share_of_domain).reshape(len(each), -1)
+    said = backend.session(state, task, 1).predict(np.tile(np.repeat(np.arange(width), points), (len(each), 1)), values)
+    bound = said.mean - noise.optimism[:, None] * said.error
+    best = np.where(np.repeat(task.manipulable, points, axis=1), bound, np.inf).argmin(axis=1)
+    assert (variable[:, 0] == best // points)[np.array(who)].all()
+    np.testing.assert_allclose(np.asarray(t.applied)[who, 0], values[each, best][who], atol=1e-9)
 
 
 def test_a_share_needs_a_probe():
@@ -389,10 +383,10 @@ def test_a_wrong_backend_does_not_verify():
 
 @pytest.mark.parametrize("optimism", [0.0, 0.75, 3.0])
 def test_the_outcome_head_takes_its_lowest_bound(make_backend, optimism):
-    """Of all that it says itself, before and after an own outcome."""
+    """Of all that it says itself, however far from what was seen; before and after an outcome."""
     from acbo_ref.policy.session import DECISION_GRID
 
-    _, backend, state, (problems, observation_mask, noise) = setup(make_backend)
+    _, backend, state, (problems, observation_mask, noise) = setup(make_backend, extrapolation=None)
     task = observe(problems, noise.observation, observation_mask)
     session, share = backend.session(state, task, 1), (DECISION_GRID + 5.0) / 10.0
     for session_is_new in (True, False):

@@ -107,7 +107,7 @@ def test_a_draw_of_a_process_has_the_size_and_the_length_asked_for():
     assert (draws[:, 0] * draws[:, 1]).mean() / 4.0 == pytest.approx(np.exp(-0.5), abs=0.06)
 
 
-def drawn(prior, count, parents=1, target=True, noise=1.0, terms=(), center=10.0, half=2.0):
+def drawn(prior, count, parents=1, target=True, noise=1.0, terms=(), center=10.0, half=2.0, tuned=False):
     """`count` times the terms of one child, the last variable, of some parents; with the weights
     that are left.
     """
@@ -117,7 +117,7 @@ def drawn(prior, count, parents=1, target=True, noise=1.0, terms=(), center=10.0
     for _ in range(count):
         equations = Equations(np.zeros(size), noises, np.where(edges, 1.0, 0.0), zero, zero, zero)
         where = np.full(size, center), np.full(size, half)
-        found = curved(prior, equations, list(terms), edges, parents if target else 0, *where, False, rng)
+        found = curved(prior, equations, list(terms), edges, parents if target else 0, *where, tuned, rng)
         yield found, equations.weights[:parents, parents]
 
 
@@ -159,6 +159,28 @@ def test_what_becomes_of_a_single_parent():
         low, high = -np.log(width[1]), -np.log(width[0])
         assert low <= logs.min() < low + 0.1 and high - 0.1 < logs.max() <= high
         assert logs.mean() == pytest.approx((low + high) / 2, abs=0.12)
+
+
+def test_what_becomes_of_a_parent_in_a_tuned_model():
+    """A line in 0.15, three sines in 0.05, a dip in 0.3, tanh in 0.1 and a U in 0.4, of the size
+    that tuned models have; the lowest points of dips and of U lie within 0.3 half domains of where
+    the parent stands by itself. Other children are as ever, of the size of curves.
+    """
+    prior = PriorConfig(curved=1.0, curve_size=(3.0, 3.0), tuned_size=(7.0, 7.0))
+    kinds = []
+    for terms, _ in drawn(prior, 800, tuned=True):
+        kinds.append(f"{terms[0].shape} {len(terms)}" if terms else "line")
+        if len(terms) == 1:
+            term, frequency = terms[0], terms[0].frequencies[0]
+            assert abs(term.amplitude) == pytest.approx(7.0)
+            if term.shape != "tanh":
+                assert (term.amplitude > 0) == (term.shape == "square") and abs(term.phase / frequency) <= 0.6 + 1e-9
+    shares = {kind: kinds.count(kind) / 800 for kind in kinds}
+    expected = {"line": 0.15, "sine 3": 0.05, "bump 1": 0.3, "tanh 1": 0.1, "square 1": 0.4}
+    assert shares == pytest.approx(expected, abs=0.05)
+    others = [t for t, _ in drawn(prior, 200, target=False, tuned=True)]
+    assert {len(terms) for terms in others} == {0, 1, 3, 6}
+    assert {round(abs(terms[0].amplitude), 9) for terms in others if len(terms) == 1} == {3.0}
 
 
 def test_sines_of_a_process_by_their_distributions():

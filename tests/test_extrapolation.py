@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from acbo_fast import available, backend_maker
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.policy.extrapolation import seen_at_first, seen_with, within
+from acbo_ref.policy.extrapolation import Seen, is_near, seen_at_first, seen_with, within
 from acbo_ref.policy.inputs import Task, set_mask, standard_units
 from acbo_ref.policy.session import DECISION_GRID
 from acbo_ref.verify.data import perturbed_state, small_config
@@ -67,6 +67,37 @@ def test_each_trial_moves_the_frontier():
     assert after.high[0, 1] == seen.high[0, 1]  # not set: moving by itself moves nothing
     nothing = seen_with(seen, standard_units(known), set_mask(np.array([-1]), 3), np.array([[7.0, 9.0, 5.0]]))
     assert all((a == b).all() for a, b in zip(nothing, seen, strict=True))
+
+
+def test_places_are_in_standard_units_and_inside_the_domain():
+    """The domain -4 to 16 is 6 +- 5 * 2: the mean 1 stands at -2.5, 0 at -3; beyond an end is at
+    the end.
+    """
+    known = task(ROWS, -4.0, 16.0)
+    seen, units, was_set = seen_of(known), standard_units(known), np.array([[True, False, False]])
+    assert seen.low[0, 0] == seen.high[0, 0] == pytest.approx(-2.5)
+    for value, low, high in ((0.0, -3.0, -2.5), (4.0, -2.5, -1.0), (99.0, -2.5, 5.0), (-99.0, -5.0, -2.5)):
+        after = seen_with(seen, units, was_set, np.array([[value, 0.0, 0.0]]))
+        assert [after.low[0, 0], after.high[0, 0]] == pytest.approx([low, high])
+
+
+def test_rows_that_do_not_count_are_not_seen():
+    """Of two rows, 0 and 2, the sum of squares is 2 with one degree of freedom."""
+    rows = np.array([[0.0, 1.0, 0.3], [2.0, 1.0, 0.1], [90.0, -70.0, 5.0], [-60.0, 3.0, 1.0]])
+    found, alone = seen_of(task(rows, counts=[True, True, False, False])), seen_of(task(rows[:2]))
+    assert all((a == b).all() for a, b in zip(found, alone, strict=True))
+    assert found.room[0, 0] == pytest.approx(2.0 * np.sqrt(2.0 / chi2.ppf(0.05, 1)) / 2.0)
+    assert seen_of(task(rows[:2]), 0.0).room[0, 0] == 0.0
+
+
+def test_the_frontier_itself_is_near_enough():
+    seen = Seen(np.array([[0.5, -1.0]]), np.array([[1.0, -1.0]]), np.array([[0.5, 0.0]]))
+    values = np.array([[0.0, 1.5, -0.25, 1.75, -0.75, -1.25, -0.5]])
+    found = is_near(seen, np.array([[0, 0, 0, 0, 1, 1, 1]]), values, 0.25)
+    assert found.tolist() == [[True, True, False, False, True, True, False]]
+    grid = np.linspace(-2.0, 2.0, 17)
+    assert grid[within(seen, grid)[0, 0]].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert grid[within(seen, grid)[0, 1]].tolist() == [-1.25, -1.0, -0.75]
 
 
 def test_what_is_not_limited():

@@ -176,6 +176,15 @@ def test_channels_by_hand():
     assert not found[0, 0, of_two].any()  # a variable and itself
 
 
+def test_what_stands_still_does_not_bend():
+    """Neither with what varies on one side more than on the other, nor that with it."""
+    du = np.zeros((4, 3))
+    du[:, 0], du[:, 1] = [-0.1, -0.1, -0.1, 0.3], [-0.1, 0.2, -0.2, 0.1]
+    channels = table(du, np.zeros(du.shape, bool))[0][:, :, 11:17]
+    assert (channels[2] == 0).all() and (channels[:, 2] == 0).all()
+    assert channels[0, 1, 0] != 0
+
+
 def test_curvature_of_observational_rows_by_hand():
     """Against plain regressions of the standardised columns: what is left of z_i^2 after a constant
     and its line, against u_j alone, and against what the ridge regression on all others leaves.

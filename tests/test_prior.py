@@ -19,7 +19,7 @@ from acbo_ref.systems.batch import (
     total_effects,
 )
 from acbo_ref.systems.graphs import GRAPHS, ancestors, sample_graph
-from acbo_ref.systems.prior import SCALING_DRAWS, sample_scm
+from acbo_ref.systems.prior import SCALING_DRAWS, _hidden, sample_scm
 from acbo_ref.systems.scm import stack
 
 
@@ -90,6 +90,47 @@ def test_sampled_models_can_be_improved(kind, n, seed, manipulable, target):
     levers = total_effects(scm._batch)[0][scm._position] * scm.manipulable
     assert levers.any() and scm.oracle.expected < scm.observational_moments[0]
     assert not scm.manipulable[scm.target_index]
+
+
+def test_what_is_hidden_by_hand():
+    """0 -> 2, 0 -> 3, 1 -> 3, 2 -> 3: of the roots only 0 has two effects; it stays in sight where
+    it is the only lever.
+    """
+    edges = np.zeros((4, 4), bool)
+    edges[[0, 0, 1, 2], [2, 3, 3, 3]] = True
+
+    def hidden(levers):
+        return _hidden(PriorConfig(hidden=1.0), edges, 3, np.array(levers), np.random.default_rng(0)).tolist()
+
+    assert hidden([True, True, True, False]) == hidden([False, False, True, False]) == [True, False, False, False]
+    assert hidden([False] * 4) == [True, False, False, False]
+    assert hidden([True, False, False, False]) == [False] * 4
+    edges[1, 2] = True
+    rng, half, none = np.random.default_rng(0), PriorConfig(hidden=0.5), np.zeros(4, bool)
+    found = [tuple(_hidden(half, edges, 3, none, rng)[:2].tolist()) for _ in range(200)]
+    shares = [found.count(pair) / 200 for pair in ((True, True), (True, False), (False, True), (False, False))]
+    assert shares == pytest.approx([0.25] * 4, abs=0.13)  # four standard errors of 200 draws
+
+
+def test_the_only_lever_is_not_hidden():
+    prior = PriorConfig(manipulable=0.0, hidden=1.0)
+    found = [sample_scm(prior, "erdos_renyi", 4, np.random.default_rng(seed)) for seed in range(60)]
+    assert any(not scm.visible.all() for scm in found)
+    for scm in found:
+        (lever,) = np.flatnonzero(scm.manipulable)
+        assert total_effects(scm._batch)[0][scm._position[lever]] != 0
+
+
+def test_what_a_prior_has_not_draws_nothing():
+    """The names along a chain are what a seed always gave: without curves and without hidden
+    variables no number is drawn for them.
+    """
+
+    def names(seed):
+        scm = sample_scm(PriorConfig(), "chain", 5, np.random.default_rng(seed))
+        return "".join(scm.names[i][1:] for i in scm.order)
+
+    assert [names(seed) for seed in range(4)] == ["13402", "23041", "12403", "32104"]
 
 
 def test_standardised_models_have_unit_variance():

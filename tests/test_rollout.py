@@ -147,12 +147,12 @@ def test_judging_by_hand():
     assert found.variance[0] == pytest.approx([0.25, 0.25, 0.0])
 
 
-def test_outcomes_are_judged_as_if_they_lay_at_most_fifteen_units_away():
-    """X at 20 gives Y = 43 + e: (43 + 18 - 5) / 4 = 14 and (43 + 98 - 5) / 4 = 34, read as 15."""
+def test_outcomes_are_judged_as_if_they_lay_at_most_thirty_units_away():
+    """X at 20 gives Y = 43 + e: (43 + 18 - 5) / 4 = 14 and (43 + 98 - 5) / 4 = 34, read as 30."""
     found = judged([[0.0, 18.0], [0.0, 98.0]], [0], [5.0])
-    assert found.outcome[0, 0] == pytest.approx((14 + 15) / 2) and found.variance[0, 0] == pytest.approx(0.25)
-    below = judged([[0.0, -200.0], [0.0, -98.0]], [0], [5.0])  # -40.5, and (43 - 98 - 5) / 4 = -15
-    assert below.outcome[0, 0] == -15.0 and below.variance[0, 0] == 0.0
+    assert found.outcome[0, 0] == pytest.approx((14 + 30) / 2) and found.variance[0, 0] == pytest.approx(64.0)
+    below = judged([[0.0, -200.0], [0.0, -158.0]], [0], [5.0])  # -40.5, and (43 - 158 - 5) / 4 = -30
+    assert below.outcome[0, 0] == -30.0 and below.variance[0, 0] == 0.0
 
 
 def test_a_reward_has_three_parts():

@@ -129,6 +129,12 @@ def test_simulation_equals_the_naive_one(saturate):
     )
 
 
+def test_rows_are_as_precise_as_their_noise():
+    batch, noise, nothing = stack([diamond()]), np.zeros((1, 2, 4), np.float32), -np.ones((1, 2), int)
+    assert simulate(batch, noise, nothing, nothing).dtype == np.float32
+    assert simulate(batch, noise.astype(float), nothing, nothing).dtype == np.float64
+
+
 def test_the_oracle_looks_coarsely_then_finely(monkeypatch):
     """Two levers, a grid of 5 points: 10 points with few draws, then the 10 again with many."""
     asked = []
@@ -258,6 +264,8 @@ def test_functional_scm_agrees_with_the_linear_one():
     assert system.oracle.variable == 0 and system.oracle.value == -1.0
     assert system.oracle.expected == pytest.approx(-3.0, abs=1e-9)
     assert system.observational_moments[0] == pytest.approx(9.0, abs=1e-9)
+    with pytest.raises(ValueError, match="shorter"):
+        system.expected_target(np.array([0, 1]), np.array([1.0]))
 
 
 def test_functional_scm_flips_and_its_children_see_the_true_target():
@@ -330,6 +338,16 @@ def test_the_oracle_of_functions_searches_in_steps_of_a_400th_of_the_domain(monk
         ({"terms": (Term("Y", np.nan, 0.0, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
         ({"terms": (Term("Y", 1.0, np.inf, {"A": 1.0}),)}, "a term of 'Y' is not finite", "give finite numbers"),
         ({"terms": (Term("Y", 1.0, 0.0, {"A": np.nan}),)}, "a term of 'Y' is not finite", "give finite numbers"),
+        (
+            {"terms": (Term("Y", 1.0, 0.0, {"A": 1.0}, "sin"),)},
+            "a term of 'Y' has the shape 'sin'",
+            "did you mean 'sine'?",
+        ),
+        (
+            {"variables": (Variable("Y"), Variable("A", hidden=True)), "edges": {}},
+            "'A' is hidden",
+            "the target and what can be set are seen",
+        ),
     ],
 )
 def test_what_is_not_a_model_is_refused(changes, message, hint):

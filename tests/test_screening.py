@@ -109,10 +109,13 @@ def test_where_all_is_equal_the_first_are_kept():
 @pytest.mark.parametrize("backend", available())
 def test_a_screened_session_decides_as_one_on_those_variables_alone(monkeypatch, backend):
     monkeypatch.setattr(screening, "MOST_VARIABLES", 4)
-    made, known, rng = backend_maker(backend)(CONFIG), task(), np.random.default_rng(1)
+    made = backend_maker(backend)(dataclasses.replace(CONFIG, extrapolation=1.0))
+    known, rng = task(), np.random.default_rng(1)
     index = screening.promising(known, 4)
     wide = screening.open_session(CONFIG.policy, known, lambda t: made.session(made.from_host(STATE), t, 3))
     narrow = made.session(made.from_host(STATE), reduced(known, index), 3)
+    half_way = np.take_along_axis(known.high, index[:, 1:3], axis=1) * [[0.4, 1.0], [-1.0, -0.4]]
+    assert wide.near(index[:, 1:3], half_way).tolist() == [[True, False], [False, True]]
     for _ in range(3):
         a, b = wide.decide(decision="outcome_head"), narrow.decide(decision="outcome_head")
         assert (a.variable == index[np.arange(2), b.variable]).all()
