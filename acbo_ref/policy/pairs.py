@@ -77,6 +77,9 @@ CORRELATION_SHRINKAGE = 0.999
 OWN_PENALTY, SLOPE_PENALTY = 0.02, 1e-4
 # Spreads below this many half domains look equal.
 LEAST_SPREAD = 1e-3
+# A variable that moves by less than so many half domains says nothing of curvature: its fourth power
+# must have a place in float32.
+LEAST_BEND_SPREAD = 1e-6
 # The spread around a slope in own rows starts from this many rows of one spread.
 NOISE_ROWS = 1.0
 
@@ -171,6 +174,7 @@ def _bends(
     cube = np.diagonal(squares.cross, axis1=1, axis2=2)
     third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
     fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    varies = varies & (unit > LEAST_BEND_SPREAD)
     both = varies[:, :, None] & varies[:, None, :]
     third = np.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0.0)
     skewness = np.diagonal(third, axis1=1, axis2=2)
@@ -243,15 +247,14 @@ def _parabolas(moments: Moments[Array], unit: Array) -> tuple[Array, Array, Arra
     """
     own, squares = moments.own, moments.own_squares
     second = np.diagonal(own.cross, axis1=1, axis2=2)[:, :, None] + OWN_PENALTY
-    third = np.diagonal(squares.cross, axis1=1, axis2=2)[:, :, None]
-    fourth = squares.fourth[:, :, None] + OWN_PENALTY
-    determinant = second * fourth - third**2
-    slope = (fourth * own.cross - third * squares.cross) / determinant
-    bend = (second * squares.cross - third * own.cross) / determinant
+    third = np.diagonal(squares.cross, axis1=1, axis2=2)[:, :, None] / second
+    left = np.maximum(squares.fourth[:, :, None] + OWN_PENALTY - third**2 * second, OWN_PENALTY)
+    bend = (squares.cross - third * own.cross) / left
+    slope = own.cross / second - third * bend
     residual = np.maximum(own.square - slope * own.cross - bend * squares.cross, 0.0)
     noise = (residual / unit[:, None, :] ** 2 + NOISE_ROWS) / (own.number + NOISE_ROWS)[:, :, None]
     bend = bend / unit[:, None, :]
-    return bend, bend / np.sqrt(noise * second / determinant), noise
+    return bend, bend / np.sqrt(noise / left), noise
 
 
 def _fisher(correlation: Array) -> Array:

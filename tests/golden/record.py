@@ -43,6 +43,7 @@ from acbo_ref.campaign import facts
 from acbo_ref.config import RenamedKeyWarning
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.prior import sample_scm
+from acbo_ref.training import checkpoint as checkpoint_files
 
 HERE = Path(__file__).parent
 ITERATIONS, STEPS = 5, 3
@@ -119,7 +120,10 @@ def page(path):
     rows = rng.standard_normal((14, 6)) * [6, 0.8, 1, 60, 0.6, 2] + [50, 0, 3, 180, 5, 43]
     rows[:, 1] = np.exp(rows[:, 1])
     rows[3, 0] = np.nan
-    with mock.patch.object(facts, "now", lambda: "2026-01-02T03:04:05+00:00"), warnings.catch_warnings():
+    still = mock.patch.object(facts, "now", lambda: "2026-01-02T03:04:05+00:00")
+    # a campaign's copy of its policy names the versions of the day, and its hash seeds a batch
+    then = mock.patch.object(checkpoint_files, "versions", lambda: {"acbo": "0", "python": "0", "numpy": "0"})
+    with still, then, warnings.catch_warnings():
         warnings.simplefilter("ignore", facts.CampaignWarning)
         campaign = Campaign.create(
             path, variables, "yield", "maximize", rows, 12, HERE / "run", "Ada", {"dose": 2.0},

@@ -12,6 +12,7 @@ from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.moments import Moments, SquareSums, Sums
 from acbo_ref.policy.pairs import (
     CORRELATION_SHRINKAGE,
+    LEAST_BEND_SPREAD,
     LEAST_SPREAD,
     NOISE_ROWS,
     OBSERVED_CHANNELS,
@@ -70,6 +71,7 @@ def _bends(
     cube = jnp.diagonal(squares.cross, axis1=1, axis2=2)
     third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
     fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    varies = varies & (unit > LEAST_BEND_SPREAD)
     both = varies[:, :, None] & varies[:, None, :]
     third = jnp.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0)
     skewness = jnp.diagonal(third, axis1=1, axis2=2)
@@ -121,15 +123,14 @@ def _parabolas(moments: Moments[Array], unit: Array) -> tuple[Array, Array, Arra
     """See acbo_ref.policy.pairs._parabolas."""
     own, squares = moments.own, moments.own_squares
     second = jnp.diagonal(own.cross, axis1=1, axis2=2)[..., None] + OWN_PENALTY
-    third = jnp.diagonal(squares.cross, axis1=1, axis2=2)[..., None]
-    fourth = squares.fourth[..., None] + OWN_PENALTY
-    determinant = second * fourth - third**2
-    slope = (fourth * own.cross - third * squares.cross) / determinant
-    bend = (second * squares.cross - third * own.cross) / determinant
+    third = jnp.diagonal(squares.cross, axis1=1, axis2=2)[..., None] / second
+    left = jnp.maximum(squares.fourth[..., None] + OWN_PENALTY - third**2 * second, OWN_PENALTY)
+    bend = (squares.cross - third * own.cross) / left
+    slope = own.cross / second - third * bend
     residual = jnp.maximum(own.square - slope * own.cross - bend * squares.cross, 0)
     noise = (residual / unit[:, None] ** 2 + NOISE_ROWS) / (own.number + NOISE_ROWS)[..., None]
     bend = bend / unit[:, None]
-    return bend, bend / jnp.sqrt(noise * second / determinant), noise
+    return bend, bend / jnp.sqrt(noise / left), noise
 
 
 def _fisher(correlation: Array) -> Array:

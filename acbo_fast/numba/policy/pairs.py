@@ -47,15 +47,16 @@ def _parabola(moments: Any, e: int, i: int, j: int, unit: float) -> tuple[float,
     around the parabola; see acbo_ref.policy.pairs._parabolas.
     """
     own, squares = moments.own, moments.own_squares
-    cross, square_cross, third = own.cross[e, i, j], squares.cross[e, i, j], squares.cross[e, i, i]
-    second, fourth = own.cross[e, i, i] + OWN_PENALTY, squares.fourth[e, i] + OWN_PENALTY
-    determinant = second * fourth - third * third
-    slope = (fourth * cross - third * square_cross) / determinant
-    bend = (second * square_cross - third * cross) / determinant
+    cross, square_cross = own.cross[e, i, j], squares.cross[e, i, j]
+    second = own.cross[e, i, i] + OWN_PENALTY
+    third = squares.cross[e, i, i] / second
+    left = max(squares.fourth[e, i] + OWN_PENALTY - third * third * second, OWN_PENALTY)
+    bend = (square_cross - third * cross) / left
+    slope = cross / second - third * bend
     residual = max(own.square[e, i, j] - slope * cross - bend * square_cross, 0.0)
     noise = (residual / (unit * unit) + NOISE_ROWS) / (own.number[e, i] + NOISE_ROWS)
     bend /= unit
-    return bend, bend / np.sqrt(noise * second / determinant), noise
+    return bend, bend / np.sqrt(noise / left), noise
 
 
 @kernel
