@@ -77,8 +77,8 @@ CORRELATION_SHRINKAGE = 0.999
 OWN_PENALTY, SLOPE_PENALTY = 0.02, 1e-4
 # Spreads below this many half domains look equal.
 LEAST_SPREAD = 1e-3
-# A variable that moves by less than so many half domains says nothing of curvature: its fourth power
-# must have a place in float32.
+# A variable that moves by less than so many half domains says nothing of curvature: its fourth
+# power must have a place in float32.
 LEAST_BEND_SPREAD = 1e-6
 # The spread around a slope in own rows starts from this many rows of one spread.
 NOISE_ROWS = 1.0
