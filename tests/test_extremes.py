@@ -98,7 +98,6 @@ def test_losses_and_gradients_stay_finite(make_backend, shape, dtype):
     assert refused == ({"tiny domains"} if (backend.name, dtype) == ("jax", "float32") else set())
 
 
-@pytest.mark.slow  # half a minute a backend
 def test_two_hundred_variables(make_backend):
     stages = [{"name": "wide", "variables": [200, 200], "graphs": ["tree"]}]
     config = small_config(

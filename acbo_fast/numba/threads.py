@@ -2,8 +2,7 @@
 an arena of its own.
 
 How a batch is cut depends on its shape alone, and what the parts give is added in their order, so
-no result depends on the number of threads, but for last bits of predictions after own outcomes,
-which can depend on where arrays lie in memory. BLAS is held to one thread meanwhile: two levels of
+no result depends on the number of threads. BLAS is held to one thread meanwhile: two levels of
 threads on the same cores wait for each other (a training iteration took 50 times as long). Both
 kernels and products run without Python's lock.
 """

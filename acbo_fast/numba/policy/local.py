@@ -24,7 +24,7 @@ class Workings(NamedTuple):
 
     Args:
         place: (R,) int64, those that count.
-        before, after, features: (R, H/2), (R, H/2) and (R, 6), of the outcome head at their
+        before, after, features: (R, H/2), (R, H/2) and (R, 8), of the outcome head at their
             actions.
         mean, log_error, log_noise, log_scatter, residual, solved: (R,), see the reference.
         own, distance, inverse: (R, R), k, squared distances in lengths, and B^-1.
@@ -69,7 +69,9 @@ def workings(space: Workspace, places: int, half: int) -> Workings:
     squares = ("own", "distance", "inverse", "d_matrix")
     arrays = {name: space("local." + name, places, dtype=np.float64) for name in vectors}
     arrays |= {name: space("local." + name, places, places, dtype=np.float64) for name in squares}
-    arrays |= {name: space("local." + name, places, half) for name in ("before", "after")}
+    # in one array: a loop over two that lie close together is not vectorised, and then rounds
+    # otherwise; how far apart these are must not depend on where memory was free
+    arrays |= dict(zip(("before", "after"), space("local.hidden", 2, places, half), strict=True))
     return Workings(
         place=space("local.place", places, dtype=np.int64),
         features=space("local.features", places, VALUE_FEATURES),
