@@ -135,6 +135,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN, "or_nothing": TAKEN},
         "policy.screening": {"*": "wraps a session of any backend"},
         "policy.extrapolation": {"*": TAKEN},
+        "policy.moments": {"about_the_mean": "the same code for every kind of array"},
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "state_size", "parameter_shapes", "init_params"), TAKEN),
         "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},

@@ -20,7 +20,7 @@ Letters: E episodes, N rows, V variables.
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -135,6 +135,24 @@ def centred(sums: Sums[Array]) -> Array:
     """(E, V, V) scatter about the rows' own mean."""
     count = np.maximum(sums.number, 1.0)[:, None, None]
     return np.asarray(sums.cross - sums.total[:, :, None] * sums.total[:, None, :] / count)
+
+
+def about_the_mean(sums: Sums[A], squares: SquareSums[A], number: A) -> tuple[A, A]:
+    """Third and fourth moments about the rows' own mean: (E, V, V) the mean of (du_i - m_i)^2
+    (du_j - m_j), and (E, V) that of (du_i - m_i)^4. The same code for every kind of array.
+
+    Args:
+        number: (E,) of rows, at least 1.
+    """
+    s: Any = sums
+    q: Any = squares
+    count, one = number[:, None, None], number[:, None]  # type: ignore[index]
+    mean = s.total / one
+    m_i, m_j = mean[:, :, None], mean[:, None, :]
+    square, cube = s.cross.diagonal(0, 1, 2), q.cross.diagonal(0, 1, 2)
+    third = q.cross - 2 * m_i * s.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
+    fourth = q.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * one * mean**4
+    return third / count, fourth / one
 
 
 def spreads(sums: Sums[Array]) -> Array:

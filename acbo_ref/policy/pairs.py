@@ -50,7 +50,7 @@ import numpy as np
 from acbo_ref.arrays import A, Array
 from acbo_ref.policy.evidence import DIRECT_EFFECT, ordered_effect
 from acbo_ref.policy.inputs import HALF_WIDTH
-from acbo_ref.policy.moments import Moments, SquareSums, Sums, centred, spreads
+from acbo_ref.policy.moments import Moments, SquareSums, Sums, about_the_mean, centred, spreads
 
 # (shift, scale) of each channel: means and inverse spreads over the prior, rounded. First those of
 # the observational rows alone, then those that later rows change.
@@ -168,17 +168,13 @@ def _bends(
         regression: (E, V, V) precision_kj / diagonal_j.
     """
     number = np.maximum(observed.number, 1.0)
-    count, mean = number[:, None, None], observed.total / number[:, None]
-    m_i, m_j = mean[:, :, None], mean[:, None, :]
-    square = np.diagonal(observed.cross, axis1=1, axis2=2)
-    cube = np.diagonal(squares.cross, axis1=1, axis2=2)
-    third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
-    fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    count = number[:, None, None]
+    third, fourth = about_the_mean(observed, squares, number)
     varies = varies & (unit > LEAST_BEND_SPREAD)
     both = varies[:, :, None] & varies[:, None, :]
-    third = np.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0.0)
+    third = np.where(both, third / (unit[:, :, None] ** 2 * unit[:, None, :]), 0.0)
     skewness = np.diagonal(third, axis1=1, axis2=2)
-    left = np.where(varies, fourth / number[:, None] / unit**4 - 1.0 - skewness**2, 0.0)
+    left = np.where(varies, fourth / unit**4 - 1.0 - skewness**2, 0.0)
     left = np.maximum(left, 0.0)[:, :, None] + 1.0 / count
     correlation = np.where(both, centred(observed) / count / (unit[:, :, None] * unit[:, None, :]), 0.0)
     alone = (third - skewness[:, :, None] * correlation) / np.sqrt(left)

@@ -9,7 +9,7 @@ from acbo_fast.jax.policy.evidence import ordered_effect, solve
 from acbo_fast.jax.policy.moments import centred, spreads
 from acbo_ref.policy.evidence import DIRECT_EFFECT
 from acbo_ref.policy.inputs import HALF_WIDTH
-from acbo_ref.policy.moments import Moments, SquareSums, Sums
+from acbo_ref.policy.moments import Moments, SquareSums, Sums, about_the_mean
 from acbo_ref.policy.pairs import (
     CORRELATION_SHRINKAGE,
     LEAST_BEND_SPREAD,
@@ -65,17 +65,13 @@ def _bends(
 ) -> list[Array]:
     """See acbo_ref.policy.pairs._bends."""
     number = jnp.maximum(observed.number, 1)
-    count, mean = number[:, None, None], observed.total / number[:, None]
-    m_i, m_j = mean[:, :, None], mean[:, None, :]
-    square = jnp.diagonal(observed.cross, axis1=1, axis2=2)
-    cube = jnp.diagonal(squares.cross, axis1=1, axis2=2)
-    third = squares.cross - 2 * m_i * observed.cross - m_j * square[:, :, None] + 2 * count * m_i**2 * m_j
-    fourth = squares.fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * number[:, None] * mean**4
+    count = number[:, None, None]
+    third, fourth = about_the_mean(observed, squares, number)
     varies = varies & (unit > LEAST_BEND_SPREAD)
     both = varies[:, :, None] & varies[:, None, :]
-    third = jnp.where(both, third / count / (unit[:, :, None] ** 2 * unit[:, None, :]), 0)
+    third = jnp.where(both, third / (unit[:, :, None] ** 2 * unit[:, None, :]), 0)
     skewness = jnp.diagonal(third, axis1=1, axis2=2)
-    left = jnp.where(varies, fourth / number[:, None] / unit**4 - 1 - skewness**2, 0)
+    left = jnp.where(varies, fourth / unit**4 - 1 - skewness**2, 0)
     left = jnp.maximum(left, 0)[:, :, None] + 1 / count
     correlation = jnp.where(both, centred(observed) / count / (unit[:, :, None] * unit[:, None, :]), 0)
     alone = (third - skewness[:, :, None] * correlation) / jnp.sqrt(left)
