@@ -18,7 +18,7 @@ from acbo_fast import backend_maker
 from acbo_fast.numba.policy import reading
 from acbo_ref.arena.metrics import summarise
 from acbo_ref.arena.play import run_method
-from acbo_ref.arena.suites import Suite, load_suite, observations_of
+from acbo_ref.arena.suites import load_suite, observations_of
 from acbo_ref.config import load_config
 from acbo_ref.policy.pairs import OBSERVED_CHANNELS
 from acbo_ref.training.trainer import Trainer
@@ -51,8 +51,7 @@ def trained(seed: int, episodes: int) -> tuple[np.ndarray, Any]:
 
 def line(trainer: Any, name: str, number: int) -> str:
     """The scores on the first systems of a suite."""
-    backend, suite = trainer.backend, load_suite(name, VALIDATION_SEED)
-    few = Suite(suite.name, suite.systems[:number], suite.first_stream, suite.observations, suite.clusters[:number])
+    backend, few = trainer.backend, load_suite(name, VALIDATION_SEED).first(number)
     state = backend.from_host(trainer.checkpoint().state)
     found = summarise(run_method(few, "outcome_head", VALIDATION_SEED, observations_of(name), 20, backend, state))
     return " / ".join(f"{found[metric]['mean']:.3f}" for metric in METRICS)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from acbo_fast import backend_maker
 from acbo_ref.arena.metrics import summarise
 from acbo_ref.arena.play import run_method
-from acbo_ref.arena.suites import Suite, load_suite, observations_of
+from acbo_ref.arena.suites import load_suite, observations_of
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
 VALIDATION_SEED, STEPS = 1000, 20
@@ -32,8 +32,7 @@ def main() -> None:
     for label, changes in VARIANTS.items():
         backend, cells = backend_maker("numba")(replace(checkpoint.config, **changes)), []
         for name in SUITES:
-            whole, rows = load_suite(name, VALIDATION_SEED), observations_of(name)
-            few = Suite(name, whole.systems[:number], whole.first_stream, whole.observations, whole.clusters[:number])
+            few, rows = load_suite(name, VALIDATION_SEED).first(number), observations_of(name)
             method = "policy_head" if label == "policy head" else "outcome_head"
             state = backend.from_host(checkpoint.state)
             found = summarise(run_method(few, method, VALIDATION_SEED, rows, STEPS, backend, state))

@@ -16,7 +16,7 @@ import numpy as np
 from acbo_fast import backend_maker
 from acbo_ref.arena.metrics import summarise
 from acbo_ref.arena.play import run_method
-from acbo_ref.arena.suites import Suite, load_suite
+from acbo_ref.arena.suites import load_suite
 from acbo_ref.systems.scm import SCM, Variable
 from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
@@ -37,13 +37,13 @@ if __name__ == "__main__":
     checkpoint = load_checkpoint(shipped_policy())
     backend = backend_maker("numba")(replace(checkpoint.config, dtype=None))
     state = backend.from_host(checkpoint.state)
-    suite = load_suite("medium", SEED)
-    plain = suite.systems[:SYSTEMS]
+    suite = load_suite("medium", SEED).first(SYSTEMS)
     print(f"| method | without | with D, {share:.0%} of the variance |\n| -- | -- | -- |")
     for method in methods:
         cells = []
-        for systems in (plain, [disturbed(system, share) for system in plain]):
-            few = Suite("medium", systems, suite.first_stream, OBSERVATIONS, suite.clusters[:SYSTEMS])
-            found = summarise(run_method(few, method, SEED, OBSERVATIONS, STEPS, backend, state))
+        for systems in (suite.systems, tuple(disturbed(system, share) for system in suite.systems)):
+            found = summarise(
+                run_method(replace(suite, systems=systems), method, SEED, OBSERVATIONS, STEPS, backend, state)
+            )
             cells.append(" / ".join(f"{found[m]['mean']:.3f}" for m in ("score", "score_first", "score_last3")))
         print(f"| {method} | {' | '.join(cells)} |", flush=True)

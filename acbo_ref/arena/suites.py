@@ -189,6 +189,10 @@ class Suite:
     observations: int = DEFAULT_OBSERVATIONS
     clusters: tuple[str, ...] = ()  # what each system is a repetition of; empty: all apart
 
+    def first(self, number: int) -> Suite:
+        """The suite of its first systems only."""
+        return replace(self, systems=self.systems[:number], clusters=self.clusters[:number])
+
 
 @lru_cache(maxsize=8)
 def load_suite(name: str, seed: int, quick: bool = False) -> Suite:
