@@ -111,19 +111,19 @@ def test_a_full_disk_loses_nothing(campaign, monkeypatch):
     assert journal_bytes(campaign) == before and campaign.ask() == proposal
 
 
-def crashes(kills):
+def crashes(kills, timeout):
     script = Path(__file__).with_name("campaign_crashes.py")
-    return subprocess.run([sys.executable, script, str(kills)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, script, str(kills)], capture_output=True, text=True, timeout=timeout)
 
 
 def test_killing_it_anywhere_loses_nothing():
-    done = crashes(12)
+    done = crashes(12, 120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_two_hundred_kill_points():
-    done = crashes(200)
+    done = crashes(200, 1200)
     assert done.returncode == 0 and "nothing lost" in done.stdout, done.stdout + done.stderr
 
 

@@ -66,9 +66,10 @@ def finished_alike(folder: Path, whole: Path) -> None:
 def kills(count: int, root: Path, whole: Path, typical: float) -> str:
     rng, done, runs = np.random.default_rng(2), 0, 0
     while done < count:
-        folder, runs = root / f"killed-{runs}", runs + 1
+        folder, runs, longest = root / f"killed-{runs}", runs + 1, 0.6 * typical
         while True:
-            code = in_a_child(lambda folder=folder: train(folder) or 0, rng.uniform(0, 0.6 * typical))
+            code = in_a_child(lambda folder=folder: train(folder) or 0, rng.uniform(0, longest))
+            longest *= 1.02  # a machine that is slower now may not reach the next checkpoint
             check(folder)
             if code == 0:
                 break
