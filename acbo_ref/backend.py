@@ -58,8 +58,10 @@ class Backend(Protocol[State, A]):
     ) -> tuple[State, dict[str, float]]:
         """See grpo.update.update. The state given must not be used afterwards."""
 
-    def session(self, state: State, task: Task, capacity: int) -> AnySession:
-        """Deciding step by step in E systems, `capacity` interventions at most."""
+    def session(self, state: State, task: Task, capacity: int, budget: int | None = None) -> AnySession:
+        """Deciding step by step in E systems, `capacity` interventions at most; see
+        policy.session.Session.
+        """
 
 
 # For code that is written once and takes any backend: it hands states and trajectories on and looks
@@ -106,8 +108,8 @@ class ReferenceBackend:
     ) -> tuple[OptimiserState[Array], dict[str, float]]:
         return update(state, self.config, trajectories, order, scheduled)
 
-    def session(self, state: OptimiserState[Array], task: Task, capacity: int) -> Session:
-        return Session(state.params, self.config, task, capacity)
+    def session(self, state: OptimiserState[Array], task: Task, capacity: int, budget: int | None = None) -> Session:
+        return Session(state.params, self.config, task, capacity, budget)
 
 
 def cast_state(state: OptimiserState[Array], dtype: str) -> OptimiserState[Array]:

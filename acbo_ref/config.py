@@ -43,13 +43,40 @@ class PolicyConfig:
     num_heads: int = setting("int", 4, "attention heads H of the trunk over rows; must divide hidden_dim", 1, 64)
     use_fixed_std: bool = setting("bool", True, "false: the policy learns a standard deviation per variable")
     fixed_std: float = setting("float", 1.5, "standard deviation of the proposed value, standard units", 1e-3, 10.0)
+    policy_into_trunk: bool = setting("bool", True, "false: the policy head learns, but nothing below it from it")
 
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    RENAMED: ClassVar[Mapping[str, str | None]] = {"credit": None}
-
-    group_size: int = setting("int", 10, "candidates G scored in one state on the same noise", 2, 4096)
+    group_size: int = setting(
+        "int",
+        10,
+        "candidates G compared in one state on the same noise; of credit episode: episodes of a system",
+        2,
+        4096,
+    )
+    credit: str = setting(
+        "choice",
+        "immediate",
+        "what a candidate is judged by: its own outcome; that and what would be settled on after its row, for the "
+        "experiments left; or the outcomes of the rest of its episode",
+        choices=("immediate", "settle", "episode"),
+        renamed={"step": "immediate"},
+    )
+    objective: str = setting(
+        "choice",
+        "cumulative",
+        "of credit settle and episode: the sum of outcomes, or only what is settled on in the end",
+        choices=("cumulative", "final"),
+    )
+    budget: IntRange | None = setting(
+        "int_range",
+        None,
+        "experiments that an episode is told it has; null: interventions_per_episode",
+        1,
+        1000,
+        null=True,
+    )
     ppo_epochs: int = setting("int", 4, "passes over the collected episodes", 1, 100)
     minibatches: int = setting("int", 2, "minibatches a pass; must divide batch_size", 1, 4096)
     clip_ratio: float = setting("float", 0.2, "epsilon_low of the clipped objective", 1e-4, 0.999)
@@ -237,8 +264,9 @@ class Config:
     )
     optimism: float = setting(
         "float",
-        0.75,
-        "decision outcome_head takes the lowest expected target minus this many standard errors; 0: no exploration",
+        1.25,
+        "decision outcome_head takes the lowest expected target minus this many standard errors with 19 experiments left, "
+        "fewer as log(1 + left) falls; 0: no exploration",
         0.0,
         100.0,
     )
@@ -278,6 +306,30 @@ class Config:
         return dict(to_plain(self))
 
 
+def episodes_together(config: Config) -> int:
+    """How many episodes of a batch are of one system and on the same noise."""
+    return config.grpo.group_size if config.grpo.credit == "episode" else 1
+
+
+def _check_credit(config: Config) -> None:
+    """What the credit asks of other keys."""
+    together, steps, budget = episodes_together(config), config.interventions_per_episode, config.grpo.budget
+    if config.batch_size % together:
+        raise AcboError(
+            f"grpo.group_size is {together}, which does not divide batch_size {config.batch_size}",
+            "under credit episode a batch holds group_size episodes of each system",
+        )
+    if together > 1 and config.heads.commit_by_outcome_head > 0:
+        raise AcboError(
+            "grpo.credit episode needs heads.commit_by_outcome_head: 0", "the policy head must act in all episodes"
+        )
+    if together > 1 and budget is not None and budget[1] > steps:
+        raise AcboError(
+            f"grpo.budget ends at {budget[1]}, above interventions_per_episode {steps}",
+            "under credit episode all experiments of the budget are played",
+        )
+
+
 def _check_network(policy: PolicyConfig, grpo: GRPOConfig) -> None:
     """Sizes that do not fit each other or the trunk."""
     if policy.hidden_dim % policy.num_heads:
@@ -294,6 +346,7 @@ def _cross_check(config: Config) -> None:
     """What single values cannot tell."""
     policy, grpo, curriculum = config.policy, config.grpo, config.curriculum
     _check_network(policy, grpo)
+    _check_credit(config)
     if config.heads.commit_by_outcome_head > 0 and config.heads.probes == 0:
         raise AcboError(
             "heads.commit_by_outcome_head needs a probe: the outcome head's decision takes the place of the first",

@@ -39,6 +39,7 @@ class Role(IntEnum):
     LEARNED = 17
     OPTIMISM = 18
     BATCH = 19
+    BUDGET = 20
 
 
 def generator(seed: int, role: Role, index: int = 0) -> np.random.Generator:

@@ -19,6 +19,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 from acbo_cli.peers import Peers, check
 
 if TYPE_CHECKING:
+    from acbo_ref.arrays import Params
     from acbo_ref.backend import AnyBackend
     from acbo_ref.config import Config
     from acbo_ref.training.checkpoint import Checkpoint
@@ -43,6 +44,11 @@ COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very
     type=click.Path(path_type=Path),
     help="Continue a run: its folder or a checkpoint; with --config, under that config.",
 )
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path),
+    help="Begin a new run with the network of a checkpoint (`shipped`: the one that comes with acbo), under --config.",
+)
 @click.option("--episodes", type=int, help="Shortcut for --set total_episodes=N.")
 @click.option("--seed", type=int, help="Shortcut for --set seed=N.")
 @click.option(
@@ -65,6 +71,7 @@ def train(
     backend: str | None,
     output: Path | None,
     resume: Path | None,
+    start_from: Path | None,
     episodes: int | None,
     seed: int | None,
     overrides: tuple[str, ...],
@@ -80,6 +87,8 @@ def train(
 
     if config_source is None and resume is None:
         raise click.UsageError("give --config, or --resume", click.get_current_context())
+    if start_from is not None and resume is not None:
+        raise click.UsageError("--start-from begins a new run, --resume goes on with one: give one of them")
     if episodes is not None:
         overrides += (f"total_episodes={episodes}",)
     if seed is not None:
@@ -100,7 +109,8 @@ def train(
     if coordinator is not None:
         peers = _join(coordinator, num_processes, process_id, output, resume, config, before, overrides, used)
     writes = peers is None or peers.index == 0
-    begin = partial(_begin, name, maker, config, before, resume, output, overrides, writes)
+    parameters = None if config is None else starting_parameters(start_from, config)
+    begin = partial(_begin, name, maker, config, before, resume, output, overrides, writes, parameters)
     if peers is None:
         return _train(begin(), name, output_format, lambda stop: stop)
     agree = peers.any_process
@@ -147,15 +157,15 @@ def _begin(
     output: Path | None,
     overrides: tuple[str, ...],
     writes: bool,
+    parameters: Params | None,
 ) -> Trainer:
     """A new run, or the one that goes on."""
     from acbo_ref.training.trainer import Trainer
 
     if before is None:
         assert config is not None
-        return Trainer(
-            config, maker(config), (output or _free_folder(Path("runs") / config.name, config)) if writes else None
-        )
+        folder = (output or _free_folder(Path("runs") / config.name, config)) if writes else None
+        return Trainer(config, maker(config), folder, parameters=parameters)
     assert resume is not None
     if name != before.progress["backend"] and writes:
         click.echo(
@@ -164,6 +174,26 @@ def _begin(
             err=True,
         )
     return Trainer.resume(resume, maker, output, overrides, config, writes)
+
+
+def starting_parameters(source: Path | None, config: Config) -> Params | None:
+    """The parameters of --start-from.
+
+    Raises:
+        AcboError: it is of another architecture than the config's.
+    """
+    from acbo_ref.errors import AcboError
+    from acbo_ref.policy.network import parameter_shapes
+    from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
+
+    if source is None:
+        return None
+    start = load_checkpoint(shipped_policy() if str(source) == "shipped" else source)
+    if parameter_shapes(start.config.policy) != parameter_shapes(config.policy):
+        raise AcboError(
+            f"{source} is another network than the config's", f"its policy section: {start.config.to_dict()['policy']}"
+        )
+    return start.state.params
 
 
 def pool_digest(config: Config | None) -> str:

@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from acbo_cli.main import run
 from processor_time import least_seconds
 
+from acbo_ref.training.checkpoint import load_checkpoint
 from acbo_ref.training.run_folder import read_metrics
 
 TINY = [
@@ -228,6 +230,26 @@ def test_ctrl_c_finishes_the_iteration_and_saves(tmp_path):
 
 
 # ----------------------------------------------------------------------------------------- start-up
+
+
+def test_a_run_begins_with_the_network_of_another(cli, trained, tmp_path):
+    """With a step of nearly nothing, its parameters are those it began with; the optimiser and the
+    count of episodes are new.
+    """
+    begin = ["train", "--config", "quick_test", "--episodes", 4, "--start-from", trained, *TINY]
+    code, _, err = cli(*begin, "--output", tmp_path / "r", "--set", "grpo.learning_rate=1e-9")
+    assert code == 0, err
+    before, after = load_checkpoint(trained), load_checkpoint(tmp_path / "r")
+    assert after.progress["episodes"] == 4 < before.progress["episodes"]
+    assert after.state.step < before.state.step
+    for name, value in before.state.params.items():
+        np.testing.assert_allclose(after.state.params[name], value, atol=1e-6)
+    other = cli(*begin, "--output", tmp_path / "x", "--set", "policy.hidden_dim=12")
+    assert other[0] == 2 and "another network" in other[2]
+    for also in (["--resume", trained], ["--start-from", tmp_path / "nowhere"]):
+        code, _, err = cli(*begin, "--output", tmp_path / "x", *also)
+        assert code == 2 and err.startswith("error:"), err
+    assert not (tmp_path / "x").exists()
 
 
 def test_start_up_is_quick():

@@ -163,14 +163,14 @@ def test_every_key_is_described():
 
 def test_old_names_are_read_with_a_word_about_the_new_ones(tmp_path):
     path = tmp_path / "old.yaml"
-    path.write_text("decision: surrogate\nsurrogate: {commit_share: 0.25, probes: 3}\ngrpo: {credit: step}\n")
+    path.write_text("decision: surrogate\nsurrogate: {commit_share: 0.25, probes: 3}\npolicy: {evidence: true}\n")
     with pytest.warns(RenamedKeyWarning) as caught:
         config = load_config(path, ["surrogate.parent_weight=0.3"])
     assert [str(w.message) for w in caught] == [
         "decision: surrogate is called outcome_head now",
         "surrogate is called heads now",
         "heads.commit_share is called heads.commit_by_outcome_head now",
-        "grpo.credit does nothing any more: remove it",
+        "policy.evidence does nothing any more: remove it",
         "surrogate is called heads now",
     ] or len(caught) == 5
     assert config.decision == "outcome_head"

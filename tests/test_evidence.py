@@ -16,7 +16,6 @@ from acbo_ref.policy.evidence import (
     MARGINAL_PENALTY,
     evidence_channels,
     ordered_effect,
-    residual_features,
 )
 from acbo_ref.policy.moments import add_rows, no_rows
 
@@ -231,9 +230,3 @@ def test_columns_that_are_constant_tiny_or_huge_stay_finite(scale):
     found = channels(standard, variable)
     assert np.isfinite(found).all()
     assert found[0, MARGINAL] == pytest.approx(0.0, abs=1e-3) and found[0, DIRECT] == 0.0
-
-
-def test_residual_features_by_hand():
-    evidence = np.array([0.1, 2.0, -0.3, 4.0, -0.5, 0.6, -0.2, 7.0, 0.4])
-    expected = [*evidence, 0.1, 0.3, 0.5, 0.6, 0.2, *np.tanh(6.0 * np.array([0.1, -0.3, -0.5, 0.6, -0.2]))]
-    np.testing.assert_allclose(residual_features(evidence), expected)

@@ -71,14 +71,14 @@ def test_a_run_folder_of_then_goes_on(tmp_path):
     assert all(np.isfinite(a).all() and a.shape == before.state.params[n].shape for n, a in after.state.params.items())
 
 
-@pytest.mark.parametrize("run", ["run", "pairs_run", "local_run"])
+@pytest.mark.parametrize("run", ["run", "pairs_run", "local_run", "bends_run"])
 def test_a_policy_of_an_architecture_that_is_gone_is_refused_with_a_hint(run):
     with pytest.raises(AcboError, match="this policy is of an architecture that is gone") as caught:
         load_checkpoint(record.HERE / "gone" / run)
     assert "acbo campaign upgrade" in caught.value.hint
 
 
-@pytest.mark.parametrize("gone", ["campaign", "pairs_campaign", "edges_campaign", "local_campaign"])
+@pytest.mark.parametrize("gone", ["campaign", "pairs_campaign", "edges_campaign", "local_campaign", "bends_campaign"])
 def test_a_campaign_with_such_a_policy_goes_on_once_it_is_upgraded(tmp_path, gone):
     """What was measured and asked stays; the journal says which policy came after which."""
     path = tmp_path / "campaign"

@@ -8,6 +8,7 @@ import pytest
 from acbo_ref.config import PolicyConfig
 from acbo_ref.grpo import loss
 from acbo_ref.policy import heads, layers, local, network, pair_trunk, row_trunk
+from acbo_ref.policy.acquisition import ACQUISITION_FEATURES
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import attention_mask
@@ -160,6 +161,7 @@ def test_slopes_of_a_whole_network(trunk, fixed):
     inputs = network.PolicyInputs(
         channels=rng.standard_normal((2, 3, 3, 3, network.num_channels(config)) if pairs else (2, 5, 3, 4)),
         evidence=rng.standard_normal((2, 3, 3, EVIDENCE_CHANNELS if pairs else 0)),
+        acquisition=rng.standard_normal((2, 3, 3, ACQUISITION_FEATURES if pairs else 0)),
         valid=np.array([[True, True, True], [True, True, False]]),
         choosable=np.array([[True, False, True], [True, False, False]]),
         target=np.array([1, 1]),

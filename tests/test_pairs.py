@@ -15,6 +15,7 @@ from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import heads, layers, network, pair_trunk
+from acbo_ref.policy.acquisition import ACQUISITION_FEATURES
 from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, evidence_channels
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.moments import add_rows, centred, no_rows, spreads
@@ -468,6 +469,7 @@ def random_inputs(seed):
     return network.PolicyInputs(
         channels=rng.standard_normal((E, K, V, V, PAIR_CHANNELS)),
         evidence=rng.standard_normal((E, K, V, EVIDENCE_CHANNELS)),
+        acquisition=rng.standard_normal((E, K, V, ACQUISITION_FEATURES)),
         valid=np.ones((E, V), bool),
         choosable=choosable,
         target=np.array([V - 1, 1]),
@@ -482,6 +484,7 @@ def test_permuting_variables_permutes_the_outputs(forward, seed):
     permuted = inputs._replace(
         channels=inputs.channels[:, :, order][:, :, :, order],
         evidence=inputs.evidence[:, :, order],
+        acquisition=inputs.acquisition[:, :, order],
         choosable=inputs.choosable[:, order],
         target=np.argsort(order)[inputs.target],
     )
@@ -499,6 +502,7 @@ def test_padding_changes_nothing(forward, seed):
     padded = inputs._replace(
         channels=wide,
         evidence=np.pad(inputs.evidence, ((0, 0), (0, 0), (0, 2), (0, 0))),
+        acquisition=np.pad(inputs.acquisition, ((0, 0), (0, 0), (0, 2), (0, 0))),
         valid=np.pad(inputs.valid, ((0, 0), (0, 2))),
         choosable=np.pad(inputs.choosable, ((0, 0), (0, 2))),
     )

@@ -14,6 +14,7 @@ from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import heads, layers, network, row_trunk
+from acbo_ref.policy.acquisition import ACQUISITION_FEATURES
 from acbo_ref.policy.decoder import RowDecoder
 from acbo_ref.policy.evidence import CENTRE, EVIDENCE_CHANNELS, PATH_EFFECT, SLOPE_START
 from acbo_ref.policy.inputs import OUTCOME_BOUND, attention_mask
@@ -63,7 +64,7 @@ def random_inputs(seed, num_vars=V, num_obs=O):
     observation_mask = np.ones((E, num_obs), bool)
     observation_mask[1, num_obs // 2 :] = False
     mask, no_evidence = attention_mask(observation_mask, K), np.zeros((E, K, num_vars, 0))
-    return network.PolicyInputs(channels, no_evidence, valid, choosable, np.zeros(E, int), mask)
+    return network.PolicyInputs(channels, no_evidence, no_evidence, valid, choosable, np.zeros(E, int), mask)
 
 
 def change(inputs, **arrays):
@@ -109,6 +110,7 @@ def test_padding_variables_and_rows_changes_nothing(forward, seed):
         inputs,
         channels=channels,
         evidence=np.zeros((E, K, V + 2, 0)),
+        acquisition=np.zeros((E, K, V + 2, 0)),
         valid=np.concatenate([inputs.valid, blank], axis=1),
         choosable=np.concatenate([inputs.choosable, blank], axis=1),
     )
@@ -167,7 +169,9 @@ def test_decoding_row_by_row_equals_one_pass(seed):
     for k in range(K):
         decoder.peek(np.random.default_rng(seed).standard_normal((E, V, C)))  # a peek leaves no trace
         h.append(decoder.append(inputs.channels[:, O + k]).h)
-    stepwise, _ = heads.heads_forward(PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable, inputs.evidence)
+    stepwise, _ = heads.heads_forward(
+        PARAMS, CONFIG.policy, np.stack(h, axis=1), inputs.choosable, inputs.evidence, inputs.acquisition
+    )
     same(stepwise, network.forward(PARAMS, CONFIG.policy, inputs, K)[0])
 
 
@@ -191,11 +195,21 @@ def test_the_parameters_of_both_trunks_are_counted():
 
     Pairs: P D + D, a block of 4 D^2 + 4 D (factors), 8 D^2 + 2 D (up), 2 D^2 + D (down), 12 D^2
     (variables), norms 2 D + 4 D; final norm 4 D; heads on 2 D: 3 (2 D^2 + D) + 8 D + 7 D + 7, the
-    residual 19 * 2, the trust 5 (2 D + 1), the length 2 D + 1, and the edge head 2 D + 2 D + 2.
+    acquisition 15 (D + 2), the trust 5 (2 D + 1), the length 2 D + 1, and the edge head
+    2 D + 2 D + 2.
     """
     d, layers = 64, 4
     rows = 5 * d + layers * (12 * d**2 + 13 * d) + 2 * d + 3 * (d * d // 2 + d // 2) + 7 * d + d // 2 + 7
-    pairs = 44 * d + layers * (26 * d**2 + 13 * d) + 4 * d + 3 * (2 * d**2 + d) + 15 * d + 7 + 38 + 6 * (2 * d + 1)
+    pairs = (
+        44 * d
+        + layers * (26 * d**2 + 13 * d)
+        + 4 * d
+        + 3 * (2 * d**2 + d)
+        + 15 * d
+        + 7
+        + 15 * (d + 2)
+        + 6 * (2 * d + 1)
+    )
     pairs += 4 * d + 2
     for architecture, expected in (("simple_permutation_invariant", rows), ("pairwise", pairs)):
         shapes = network.parameter_shapes(PolicyConfig(architecture, hidden_dim=d))
@@ -209,8 +223,8 @@ def test_the_predicted_outcome_goes_through_where_a_variable_stands():
     params["outcome_head.trust.bias"] = np.array(SLOPE_START)
     evidence = np.zeros((1, 1, 1, EVIDENCE_CHANNELS))
     evidence[..., PATH_EFFECT], evidence[..., CENTRE] = np.arcsinh(0.7), np.arcsinh(0.2)
-    outputs, _ = heads.heads_forward(params, config, np.zeros((1, 1, 1, 16)), np.ones((1, 1), bool), evidence)
-    state = heads.OutcomeState(*(np.array([array[0, 0, 0]] * 3) for array in outputs.outcome))
+    outcome, _ = heads.state_forward(params, np.zeros((1, 16)), evidence[0, 0])
+    state = heads.OutcomeState(*(np.array([array[0]] * 3) for array in outcome))
     mean = heads.outcome_forward(params, state, np.array([-5.0, 1.0, 5.0]))[0].mean
     np.testing.assert_allclose(
         mean, 0.7 * np.array([-1.2, 0.0, 0.8]), rtol=1e-3, atol=1e-12
@@ -243,22 +257,24 @@ def test_parameters_start_as_described():
 
 
 def test_what_the_pairwise_trunk_adds_starts_as_described():
-    """The evidence has its say from the start: 4 asinh|path effect| to the logit, -1.6 of its
-    direction to the mean; a trust of 1 in the path effect, whatever h is; the same length for all.
+    """The policy head follows the lowest bound: -10 times the gap to it, at its value; a trust of 1
+    in the path effect, whatever h is; the same length for all.
     """
     params = network.init_params(PolicyConfig("pairwise", hidden_dim=8, num_layers=2, use_fixed_std=False), 3)
-    residual = params["policy_head.residual.weight"]
-    assert {(int(i), int(j)): residual[i, j] for i, j in np.argwhere(residual)} == {(12, 0): 4.0, (17, 1): -1.6}
+    direct = params["policy_head.acquisition.weight"]
+    assert {(int(i), int(j)): direct[i, j] for i, j in np.argwhere(direct)} == {(0, 0): -10.0, (5, 1): 1.0}
+    assert not params["policy_head.out.weight"].any()
     assert params["outcome_head.trust.bias"].tolist() == [0, 0, 0, 1, 0]
     for name in ("outcome_head.trust.weight", "outcome_head.length.weight", "outcome_head.length.bias"):
         assert not params[name].any()
-    for name in ("edge_head.out.weight", "outcome_head.out.weight", "policy_head.out.weight"):
+    for name in ("edge_head.out.weight", "outcome_head.out.weight", "parent_head.out.weight"):
         assert 0 < np.abs(params[name]).max() < 0.02
 
 
 def test_sizes_of_what_is_read():
     rows, pairs = PolicyConfig("simple_permutation_invariant", hidden_dim=8), PolicyConfig("pairwise", hidden_dim=8)
     assert [network.evidence_size(config) for config in (rows, pairs)] == [0, EVIDENCE_CHANNELS]
+    assert [network.acquisition_size(config) for config in (rows, pairs)] == [0, ACQUISITION_FEATURES]
     assert [network.state_size(config) for config in (rows, pairs)] == [8, 16]
     assert [network.num_channels(config) for config in (rows, pairs)] == [4, 43]
 
@@ -346,14 +362,15 @@ def test_blocks_over_rows_by_their_formula():
 
 @pytest.mark.parametrize("fixed", [True, False])
 def test_heads_by_their_formula(fixed):
-    """Everything that is said of a variable, with features of the evidence on top, and of an
+    """Everything that is said of a variable, from the acquisition features as well, and of an
     action.
     """
     config = PolicyConfig("pairwise", hidden_dim=4, num_layers=2, use_fixed_std=fixed, fixed_std=0.7)
     rng = np.random.default_rng(0)
     params = {name: rng.standard_normal(shape) for name, shape in network.parameter_shapes(config).items()}
     h, evidence = rng.standard_normal((1, 1, 2, 8)), rng.standard_normal((1, 1, 2, EVIDENCE_CHANNELS))
-    said, _ = heads.heads_forward(params, config, h, np.array([[True, False]]), evidence)
+    acquisition = rng.standard_normal((1, 1, 2, ACQUISITION_FEATURES))
+    said, _ = heads.heads_forward(params, config, h, np.array([[True, False]]), evidence, acquisition)
 
     def linear(name, x):
         return x @ params[name + ".weight"] + params[name + ".bias"]
@@ -364,8 +381,9 @@ def test_heads_by_their_formula(fixed):
     for i in range(2):
         state, known = h[0, 0, i], evidence[0, 0, i]
         effects = known[[0, 2, 4, 5, 6]]
-        features = np.concatenate([known, abs(effects), np.tanh(6 * effects)])
-        policy = two_layers("policy_head", state) + features @ params["policy_head.residual.weight"]
+        features = acquisition[0, 0, i]
+        policy = two_layers("policy_head", np.concatenate([state, np.arcsinh(features)]))
+        policy = policy + features @ params["policy_head.acquisition.weight"]
         assert said.logits[0, 0, i] == (pytest.approx(policy[0]) if i == 0 else MASKED)
         assert said.means[0, 0, i] == pytest.approx(6 * np.tanh(5 * policy[1] / 6))
         if not fixed:

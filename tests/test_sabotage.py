@@ -122,9 +122,9 @@ def test_a_wrong_number_of_the_network_fails_by_its_name(name):
 
 
 # What the one-pass forward is computed from: it notices as well.
-ALSO = {name: ["one pass = step by step"] for name in ("variable", "value", "log_prob", "channels", "evidence")}
+ALSO = {name: ["one pass = step by step"] for name in ("variable", "value", "log_prob", "channels", "acquisition")}
 TRIED = tuple(f"tried {name}" for name in Tried._fields)
-ROLLOUT = (*parity._PLAYED, *TRIED, "causes", "channels", "evidence")
+ROLLOUT = (*parity._PLAYED, *TRIED, "causes", "channels", "evidence", "acquisition")
 
 
 @pytest.mark.parametrize("name", [*ROLLOUT, "one pass = step by step"])
@@ -135,7 +135,7 @@ def test_a_wrong_number_of_a_rollout_fails_by_its_name(name):
             if name in TRIED:
                 field = name.removeprefix("tried ")
                 return played._replace(tried=played.tried._replace(**{field: off(getattr(played.tried, field))}))
-            if name in ("channels", "evidence"):
+            if name in ("channels", "evidence", "acquisition"):
                 inputs = played.inputs._replace(**{name: off(getattr(played.inputs, name))})
                 return played._replace(inputs=inputs)
             if name == "variable":  # stays a choice that exists

@@ -10,19 +10,21 @@ import pytest
 
 from acbo_ref.config import Config, PolicyConfig
 from acbo_ref.policy import network
+from acbo_ref.policy.acquisition import (
+    DECISION_GRID,
+    ROLLOUT_GRID,
+    acquisition_features,
+    hopeful,
+    lowest_predicted,
+    optimism_now,
+    predict_on_grid,
+)
+from acbo_ref.policy.extrapolation import within
 from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, heads_forward
 from acbo_ref.policy.inputs import Task, Units
 from acbo_ref.policy.layers import sigmoid
 from acbo_ref.policy.local import Tried
-from acbo_ref.policy.session import (
-    DECISION_GRID,
-    ROLLOUT_GRID,
-    Decision,
-    Session,
-    lowest_predicted,
-    or_nothing,
-    raw_prediction,
-)
+from acbo_ref.policy.session import Decision, Session, or_nothing, raw_prediction
 from acbo_ref.verify.data import ROWS, small_config
 
 
@@ -79,24 +81,26 @@ def test_the_lowest_predicted_by_hand():
     state = OutcomeState(np.zeros((2, 3, 2)), slope, zero, one, np.log(0.1) * one)
     nothing = Tried(*[np.zeros((2, 0), int)] * 3, np.zeros((2, 0), bool))
     allowed, grid = np.array([[True, True, False]] * 2)[:, :, None], np.array([-5.0, 0.0, 5.0])
-    variable, value = lowest_predicted(params, state, nothing, 0.0, allowed, grid)
+    untried = predict_on_grid(params, state, nothing, grid)
+    variable, value = lowest_predicted(untried, 0.0, allowed, grid)
     assert variable.tolist() == [1, 0] and value.tolist() == [5.0, -5.0]
     # as said there: the mean stays and the error is all but gone; so 0 - 5 at some other place
     variable_tried, value_tried = variable[:, None], value[:, None]
     outcome = np.array([[-2.0], [-3.0]])
-    tried = Tried(variable_tried, value_tried, outcome, np.ones((2, 1), bool))
+    tried = predict_on_grid(params, state, Tried(variable_tried, value_tried, outcome, np.ones((2, 1), bool)), grid)
     for optimism, expected in ((0.0, [(1, 5.0), (0, -5.0)]), (5.0, [(0, -5.0), (1, -5.0)])):
         for given in (optimism, np.full(2, optimism)):
-            found = lowest_predicted(params, state, tried, given, allowed, grid)
+            found = lowest_predicted(tried, given, allowed, grid)
             assert list(zip(*(array.tolist() for array in found), strict=True)) == expected
     inside = allowed & np.array([False, True, True])  # not the lowest value
-    found = lowest_predicted(params, state, nothing, 0.0, inside, grid)
+    found = lowest_predicted(untried, 0.0, inside, grid)
     assert found[0].tolist() == [1, 0] and found[1].tolist() == [5.0, 0.0]
-    found = lowest_predicted(params, state, tried, np.array([5.0, 0.0]), allowed, grid)
+    found = lowest_predicted(tried, np.array([5.0, 0.0]), allowed, grid)
     assert found[0].tolist() == [0, 0]  # each system has its own
     narrow = OutcomeState(*(array.astype(np.float32) for array in state))
     weights = {name: array.astype(np.float32) for name, array in params.items()}
-    assert lowest_predicted(weights, narrow, nothing, 0.0, allowed, grid)[1].dtype == np.float32
+    single = predict_on_grid(weights, narrow, nothing, grid)
+    assert lowest_predicted(single, 0.0, allowed, grid)[1].dtype == np.float32
 
 
 def test_doing_nothing_in_several_systems():
@@ -127,12 +131,19 @@ def test_a_draw_of_the_policy_head_by_hand(trunk, fixed):
     """The variable with the largest logit, or logit + Gumbel noise; its mean, or mean + std normal,
     kept inside the domain.
     """
-    config = small_config(policy={**trunk, "use_fixed_std": fixed, "fixed_std": 0.3}, grpo={"learned_decisions": None})
+    config = small_config(
+        policy={**trunk, "use_fixed_std": fixed, "fixed_std": 0.3}, grpo={"learned_decisions": None}, extrapolation=None
+    )
     params, task = parameters(config), two_systems()
     session, each = Session(params, config, task, 2), np.arange(2)
-    said = heads_forward(
-        params, config.policy, session._thought.h[:, None], task.manipulable, session._view.evidence[:, None]
-    )[0]
+    acquisition = np.zeros((2, 3, 0))
+    if not trunk:  # one experiment is left after this one
+        near = task.manipulable[:, :, None] & within(session._seen, DECISION_GRID)
+        predicted = predict_on_grid(params, session._outcome(), session._tried(), DECISION_GRID)
+        good, usual = hopeful(predicted, near, np.ones(2, bool)), optimism_now(config.optimism, np.ones(2))
+        acquisition = acquisition_features(predicted, usual, good, DECISION_GRID, np.ones(2))
+    h, evidence = session._thought.h[:, None], session._view.evidence[:, None]
+    said = heads_forward(params, config.policy, h, task.manipulable, evidence, acquisition[:, None])[0]
     logits, means = said.logits[:, 0], said.means[:, 0]
     std = np.full(means.shape, 0.3) if fixed else np.exp(said.log_stds[:, 0])
     normal = np.array([1.5, -1.0])
@@ -160,7 +171,7 @@ def test_a_draw_of_the_policy_head_by_hand(trunk, fixed):
 def test_who_decides_and_how_bold_is_configured_unless_told():
     config = small_config(decision="outcome_head", optimism=2.0)
     params, task = parameters(config), two_systems()
-    session = Session(params, config, task, 1)
+    session = Session(params, config, task, 1, 20)  # 19 are left after the first
 
     def values(**told):
         decision = session.decide(**told)
@@ -168,7 +179,7 @@ def test_who_decides_and_how_bold_is_configured_unless_told():
 
     assert values() == values(decision="outcome_head", optimism=2.0)
     assert values(optimism=0.0) == values(decision="outcome_head", optimism=0.0) != values()
-    plain = Session(params, small_config(decision="policy_head", optimism=2.0), task, 1)
+    plain = Session(params, small_config(decision="policy_head", optimism=2.0), task, 1, 20)
     assert values(decision="policy_head")[1] == plain.decide().value.tolist() != values()[1]
 
 

@@ -146,8 +146,8 @@ class JaxBackend:
             )
             return state, {key: float(value) for key, value in diagnostics.items()}
 
-    def session(self, state: OptimiserState[Array], task: Task, capacity: int) -> Session:
-        return Session(state.params, self.config, task, capacity, self.dtype, self.precision)
+    def session(self, state: OptimiserState[Array], task: Task, capacity: int, budget: int | None = None) -> Session:
+        return Session(state.params, self.config, task, capacity, self.dtype, self.precision, budget)
 
 
 def _count(name: str) -> None:

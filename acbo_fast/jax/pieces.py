@@ -82,7 +82,7 @@ PIECES: dict[str, Callable[..., Any]] = {
     "soft_bound": _piece(lambda x: layers.soft_bound(x, LOG_STD_BOUND)),
     "mlp": _piece(layers.mlp),
     "attend": _piece(_attend),
-    "log_prob": _piece(loss.log_prob),
+    "log_prob": _piece(lambda o, *rest: loss.log_prob(o.logits, o.means, o.log_stds, *rest)),
     "entropy": _piece(loss.entropy),
     "parent_loss": _piece(loss.parent_loss),
     "edge_loss": _piece(loss.edge_loss),

@@ -95,9 +95,9 @@ class NumbaBackend:
         """
         return state, update(state, self.config, trajectories, order, scheduled, self.parts, self._before)
 
-    def session(self, state: FlatState, task: Task, capacity: int) -> Session:
+    def session(self, state: FlatState, task: Task, capacity: int, budget: int | None = None) -> Session:
         params = views(self.config.policy, state.flat.copy())  # an update must not change a session that is open
-        return Session(params, self.config, task, capacity, self.parts[0].network)
+        return Session(params, self.config, task, capacity, self.parts[0].network, budget)
 
 
 def _cut(record: Any, part: slice) -> Any:

@@ -26,6 +26,7 @@ from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.policy.acquisition import optimism_now
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
@@ -156,7 +157,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         else:
             decision = session.decide(decision=kind)
         if by_outcome_head:
-            decision = or_nothing(decision, task, backend.config.optimism)
+            decision = or_nothing(decision, task, float(optimism_now(backend.config.optimism, steps - k - 1)))
         rows = np.zeros((count, width))
         for s, system in enumerate(systems):
             row = system.simulate(episodes.noise[s][k : k + 1], int(decision.variable[s]), float(decision.value[s]))[0]

@@ -27,6 +27,7 @@ from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
+from acbo_ref.policy.acquisition import optimism_now
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.screening import MOST_VARIABLES
@@ -35,6 +36,8 @@ from acbo_ref.policy.session import AnySession, Decision
 # A policy that reads rows, and not moments, gets this many at most, evenly spaced observations and
 # the latest experiments: memory grows with their square.
 OBSERVATIONS_READ, INTERVENTIONS_READ = 200, 300
+# Experiments that are left, as the policy head is told, in a campaign without a budget.
+UNKNOWN_BUDGET = 10
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class CampaignSession:
 
     Attributes:
         reads: (V,) bool, the variables that it speaks of.
-        optimism: the errors that the policy's decisions subtract.
+        optimism: the errors that the policy's next decision subtracts.
     """
 
     def __init__(
@@ -216,17 +219,17 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     was_set = np.asarray(np.array(masks).reshape(-1, len(manipulable)).any(axis=0))
     if not over_rows and len(manipulable) > MOST_VARIABLES:
         warn(f"the policy reads the {MOST_VARIABLES} most promising of the {len(manipulable)} variables")
+    budget = len(done) + (UNKNOWN_BUDGET if facts.remaining is None else facts.remaining)
     session = screening.open_session(
-        backend.config.policy, task, lambda t: backend.session(state, t, len(done)), was_set[None]
+        backend.config.policy, task, lambda t: backend.session(state, t, len(done), budget), was_set[None]
     )
     for mask, (_, row) in zip(masks, done, strict=True):
         session.observe(mask[None], units(np.array([row])))
+    optimism = float(optimism_now(backend.config.optimism, max(budget - len(done) - 1, 0)))
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
     unit = abs(float(scale[target]))
-    return CampaignSession(
-        session, facts.cost * float(location[target]), unit, reads, backend.config.optimism, coordinates
-    )
+    return CampaignSession(session, facts.cost * float(location[target]), unit, reads, optimism, coordinates)
 
 
 def choosable(facts: Facts, session: CampaignSession) -> Array:

@@ -15,6 +15,12 @@ and twice `optimism`. With `decision: outcome_head` those are the histories that
 decisions will meet (Ross et al. 2011, "DAgger"). The labels do not depend on who chose the action,
 and candidates are still compared within their state.
 
+What a candidate answers for is `grpo.credit`. Under "settle" every candidate's row is read, as if
+it was the next, and the action that the outcome head would then settle on is judged in the
+simulator: no error of the model enters. Under "episode" a state has one candidate, which is carried
+out, and `grpo.group_size` episodes share a system, its observational rows and all noise but that of
+their choices.
+
 Contract: all randomness comes in as arrays (`draw_noise`). Simulation is float64; the network runs
 in its own dtype.
 Letters: E episodes, O observational rows, K decisions, K' of them learned from, G candidates, P
@@ -32,15 +38,32 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from acbo_ref.arrays import A, Array, Params
-from acbo_ref.config import Config
-from acbo_ref.grpo.loss import label_weights, log_prob_forward, parent_entropy, reward
-from acbo_ref.policy.decoder import Decoder, open_decoder
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
+from acbo_ref.config import Config, episodes_together
+from acbo_ref.grpo.loss import (
+    answered_for,
+    label_weights,
+    log_prob_forward,
+    outcome_to_go,
+    parent_entropy,
+    reward,
+)
+from acbo_ref.policy.acquisition import (
+    ROLLOUT_GRID,
+    ROLLOUT_STEP,
+    OnGrid,
+    acquisition_features,
+    hopeful,
+    lowest_predicted,
+    optimism_now,
+    predict_on_grid,
+)
+from acbo_ref.policy.decoder import Decoder, Thought, open_decoder
+from acbo_ref.policy.extrapolation import Seen, reach, seen_at_first, seen_with, within
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, parent_forward, state_forward
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Task, Units, set_mask
-from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added, predict_forward
-from acbo_ref.policy.network import PolicyInputs
+from acbo_ref.policy.local import OwnRows, Tried, no_own_rows, own_outcomes, own_row_added, predict_forward
+from acbo_ref.policy.network import PolicyInputs, reads_pairs
 from acbo_ref.policy.reading import Reading, View, open_reading
-from acbo_ref.policy.session import ROLLOUT_GRID, lowest_predicted
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import SCMBatch, causes, simulate, target_parents
 
@@ -56,6 +79,7 @@ class EpisodeNoise(NamedTuple, Generic[A]):
         by_outcome_head: (E,) bool, in which episodes the outcome head's decision is carried out.
         optimism: (E,), the standard errors that its committed decisions subtract.
         learned: (E, K') int, ascending: which decisions of an episode carry the gradient.
+        budget: (E,) int, experiments that an episode is told it has.
     """
 
     observation: A
@@ -67,6 +91,7 @@ class EpisodeNoise(NamedTuple, Generic[A]):
     by_outcome_head: A
     optimism: A
     learned: A
+    budget: A
 
 
 class Trajectories(NamedTuple, Generic[A]):
@@ -128,24 +153,43 @@ def antithetic(noise: Array, fresh: Array, num_draws: int) -> Array:
 
 
 def draw_noise(config: Config, iteration: int, num_observations: int, num_variables: int) -> EpisodeNoise[Array]:
-    """The noise of one iteration, a pure function of (seed, role, iteration) and the shapes."""
+    """The noise of one iteration, a pure function of (seed, role, iteration) and the shapes.
+
+    Under credit "episode", all but the choices is the same in the episodes of a system.
+    """
     e, k, v = config.batch_size, config.interventions_per_episode, num_variables
-    g, p, m = config.grpo.group_size, config.heads.probes, config.reward.noise_draws
+    p, m = config.heads.probes, config.reward.noise_draws
+    together = episodes_together(config)
+    systems, g = e // together, config.grpo.group_size if together == 1 else 1
+
+    def shared(array: Array) -> Array:
+        return np.repeat(array, together, axis=0)
+
     exogenous = generator(config.seed, Role.EXOGENOUS_NOISE, iteration)
     scoring = generator(config.seed, Role.SCORING_NOISE, iteration)
-    observation = exogenous.standard_normal((e, num_observations, v))
-    intervention = exogenous.standard_normal((e, k, v))
+    observation = exogenous.standard_normal((systems, num_observations, v))
+    intervention = exogenous.standard_normal((systems, k, v))
     return EpisodeNoise(
-        observation=observation,
-        intervention=intervention,
-        scoring=antithetic(intervention, scoring.standard_normal((e, k, (m - 1) // 2, v)), m),
+        observation=shared(observation),
+        intervention=shared(intervention),
+        scoring=shared(antithetic(intervention, scoring.standard_normal((systems, k, (m - 1) // 2, v)), m)),
         gumbel=generator(config.seed, Role.VARIABLE_CHOICE, iteration).gumbel(size=(e, k, g, v)),
         normal=generator(config.seed, Role.VALUE_CHOICE, iteration).standard_normal((e, k, g)),
         probe=generator(config.seed, Role.PROBES, iteration).random((e, k, p, 2)),
         by_outcome_head=_by_outcome_head(config, iteration),
         optimism=2.0 * config.optimism * generator(config.seed, Role.OPTIMISM, iteration).random(e),
-        learned=_learned(config, iteration),
+        learned=shared(_learned(config, iteration, systems)),
+        budget=shared(_budget(config, iteration, systems)),
     )
+
+
+def _budget(config: Config, iteration: int, number: int) -> Array:
+    """(number,) int: K, or drawn from `grpo.budget`, each order of magnitude as often."""
+    if config.grpo.budget is None:
+        return np.full(number, config.interventions_per_episode)
+    low, high = config.grpo.budget
+    uniform = generator(config.seed, Role.BUDGET, iteration).uniform(np.log(low), np.log(high + 1), number)
+    return np.clip(np.floor(np.exp(uniform)).astype(int), low, high)
 
 
 def _by_outcome_head(config: Config, iteration: int) -> Array:
@@ -160,14 +204,14 @@ def _by_outcome_head(config: Config, iteration: int) -> Array:
     return np.asarray(generator(config.seed, Role.COMMITTED, iteration).permutation(e) < count)
 
 
-def _learned(config: Config, iteration: int) -> Array:
-    """(E, K') int: one decision of each of K' stretches of nearly equal length that the K are cut
-    into, drawn anew for every episode; all of them where K' is K.
+def _learned(config: Config, iteration: int, number: int) -> Array:
+    """(number, K') int: one decision of each of K' stretches of nearly equal length that the K are
+    cut into, drawn anew for every episode; all of them where K' is K.
     """
     steps = config.interventions_per_episode
     wanted = min(config.grpo.learned_decisions or steps, steps)
     edges = np.arange(wanted + 1) * steps // wanted
-    uniform = generator(config.seed, Role.LEARNED, iteration).random((config.batch_size, wanted))
+    uniform = generator(config.seed, Role.LEARNED, iteration).random((number, wanted))
     return edges[:-1] + np.floor(uniform * np.diff(edges)).astype(int)
 
 
@@ -207,77 +251,178 @@ def rollout(
             one).
     """
     num_episodes, steps, group_size = len(systems.target), noise.intervention.shape[1], noise.gumbel.shape[2]
+    credit, objective = config.grpo.credit, config.grpo.objective
     task = observe(systems, noise.observation, observation_mask)
     reading = open_reading(task, config.policy, params["embed.weight"].dtype)
     decoder = open_decoder(params, config.policy, task, reading, steps + 1)
     committed, each = np.where(noise.by_outcome_head, group_size, 0), np.arange(num_episodes)
     parents = target_parents(systems)
-    views, played = [reading.start()], []
-    own, tried = no_own_rows(num_episodes, task.valid.shape[1]), []
+    views, played, acquired, tried = [reading.start()], [], [], []
+    own = no_own_rows(num_episodes, task.valid.shape[1])
+    seen = seen_at_first(task, reading.units, config.extrapolation)
+    now = look(params, task, decoder.append(views[0].channels), views[0], own, seen)
+    settled_after = np.zeros((num_episodes, steps))
     for k in range(steps):
-        thought = decoder.append(views[-1].channels)
+        left = np.maximum(noise.budget - k - 1, 0)
+        acquired.append(acquisition(config, now, left))
+        evidence = views[k].evidence[:, None]
         outputs, _ = heads_forward(
-            params, config.policy, thought.h[:, None], task.manipulable, views[-1].evidence[:, None]
+            params, config.policy, now.h[:, None], task.manipulable, evidence, acquired[k][:, None]
         )
-        tried.append(own.tried)
-        if thought.cause_logits is not None:
-            tried[-1] = own_outcomes(own, thought.cause_logits, views[-1].evidence)
+        tried.append(now.tried)
         variable, value, log_prob = draw_candidates(outputs, noise.gumbel[:, k], noise.normal[:, k], fixed_std)
-        probes = _probes(params, noise, outputs, tried[-1], task, noise.probe[:, k])
+        probes = _probes(noise, now, task, noise.probe[:, k])
         judged_variable = np.concatenate([variable, probes[0]], axis=1)
-        judged_value = np.clip(np.concatenate([value, probes[1]], axis=1), -HALF_WIDTH, HALF_WIDTH)
+        kept = np.clip(value, *(np.take_along_axis(end, variable, axis=1) for end in (now.low, now.high)))
+        judged_value = np.concatenate([kept, probes[1]], axis=1)
         draws = np.concatenate([noise.intervention[:, k, None], noise.scoring[:, k]], axis=1)
         judged = judge(systems, task, reading.units, draws, judged_variable, judged_value)
+        answers = judged.outcome[:, :group_size]
+        if credit == "settle":
+            peeks = [
+                peek(params, task, reading, decoder, own, seen, variable[:, g], judged.rows[:, g])
+                for g in range(group_size)
+            ]
+            settled = np.stack([settled_outcome(systems, task, reading.units, draws, after) for after in peeks], axis=1)
+            answers = answered_for(answers, settled, left[:, None], objective)
         gain = np.zeros(variable.shape)
         if config.reward.info_gain > 0:
-            gain = information_gain(params, config, decoder, reading, outputs, task, variable, judged.rows)
+            gain = information_gain(params, decoder, reading, now.h, task, variable, judged.rows)
         is_parent = np.take_along_axis(parents, variable, axis=1)
-        rewards = reward(judged.outcome[:, :group_size], is_parent, gain, config.reward)
         row = judged.rows[each, committed]
-        views.append(reading.append(judged_variable[each, committed], row))
-        weight = _weights(params, config, outputs, tried[-1], judged_variable, judged_value)
-        if thought.cause_logits is not None:
-            was_set = set_mask(judged_variable[each, committed], row.shape[1])
-            own = own_row_added(own, task, reading.units, was_set, row)
-        step = (
-            variable, value, log_prob, rewards, judged_variable, judged_value, judged.outcome, judged.variance, weight
-        )  # fmt: skip
-        played.append((*step, judged.raw_value[each, committed], row[each, task.target]))
-    return _trajectories(systems, task, reading, views[:steps], tried, played, committed, noise.learned, fixed_std)
+        weight = _weights(params, config, now, judged_variable, judged_value)
+        done = judged_variable[each, committed]
+        views.append(reading.append(done, row))
+        if reads_pairs(config.policy):
+            own = own_row_added(own, task, reading.units, set_mask(done, row.shape[1]), row)
+        seen = seen_with(seen, reading.units, set_mask(done, row.shape[1]), row)
+        if k + 1 < steps or (credit, objective) == ("episode", "final"):
+            now = look(params, task, decoder.append(views[-1].channels), views[-1], own, seen)
+        if (credit, objective) == ("episode", "final"):
+            settled_after[:, k] = settled_outcome(systems, task, reading.units, draws, now)
+        step = (variable, value, log_prob, judged_variable, judged_value, judged.outcome, judged.variance, weight)
+        played.append((*step, answers, is_parent, gain, judged.raw_value[each, committed], row[each, task.target]))
+    return _trajectories(
+        config,
+        systems,
+        task,
+        reading,
+        views[:steps],
+        acquired,
+        tried,
+        played,
+        settled_after,
+        committed,
+        noise,
+        fixed_std,
+    )
+
+
+class Look(NamedTuple, Generic[A]):
+    """What is known of E systems at one decision: the trunk's state h (E, V, H) of every variable,
+    the outcome head's, own outcomes, what is predicted on the grid, which of its values are near
+    enough and hopeful (E, V, G), and the ends (E, V) of what is near.
+    """
+
+    h: A
+    outcome: OutcomeState[A]
+    tried: Tried[A]
+    predicted: OnGrid[A]
+    good: A
+    low: A
+    high: A
+
+
+def look(
+    params: Params, task: Task, thought: Thought[Array], view: View[Array], own: OwnRows[Array], seen: Seen[Array]
+) -> Look[Array]:
+    """What is known after the rows that were read."""
+    tried = own.tried
+    if thought.cause_logits is not None:
+        tried = own_outcomes(own, thought.cause_logits, view.evidence)
+    outcome, _ = state_forward(params, thought.h, view.evidence)
+    near = task.manipulable[:, :, None] & within(seen, ROLLOUT_GRID)
+    predicted = predict_on_grid(params, outcome, tried, ROLLOUT_GRID)
+    good = hopeful(predicted, near, task.observation_mask.sum(axis=1) > 1)
+    return Look(thought.h, outcome, tried, predicted, good, *reach(seen, ROLLOUT_STEP))
+
+
+def acquisition(config: Config, now: Look[Array], left: Array) -> Array:
+    """(E, V, Q) for the policy head, with `left` (E,) experiments left; Q = 0 over rows."""
+    if not reads_pairs(config.policy):
+        return np.zeros((*now.h.shape[:2], 0), now.h.dtype)
+    return acquisition_features(now.predicted, optimism_now(config.optimism, left), now.good, ROLLOUT_GRID, left)
+
+
+def peek(
+    params: Params,
+    task: Task,
+    reading: Reading,
+    decoder: Decoder,
+    own: OwnRows[Array],
+    seen: Seen[Array],
+    variable: Array,
+    rows: Array,
+) -> Look[Array]:
+    """What would be known after the raw rows (E, V) in which `variable` (E,) was set, as if they
+    were the next.
+    """
+    view, was_set = reading.peek(variable, rows), set_mask(variable, rows.shape[1])
+    thought = decoder.peek(view.channels)
+    if thought.cause_logits is not None:
+        own = own_row_added(own, task, reading.units, was_set, rows)
+    return look(params, task, thought, view, own, seen_with(seen, reading.units, was_set, rows))
+
+
+def settled_outcome(systems: SCMBatch[Array], task: Task, units: Units[Array], draws: Array, now: Look[Array]) -> Array:
+    """(E,) the true standard outcome, over the noise draws (E, M, V), of the action that the
+    outcome head would settle on: the lowest mean.
+    """
+    variable, value = lowest_predicted(now.predicted, 0.0, now.good, ROLLOUT_GRID)
+    return judge(systems, task, units, draws, variable[:, None], value[:, None].astype(float)).outcome[:, 0]
 
 
 # What a step gives, in the order of `rollout`; those of the first row are kept in the network's
 # dtype, those of the second for the learned decisions only.
 _FLOATS = ("value", "log_prob", "rewards", "judged_value", "judged_outcome", "judged_variance", "judged_weight")
 LEARNED = (
-    "variable", "value", "log_prob", "rewards", "judged_variable", "judged_value", "judged_outcome", "judged_variance",
-    "judged_weight",
+    "variable", "value", "log_prob", "judged_variable", "judged_value", "judged_outcome", "judged_variance",
+    "judged_weight", "rewards",
 )  # fmt: skip
+_REWARDED = ("answers", "is_parent", "info_gain")
 DONE = ("applied", "outcome")
 
 
 def _trajectories(
+    config: Config,
     systems: SCMBatch[Array],
     task: Task,
     reading: Reading,
     views: Sequence[View[Array]],
+    acquired: Sequence[Array],
     tried: Sequence[Tried[Array]],
     played: Sequence[tuple[Array, ...]],
+    settled_after: Array,
     committed: Array,
-    learned: Array,
+    noise: EpisodeNoise[Array],
     fixed_std: float,
 ) -> Trajectories[Array]:
-    """What was played, put together: K views, own outcomes before each of K decisions, and K steps
-    of LEARNED and DONE.
+    """What was played, put together: K views, acquisition features and own outcomes before each of
+    K decisions, and K steps of LEARNED but for the rewards, _REWARDED and DONE.
     """
-    names, each = (*LEARNED, *DONE), np.arange(len(learned))
+    learned = noise.learned
+    names, each = (*LEARNED[:-1], *_REWARDED, *DONE), np.arange(len(learned))
     stacked = {n: np.stack(arrays, axis=1) for n, arrays in zip(names, zip(*played, strict=True), strict=True)}
     done, expected = (
         np.take_along_axis(stacked[name], committed[:, None, None], axis=2)[:, :, 0]
         for name in ("judged_variable", "judged_outcome")
     )
+    answers, is_parent, info_gain = (stacked.pop(name) for name in _REWARDED)
+    if config.grpo.credit == "episode":
+        answers = outcome_to_go(expected, settled_after, noise.budget, config.grpo.objective)[:, :, None]
+    stacked["rewards"] = reward(answers, is_parent, info_gain, config.reward)
     stacked |= {name: stacked[name][each[:, None], learned] for name in LEARNED}
-    inputs = reading.inputs(views, learned)
+    inputs = reading.inputs(views, np.stack(acquired, axis=1), learned)
     dtype = inputs.channels.dtype
     stacked |= {name: stacked[name].astype(dtype) for name in _FLOATS}
     return Trajectories(
@@ -310,31 +455,20 @@ def _tried(before: Sequence[Tried[Array]], learned: Array, dtype: DTypeLike) -> 
     return kept._replace(value=kept.value.astype(dtype), outcome=kept.outcome.astype(dtype))
 
 
-def _weights(
-    params: Params, config: Config, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array
-) -> Array:
-    """(E, N) weights of the labels of judged actions, from outputs of one decision."""
-    state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-    predicted, _ = predict_forward(params, state, tried, variable, value.astype(outputs.means.dtype))
+def _weights(params: Params, config: Config, now: Look[Array], variable: Array, value: Array) -> Array:
+    """(E, N) weights of the labels of judged actions."""
+    predicted, _ = predict_forward(params, now.outcome, now.tried, variable, value.astype(now.h.dtype))
     return label_weights(predicted.log_error, config.heads.label_weight, np.exp)
 
 
-def _probes(
-    params: Params,
-    noise: EpisodeNoise[Array],
-    outputs: PolicyOutputs[Array],
-    tried: Tried[Array],
-    task: Task,
-    uniform: Array,
-) -> tuple[Array, Array]:
+def _probes(noise: EpisodeNoise[Array], now: Look[Array], task: Task, uniform: Array) -> tuple[Array, Array]:
     """Uniform probes (variable, standard value), (E, P) each; where the outcome head decides, its
     decision is the first.
     """
     variable, value = probe_actions(uniform, task.manipulable)
     by_outcome_head = noise.by_outcome_head
     if by_outcome_head.any():
-        outcome = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        decided = lowest_predicted(params, outcome, tried, noise.optimism, task.manipulable[:, :, None], ROLLOUT_GRID)
+        decided = lowest_predicted(now.predicted, noise.optimism, now.good, ROLLOUT_GRID)
         variable[by_outcome_head, 0], value[by_outcome_head, 0] = (d[by_outcome_head] for d in decided)
     return variable, value
 
@@ -401,27 +535,18 @@ def judge(
 
 
 def information_gain(
-    params: Params,
-    config: Config,
-    decoder: Decoder,
-    reading: Reading,
-    outputs: PolicyOutputs[Array],
-    task: Task,
-    variable: Array,
-    rows: Array,
+    params: Params, decoder: Decoder, reading: Reading, h: Array, task: Task, variable: Array, rows: Array
 ) -> Array:
     """(E, G): entropy of the parent posterior now, minus after reading each candidate's row; nats.
 
     Args:
-        outputs: of the decision, before any of the rows.
+        h: (E, V, H) of the decision, before any of the rows.
         variable: (E, G), of the candidates; rows: (E, N, V), their rows first.
     """
     parent_mask = task.valid & ~task.is_target
-    before = parent_entropy(outputs.parent_logits[:, 0], parent_mask)
+    before = parent_entropy(parent_forward(params, h)[0], parent_mask)
     after = []
     for g in range(variable.shape[1]):
-        view = reading.peek(variable[:, g], rows[:, g])
-        h = decoder.peek(view.channels).h
-        peeked, _ = heads_forward(params, config.policy, h[:, None], task.manipulable, view.evidence[:, None])
-        after.append(parent_entropy(peeked.parent_logits[:, 0], parent_mask))
+        thought = decoder.peek(reading.peek(variable[:, g], rows[:, g]).channels)
+        after.append(parent_entropy(parent_forward(params, thought.h)[0], parent_mask))
     return np.asarray(before[:, None] - np.stack(after, axis=1))

@@ -12,8 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
-from acbo_ref.config import Config
-from acbo_ref.grpo.loss import LossBatch, LossWeights, advantages, edge_mask, loss_backward, loss_forward
+from acbo_ref.config import Config, episodes_together
+from acbo_ref.grpo.loss import (
+    LossBatch,
+    LossWeights,
+    advantages,
+    by_episode,
+    by_group,
+    edge_mask,
+    loss_backward,
+    loss_forward,
+)
 from acbo_ref.grpo.optim import OptimiserState, adam_step, clip_by_global_norm, global_norm, parameter_change
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.policy.local import Tried
@@ -78,6 +87,12 @@ def loss_batch(trajectories: Trajectories[A], advantage: A) -> LossBatch[A]:
     )
 
 
+def group_advantages(rewards: Array, config: Config) -> Array:
+    """Advantages (E, K, G) of rewards, within the group that the credit compares."""
+    together = episodes_together(config)
+    return by_episode(advantages(by_group(rewards, together), config.grpo.scale_rewards), together)
+
+
 def loss_and_gradient(
     params: Params,
     config: Config,
@@ -110,7 +125,7 @@ def update(
         `loss_forward`, `gradient_norm` (before clipping), `parameter_change`, `skipped_steps`.
     """
     weights = loss_weights(config, scheduled.entropy_coefficient)
-    advantage = advantages(trajectories.rewards, config.grpo.scale_rewards)
+    advantage = group_advantages(trajectories.rewards, config)
     start = state.params
     records: list[dict[str, float]] = []
     skipped = 0

@@ -34,12 +34,10 @@ for each variable i:
 Each is passed as asinh(x), which keeps small numbers and tames large ones. Ridge regression: Hoerl
 & Kennard 1970.
 
-The policy and outcome heads are residuals on top of these (Silver et al. 2018, "Residual Policy
-Learning"): features of the evidence go straight to their outputs. The policy head's weights start
-as "play the end that the largest path effect recommends"; the outcome head's slope b is the sum of
-the effects, each times the trust that the network puts in it, which starts as "the path effect is
-right", and its prediction starts as b (u - centre): a variable left where it is changes nothing.
-Both are trained like all else.
+The outcome head is a residual on top of these (Silver et al. 2018, "Residual Policy Learning"):
+its slope b is the sum of the effects, each times the trust that the network puts in it, which
+starts as "the path effect is right", and its prediction starts as b (u - centre): a variable left
+where it is changes nothing. Both are trained like all else.
 
 Contract: pure functions of arrays; data, not parameters, so no gradient passes through here.
 Letters: E episodes, V variables, F channels.
@@ -66,24 +64,6 @@ MARGINAL_PENALTY, INTERVENTIONAL_PENALTY, JOINT_PENALTY = 1e-3, 0.1, 1.0
 VARIANCE_ROWS = 1.0
 # Spreads that differ by less than this share count as equal.
 EQUAL_SPREADS = 1e-6
-# How fast the direction of an effect saturates: an effect of 0.3 spreads of the target over half a
-# domain gives 0.95.
-DIRECTION_SLOPE = 6.0
-RESIDUAL_FEATURES = EVIDENCE_CHANNELS + 2 * len(EFFECTS)
-# Starting weights of (variable logit, value mean / 5): 4 asinh|path effect|, and -1.6 of its
-# direction, which lies beyond the end of the domain, also once it is bounded
-# (heads.VALUE_MEAN_BOUND), for effects above a quarter.
-_PATH = EVIDENCE_CHANNELS + EFFECTS.index(PATH_EFFECT)
-RESIDUAL_START = {"logit": (_PATH, 4.0), "mean": (_PATH + len(EFFECTS), -1.6)}
-
-
-def residual_features(evidence: Array) -> Array:
-    """(..., F) evidence channels -> (..., RESIDUAL_FEATURES): themselves, the sizes of the five
-    effects, and their directions tanh(6 x)."""
-    effects = evidence[..., EFFECTS]
-    return np.concatenate([evidence, np.abs(effects), np.tanh(DIRECTION_SLOPE * effects)], axis=-1)
-
-
 # The slope of the predicted outcome is a sum of the five effects, each times the trust that
 # the outcome head puts in it; this is the trust to start with.
 SLOPE_START = tuple(float(effect == PATH_EFFECT) for effect in EFFECTS)

@@ -1,8 +1,8 @@
 """How far from what was seen an experiment may lie.
 
 A line through past rows holds as far as they reach, perhaps a little further, and domains can be
-ten times as wide. So the outcome head decides among values that lie at most `extrapolation` spreads
-of the variable beyond where it stands by itself or what it was set to before. Each trial moves the
+ten times as wide. So both heads decide among values that lie at most `extrapolation` spreads of the
+variable beyond where it stands by itself or what it was set to before. Each trial moves the
 frontier. The spread of n rows is known only so well: its upper 95 % confidence limit counts,
 sd sqrt((n - 1) / chi2_0.05(n - 1)), which is 1.4 sd with 20 rows and 4.4 sd with three.
 
@@ -12,28 +12,28 @@ Letters: E episodes, V variables, G values of a grid.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from scipy.special import chdtri
 
-from acbo_ref.arrays import Array
+from acbo_ref.arrays import A, Array
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units
 
 CONFIDENCE = 0.95
 
 
-class Seen(NamedTuple):
+class Seen(NamedTuple, Generic[A]):
     """What was seen of each variable, (E, V) each, standard values: the lowest and the highest
     place where it stood by itself or was put, and how far beyond these an experiment may lie.
     """
 
-    low: Array
-    high: Array
-    room: Array
+    low: A
+    high: A
+    room: A
 
 
-def seen_at_first(task: Task, units: Units[Array], extrapolation: float | None) -> Seen:
+def seen_at_first(task: Task, units: Units[Array], extrapolation: float | None) -> Seen[Array]:
     """Before the first experiment; extrapolation in spreads, None for no limit."""
     count = task.observation_mask.sum(axis=1)[:, None]
     rows = np.where(task.observation_mask[:, :, None], task.observations - units.mean[:, None], 0.0)
@@ -45,7 +45,7 @@ def seen_at_first(task: Task, units: Units[Array], extrapolation: float | None) 
     return Seen(standard, standard, room)
 
 
-def seen_with(seen: Seen, units: Units[Array], was_set: Array, rows: Array) -> Seen:
+def seen_with(seen: Seen[Array], units: Units[Array], was_set: Array, rows: Array) -> Seen[Array]:
     """After raw rows (E, V) in which the variables `was_set` (E, V) were set."""
     standard = np.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
     return Seen(
@@ -55,19 +55,27 @@ def seen_with(seen: Seen, units: Units[Array], was_set: Array, rows: Array) -> S
     )
 
 
-def is_near(seen: Seen, variable: Array, standard: Array, least: float) -> Array:
+def is_near(seen: Seen[Array], variable: Array, standard: Array, least: float) -> Array:
     """(E, N) bool: which actions variable, standard value (E, N) lie near enough, or at most
     `least` standard units away.
     """
     each = np.arange(len(variable))[:, None]
-    low, high, room = (array[each, variable] for array in seen)
-    room = np.maximum(room, least)
-    return np.asarray((standard >= low - room) & (standard <= high + room))
+    low, high = (array[each, variable] for array in reach(seen, least))
+    return np.asarray((standard >= low) & (standard <= high))
 
 
-def within(seen: Seen, grid: Array) -> Array:
-    """(E, V, G) bool: which values of an even grid of standard values lie near enough; of every
-    variable the nearest one to what was seen does.
+def reach(seen: Seen[A], least: float, xp: Any = np) -> tuple[A, A]:
+    """(E, V) the lowest and the highest standard value of the domain that lies near enough, or
+    `least` away from what was seen; xp: numpy, or jax.numpy for its arrays.
     """
-    room = np.maximum(seen.room, grid[1] - grid[0])[:, :, None]
-    return (grid >= seen.low[:, :, None] - room) & (grid <= seen.high[:, :, None] + room)
+    room = xp.maximum(seen.room, least)
+    return xp.maximum(seen.low - room, -HALF_WIDTH), xp.minimum(seen.high + room, HALF_WIDTH)
+
+
+def within(seen: Seen[A], grid: A, xp: Any = np) -> A:
+    """(E, V, G) bool: which values of an even grid of standard values lie near enough; of every
+    variable the nearest one to what was seen does. xp as of `reach`.
+    """
+    low, high = reach(seen, grid[1] - grid[0], xp)  # type: ignore[index]
+    found: A = (grid >= low[:, :, None]) & (grid <= high[:, :, None])  # type: ignore[index]
+    return found

@@ -1,6 +1,7 @@
 """The heads: from the state h of every variable, and z of every pair, to what the policy says.
 
-    policy head    h -> variable logit, value mean / 5 [, log-std]
+    policy head    h and, over pairs, what the outcome head predicts of each variable's best value
+                   (acquisition.py) -> variable logit, value mean / 5 [, log-std]
     parent head    h -> logit of P(the variable is a parent of the target)
     edge head      z_ij -> logits of P(i is a direct cause of j) and of P(i is a cause of j at all),
                    of the pairwise trunk only
@@ -16,7 +17,7 @@ a row is not the action's doing (local.py).
 
 Contract: functions of h and z, not of how they were made (network.py). No sampling, no loss here.
 Letters: E episodes, V variables, K decisions, N tables, H size of h, D width, F evidence channels
-or features.
+or features, Q acquisition features.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy.evidence import centre_feature, residual_features, slope_features, spread_feature
+from acbo_ref.policy.evidence import centre_feature, slope_features, spread_feature
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import (
     MASKED,
@@ -118,20 +119,35 @@ class OutcomePrediction(NamedTuple, Generic[A]):
     log_scatter: A
 
 
-class HeadsCache(NamedTuple):
-    """What `heads_backward` needs; features, slopes and trust are None without evidence."""
+class PolicyCache(NamedTuple):
+    """What `policy_backward` needs; `acquisition` is None over rows, `log_std` with a fixed
+    standard deviation.
+    """
 
-    policy: MLPCache
-    features: Array | None
+    mlp: MLPCache
+    acquisition: Array | None
+    mean: Array
+    log_std: Array | None
+    choosable: Array
+    size: int
+
+
+class StateCache(NamedTuple):
+    """What `state_backward` needs; all but `hidden` are None without evidence."""
+
+    hidden: Array
     slopes: Array | None
     trust: Array | None
     length: Array | None
     length_bound: Array | None
+
+
+class HeadsCache(NamedTuple):
+    """What `heads_backward` needs."""
+
+    policy: PolicyCache
     parent: MLPCache
-    outcome: Array
-    mean: Array
-    log_std: Array | None
-    choosable: Array
+    state: StateCache
 
 
 class EdgeCache(NamedTuple):
@@ -151,67 +167,108 @@ class OutcomeCache(NamedTuple):
     log_stds: Array
 
 
-def heads_forward(
-    params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array
-) -> tuple[PolicyOutputs[Array], HeadsCache]:
-    """Heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for none;
-    choosable (E, V).
+def policy_forward(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, acquisition: Array
+) -> tuple[tuple[Array, Array, Array | None], PolicyCache]:
+    """(logits, means, log_stds) of PolicyOutputs from h (E, K, V, H) and the acquisition features
+    (E, K, V, Q), Q = 0 over rows; choosable (E, V).
+
+        out = MLP([h, arsinh(acquisition)]) + W acquisition
+
+    The last layer of the MLP starts at 0 over pairs: the first policy is that of W, which plays the
+    outcome head's decision.
     """
-    policy, policy_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", h)
-    hidden, outcome_cache = linear_forward(params, "outcome_head.hidden", h)
-    slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
-    spread, log_length = np.full_like(slope, 1.0 / HALF_WIDTH), np.full_like(slope, LENGTH_START)
-    features, slopes, trust_cache, length_cache, length_bound = None, None, None, None, None
-    if evidence.shape[-1]:
-        features, slopes = residual_features(evidence), slope_features(evidence)
-        centre, spread = centre_feature(evidence), spread_feature(evidence)
-        policy = policy + features @ params["policy_head.residual.weight"]
-        trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
-        slope = (trust * slopes).sum(axis=-1)
-        length, length_cache = linear_forward(params, "outcome_head.length", h)
-        bounded, length_bound = soft_bound_forward(length[..., 0], LOG_LENGTH_BOUND)
-        log_length = LENGTH_START + bounded
-    value_mean, mean_cache = soft_bound_forward(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND)
-    parent, parent_cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
+    known = acquisition if acquisition.shape[-1] else None
+    read = h if known is None else np.concatenate([h, np.arcsinh(known)], axis=-1)
+    out, mlp_cache = mlp_forward(params, "policy_head.hidden", "policy_head.out", read)
+    if known is not None:
+        out = out + known @ params["policy_head.acquisition.weight"]
+    means, mean_cache = soft_bound_forward(HALF_WIDTH * out[..., 1], VALUE_MEAN_BOUND)
     log_stds, log_std_cache = None, None
     if not config.use_fixed_std:
-        bounded, log_std_cache = soft_bound_forward(policy[..., 2], LOG_STD_BOUND)
+        bounded, log_std_cache = soft_bound_forward(out[..., 2], LOG_STD_BOUND)
         log_stds = math.log(config.fixed_std) + bounded
-    outputs = PolicyOutputs(
-        logits=np.where(choosable[:, None], policy[..., 0], MASKED),
-        means=value_mean,
-        log_stds=log_stds,
-        parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre, spread, log_length),
-    )
-    cache = HeadsCache(
-        policy_cache, features, slopes, trust_cache, length_cache, length_bound, parent_cache, outcome_cache,
-        mean_cache, log_std_cache, choosable,
-    )  # fmt: skip
-    return outputs, cache
+    logits = np.where(choosable[:, None], out[..., 0], MASKED)
+    return (logits, means, log_stds), PolicyCache(mlp_cache, known, mean_cache, log_std_cache, choosable, h.shape[-1])
 
 
-def heads_backward(params: Params, d_outputs: PolicyOutputs[Array], cache: HeadsCache, grads: Params) -> Array:
-    """d_h of `heads_forward`; a masked logit is a constant and passes nothing back."""
-    d_mean = HALF_WIDTH * soft_bound_backward(d_outputs.means, cache.mean)
-    d_policy = [np.where(cache.choosable[:, None], d_outputs.logits, 0.0), d_mean]
-    if d_outputs.log_stds is not None:
+def policy_backward(params: Params, d: PolicyOutputs[Array], cache: PolicyCache, grads: Params) -> Array:
+    """d_h of `policy_forward`; a masked logit is a constant and passes nothing back, and the
+    acquisition features are data.
+    """
+    d_mean = HALF_WIDTH * soft_bound_backward(d.means, cache.mean)
+    d_out = [np.where(cache.choosable[:, None], d.logits, 0.0), d_mean]
+    if d.log_stds is not None:
         assert cache.log_std is not None
-        d_policy.append(soft_bound_backward(d_outputs.log_stds, cache.log_std))
-    d_out = np.stack(d_policy, axis=-1)
-    if cache.features is not None:
-        accumulate(grads, "policy_head.residual.weight", _weight_gradient(cache.features, d_out))
-    d_h = mlp_backward(params, "policy_head.hidden", "policy_head.out", d_out, cache.policy, grads)
+        d_out.append(soft_bound_backward(d.log_stds, cache.log_std))
+    stacked = np.stack(d_out, axis=-1)
+    if cache.acquisition is not None:
+        accumulate(grads, "policy_head.acquisition.weight", _weight_gradient(cache.acquisition, stacked))
+    d_in = mlp_backward(params, "policy_head.hidden", "policy_head.out", stacked, cache.mlp, grads)
+    return d_in[..., : cache.size]
+
+
+def parent_forward(params: Params, h: Array) -> tuple[Array, MLPCache]:
+    """Parent logits (...) from h (..., H)."""
+    out, cache = mlp_forward(params, "parent_head.hidden", "parent_head.out", h)
+    return out[..., 0], cache
+
+
+def state_forward(params: Params, h: Array, evidence: Array) -> tuple[OutcomeState[Array], StateCache]:
+    """What the outcome head knows of every variable, from h (..., H) and evidence (..., F), F = 0
+    for none.
+    """
+    hidden, hidden_cache = linear_forward(params, "outcome_head.hidden", h)
+    slope, centre = np.zeros_like(hidden[..., 0]), np.zeros_like(hidden[..., 0])
+    spread, log_length = np.full_like(slope, 1.0 / HALF_WIDTH), np.full_like(slope, LENGTH_START)
+    if not evidence.shape[-1]:
+        return OutcomeState(hidden, slope, centre, spread, log_length), StateCache(hidden_cache, *[None] * 4)
+    slopes, centre, spread = slope_features(evidence), centre_feature(evidence), spread_feature(evidence)
+    trust, trust_cache = linear_forward(params, "outcome_head.trust", h)
+    slope = (trust * slopes).sum(axis=-1)
+    length, length_cache = linear_forward(params, "outcome_head.length", h)
+    bounded, length_bound = soft_bound_forward(length[..., 0], LOG_LENGTH_BOUND)
+    state = OutcomeState(hidden, slope, centre, spread, LENGTH_START + bounded)
+    return state, StateCache(hidden_cache, slopes, trust_cache, length_cache, length_bound)
+
+
+def state_backward(params: Params, d: OutcomeState[Array], cache: StateCache, grads: Params) -> Array:
+    """d_h of `state_forward`."""
+    d_h = linear_backward(params, "outcome_head.hidden", d.hidden, cache.hidden, grads)
+    if cache.slopes is not None:
+        assert cache.trust is not None and cache.length is not None and cache.length_bound is not None
+        d_trust = cache.slopes * d.slope[..., None]
+        d_h = d_h + linear_backward(params, "outcome_head.trust", d_trust, cache.trust, grads)
+        d_length = soft_bound_backward(d.log_length, cache.length_bound)
+        d_h = d_h + linear_backward(params, "outcome_head.length", d_length[..., None], cache.length, grads)
+    return d_h
+
+
+def heads_forward(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array, acquisition: Array
+) -> tuple[PolicyOutputs[Array], HeadsCache]:
+    """All heads but the edge head on h (E, K, V, H) of K decisions, with their evidence (E, K, V,
+    F) and acquisition features (E, K, V, Q), F = Q = 0 over rows; choosable (E, V).
+    """
+    (logits, means, log_stds), policy_cache = policy_forward(params, config, h, choosable, acquisition)
+    parent_logits, parent_cache = parent_forward(params, h)
+    outcome, state_cache = state_forward(params, h, evidence)
+    outputs = PolicyOutputs(logits, means, log_stds, parent_logits, outcome)
+    return outputs, HeadsCache(policy_cache, parent_cache, state_cache)
+
+
+def heads_backward(
+    params: Params, config: PolicyConfig, d_outputs: PolicyOutputs[Array], cache: HeadsCache, grads: Params
+) -> Array:
+    """d_h of `heads_forward`. Where `config.policy_into_trunk` is false, the policy head passes
+    nothing on.
+    """
+    d_h = policy_backward(params, d_outputs, cache.policy, grads)
+    if not config.policy_into_trunk:
+        d_h = np.zeros_like(d_h)
     d_parent = d_outputs.parent_logits[..., None]
     d_h = d_h + mlp_backward(params, "parent_head.hidden", "parent_head.out", d_parent, cache.parent, grads)
-    if cache.slopes is not None:
-        assert cache.trust is not None
-        d_trust = cache.slopes * d_outputs.outcome.slope[..., None]
-        d_h = d_h + linear_backward(params, "outcome_head.trust", d_trust, cache.trust, grads)
-        assert cache.length is not None and cache.length_bound is not None
-        d_length = soft_bound_backward(d_outputs.outcome.log_length, cache.length_bound)
-        d_h = d_h + linear_backward(params, "outcome_head.length", d_length[..., None], cache.length, grads)
-    return d_h + linear_backward(params, "outcome_head.hidden", d_outputs.outcome.hidden, cache.outcome, grads)
+    return d_h + state_backward(params, d_outputs.outcome, cache.state, grads)
 
 
 def edge_forward(params: Params, z: Array) -> tuple[Array, EdgeCache]:

@@ -21,7 +21,8 @@ from numpy.typing import DTypeLike
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy import pair_trunk, row_trunk
-from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, RESIDUAL_FEATURES, RESIDUAL_START, SLOPE_START
+from acbo_ref.policy.acquisition import ACQUISITION_FEATURES, ACQUISITION_START
+from acbo_ref.policy.evidence import EVIDENCE_CHANNELS, SLOPE_START
 from acbo_ref.policy.heads import (
     VALUE_FEATURES,
     EdgeCache,
@@ -49,7 +50,8 @@ class PolicyInputs(NamedTuple, Generic[A]):
     Args:
         channels: of rows (E, R, V, C), the last K of which are the decision rows; or of pairs
             (E, K, V, V, P).
-        evidence: (E, K, V, F); F is 0 for the trunk over rows.
+        evidence: (E, K, V, F), and acquisition: (E, K, V, Q), see acquisition.py; F and Q are 0 for
+            the trunk over rows.
         valid: (E, V) bool, false for padding.
         choosable: (E, V) bool, variables that can be intervened on.
         target: (E,) int.
@@ -58,6 +60,7 @@ class PolicyInputs(NamedTuple, Generic[A]):
 
     channels: A
     evidence: A
+    acquisition: A
     valid: A
     choosable: A
     target: A
@@ -88,6 +91,11 @@ def num_channels(config: PolicyConfig) -> int:
 def evidence_size(config: PolicyConfig) -> int:
     """F: the trunk over rows gets no evidence."""
     return EVIDENCE_CHANNELS if reads_pairs(config) else 0
+
+
+def acquisition_size(config: PolicyConfig) -> int:
+    """Q: the policy head of the trunk over rows reads h alone."""
+    return ACQUISITION_FEATURES if reads_pairs(config) else 0
 
 
 def state_size(config: PolicyConfig) -> int:
@@ -127,10 +135,10 @@ def parameter_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
         linear(f"blocks.{i}.mlp.down", 4 * width, width)
     norm("final_norm", state)
     columns = 2 if config.use_fixed_std else 3
-    linear("policy_head.hidden", state, half)
+    linear("policy_head.hidden", state + acquisition_size(config), half)
     linear("policy_head.out", half, columns)
     if reads_pairs(config):
-        shapes["policy_head.residual.weight"] = (RESIDUAL_FEATURES, columns)
+        shapes["policy_head.acquisition.weight"] = (ACQUISITION_FEATURES, columns)
     linear("parent_head.hidden", state, half)
     linear("parent_head.out", half, 1)
     if reads_pairs(config):
@@ -149,16 +157,19 @@ def init_params(config: PolicyConfig, seed: int, dtype: DTypeLike = np.float64) 
     """Parameters before training.
 
     Weights are N(0, 1/fan_in), scaled by 1/sqrt(2L) where they feed the residual stream and by
-    HEAD_INIT_SCALE in the last layers of the heads. Biases are 0, norms 1; evidence.py says how its
-    own begin. Everything is drawn in float64 in one order, so every backend starts equal.
+    HEAD_INIT_SCALE in the last layers of the heads. Biases are 0, norms 1; evidence.py and
+    acquisition.py say how their own begin. Everything is drawn in float64 in one order, so every
+    backend starts equal.
     """
     rng = generator(seed, Role.PARAMETERS)
     params: Params = {}
     for name, shape in parameter_shapes(config).items():
-        if name == "policy_head.residual.weight":
+        if name == "policy_head.acquisition.weight":
             value = np.zeros(shape)
-            for column, (row, weight) in enumerate(RESIDUAL_START.values()):
+            for column, (row, weight) in enumerate(ACQUISITION_START.values()):
                 value[row, column] = weight
+        elif name == "policy_head.out.weight" and reads_pairs(config):
+            value = np.zeros(shape)
         elif name.startswith("outcome_head.trust."):
             value = np.array(SLOPE_START) if name.endswith(".bias") else np.zeros(shape)
         elif name == "outcome_head.length.weight":
@@ -196,7 +207,7 @@ def forward(
         h, trunk_cache = row_trunk.trunk_forward(
             params, config, inputs.channels, inputs.valid, inputs.row_mask, num_decisions
         )
-    outputs, heads_cache = heads_forward(params, config, h, inputs.choosable, inputs.evidence)
+    outputs, heads_cache = heads_forward(params, config, h, inputs.choosable, inputs.evidence, inputs.acquisition)
     return outputs._replace(edge_logits=edge_logits), ForwardCache(trunk_cache, heads_cache, edge_cache)
 
 
@@ -204,7 +215,7 @@ def backward(
     params: Params, config: PolicyConfig, d_outputs: PolicyOutputs[Array], cache: ForwardCache, grads: Params
 ) -> None:
     """Adds the gradient of every parameter of `forward` to `grads`."""
-    d_h = heads_backward(params, d_outputs, cache.heads, grads)
+    d_h = heads_backward(params, config, d_outputs, cache.heads, grads)
     if isinstance(cache.trunk, PairTrunkCache):
         assert cache.edges is not None and d_outputs.edge_logits is not None
         d_edges = d_outputs.edge_logits

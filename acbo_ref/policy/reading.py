@@ -84,16 +84,18 @@ class RowReading:
     def _view(self, channels: Array) -> View[Array]:
         return View(channels.astype(self._dtype), np.zeros((*channels.shape[:2], 0), self._dtype))
 
-    def inputs(self, views: Sequence[View[Array]], learned: Array) -> PolicyInputs[Array]:
-        """What the network reads in one pass, of the views at all K decisions; all of them count,
-        learned (E, K) or not.
+    def inputs(self, views: Sequence[View[Array]], acquisition: Array, learned: Array) -> PolicyInputs[Array]:
+        """What the network reads in one pass, of the views at all K decisions and the acquisition
+        features (E, K, V, Q); all of them count, learned (E, K) or not.
         """
         channels = np.concatenate([self.observations(), np.stack([view.channels for view in views], axis=1)], axis=1)
         mask, evidence = (
             attention_mask(self._task.observation_mask, len(views)),
             np.stack([v.evidence for v in views], 1),
         )
-        return PolicyInputs(channels, evidence, self._task.valid, self._task.manipulable, self._task.target, mask)
+        return PolicyInputs(
+            channels, evidence, acquisition, self._task.valid, self._task.manipulable, self._task.target, mask
+        )
 
 
 class PairReading:
@@ -134,12 +136,15 @@ class PairReading:
         channels = pair_channels(moments, known, evidence, task.target, task.valid)
         return View(channels.astype(self._dtype), evidence.astype(self._dtype))
 
-    def inputs(self, views: Sequence[View[Array]], learned: Array) -> PolicyInputs[Array]:
-        """What the network reads at the decisions `learned` (E, K') of the views at all K."""
+    def inputs(self, views: Sequence[View[Array]], acquisition: Array, learned: Array) -> PolicyInputs[Array]:
+        """What the network reads at the decisions `learned` (E, K') of those at all K."""
         each = np.arange(len(learned))[:, None]
         channels, evidence = (np.stack(arrays, axis=1)[each, learned] for arrays in zip(*views, strict=True))
         no_mask = np.zeros((len(learned), 0, 0), bool)
-        return PolicyInputs(channels, evidence, self._task.valid, self._task.manipulable, self._task.target, no_mask)
+        task = self._task
+        return PolicyInputs(
+            channels, evidence, acquisition[each, learned], task.valid, task.manipulable, task.target, no_mask
+        )
 
 
 Reading = RowReading | PairReading

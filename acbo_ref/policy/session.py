@@ -1,7 +1,6 @@
 """Deciding: what to do next in systems of which some rows are known.
 
-Whoever asks a question opens a `Session`: the arena, a campaign, calibration. `lowest_predicted` is
-the decision by the outcome head, which rollouts use as well.
+Whoever asks a question opens a `Session`: the arena, a campaign, calibration.
 
 Contract: no simulation; randomness comes in as arrays. Arithmetic of units is float64; the network
 runs in its own dtype.
@@ -17,10 +16,20 @@ import numpy as np
 
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
+from acbo_ref.policy.acquisition import (
+    DECISION_GRID,
+    GRID_STEP,
+    OnGrid,
+    acquisition_features,
+    hopeful,
+    lowest_predicted,
+    optimism_now,
+    predict_on_grid,
+)
 from acbo_ref.policy.decoder import open_decoder
-from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units, set_mask, to_domain, to_standard
+from acbo_ref.policy.extrapolation import is_near, reach, seen_at_first, seen_with, within
+from acbo_ref.policy.heads import OutcomeState, PolicyOutputs, heads_forward, state_forward
+from acbo_ref.policy.inputs import Task, Units, set_mask, to_domain, to_standard
 from acbo_ref.policy.layers import log_softmax, sigmoid
 from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added, predict_forward
 from acbo_ref.policy.network import reads_pairs
@@ -29,44 +38,6 @@ from acbo_ref.policy.reading import open_reading
 # A recommendation must be better than doing nothing by this many errors of its own, or it is to
 # leave the system as it is.
 SETTLE_ERRORS = 1.0
-# Standard values at which the outcome head is asked, ends of the domain included.
-DECISION_GRID = np.linspace(-HALF_WIDTH, HALF_WIDTH, 41)
-GRID_STEP = float(DECISION_GRID[1] - DECISION_GRID[0])
-# The same in rollouts, where a coarser one is good enough.
-ROLLOUT_GRID = DECISION_GRID[::4]
-
-
-def lowest_predicted(
-    params: Params,
-    state: OutcomeState[Array],
-    tried: Tried[Array],
-    optimism: Array | float,
-    allowed: Array,
-    grid: Array,
-) -> tuple[Array, Array]:
-    """The action with the lowest mean - optimism * error that is predicted on a grid.
-
-    A lower confidence bound, as GP-UCB (Srinivas et al. 2010, eq. 6) for a minimum.
-
-    Args:
-        state: the outcome head's state in one decision, leading axes (E, V).
-        tried: own outcomes, see local.py.
-        optimism: standard errors that are subtracted; a number, or (E,).
-        allowed: (E, V, G) bool, or (E, V, 1) for all values of a variable alike.
-        grid: (G,) standard values.
-    Returns:
-        variable (E,) and standard value (E,).
-    """
-    num_episodes, width, _ = state.hidden.shape
-    grid = grid.astype(state.hidden.dtype)
-    variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
-    value = np.tile(grid, (num_episodes, width))
-    predicted, _ = predict_forward(params, state, tried, variable, value)
-    errors = np.asarray(optimism, predicted.mean.dtype).reshape(-1, 1)
-    allowed = np.broadcast_to(allowed, (num_episodes, width, grid.size)).reshape(num_episodes, -1)
-    bound = np.where(allowed, predicted.mean - errors * np.exp(predicted.log_error), np.inf)
-    best = bound.argmin(axis=1)
-    return best // grid.size, grid[best % grid.size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,11 +132,14 @@ class Session:
         params, config: the policy.
         task: what is known before the first intervention.
         capacity: the largest number of interventions that will be observed.
+        budget: how many there are in all, if not `capacity`: the policy head is told how many are
+            left.
     """
 
-    def __init__(self, params: Params, config: Config, task: Task, capacity: int) -> None:
+    def __init__(self, params: Params, config: Config, task: Task, capacity: int, budget: int | None = None) -> None:
         self._params, self._config, self._task = params, config, task
         self._capacity, self._observed = capacity, 0
+        self._budget = capacity if budget is None else budget
         self._reading = open_reading(task, config.policy, params["embed.weight"].dtype)
         self._decoder = open_decoder(params, config.policy, task, self._reading, capacity + 1)
         self._view = self._reading.start()
@@ -204,22 +178,27 @@ class Session:
             gumbel, normal: (E, V) and (E,) for a decision sampled from the policy head; None for
                 the deterministic one.
             decision: "policy_head" or "outcome_head"; default the configured one.
-            optimism: standard errors that the outcome head's decision subtracts; default the
-                configured number. 0 gives what it would settle on.
+            optimism: standard errors that the outcome head's decision subtracts, of whatever is
+                near enough; default by the configured number and what is left, of what is hopeful
+                (acquisition.py). 0 gives what it would settle on.
             allowed: (E, V) bool, the variables to choose from, some manipulable one in each system;
                 None for all of those.
         """
         task = self._task
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        outputs = self._heads(allowed)
-        outcome, tried = OutcomeState(*(array[:, 0] for array in outputs.outcome)), self._tried()
+        outcome, tried = self._outcome(), self._tried()
+        near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
+        predicted_on = predict_on_grid(self._params, outcome, tried, DECISION_GRID)
+        usual = optimism_now(self._config.optimism, self._left())
+        good = hopeful(predicted_on, near, task.observation_mask.sum(axis=1) > 1)
+        outputs = self._heads(allowed, predicted_on, usual, good)
         if (decision or self._config.decision) == "outcome_head":
-            optimism = self._config.optimism if optimism is None else optimism
-            near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
-            variable, standard = lowest_predicted(self._params, outcome, tried, optimism, near, DECISION_GRID)
+            errors, among = (usual, good) if optimism is None else (np.asarray(optimism), near)
+            variable, standard = lowest_predicted(predicted_on, errors, among, DECISION_GRID)
         else:
             variable, standard = self._by_policy_head(outputs, gumbel, normal)
-        standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+        each, (low, high) = np.arange(len(variable)), reach(self._seen, GRID_STEP)
+        standard = np.clip(standard, low[each, variable], high[each, variable])
         predicted = self._predict(outcome, tried, variable[:, None], standard[:, None])
         return Decision(
             variable=variable,
@@ -238,8 +217,8 @@ class Session:
             variable, value: (E, N) manipulable variables, and raw values; one outside its domain is
                 taken to its end.
         """
-        outcome = OutcomeState(*(array[:, 0] for array in self._heads(self._task.manipulable).outcome))
-        return self._predict(outcome, self._tried(), variable, to_standard(self._reading.units, variable, value))
+        standard = to_standard(self._reading.units, variable, value)
+        return self._predict(self._outcome(), self._tried(), variable, standard)
 
     def near(self, variable: Array, value: Array) -> Array:
         """(E, N) bool: whether the outcome head would decide for such actions, or they lie too far
@@ -247,9 +226,22 @@ class Session:
         """
         return is_near(self._seen, variable, to_standard(self._reading.units, variable, value), GRID_STEP)
 
-    def _heads(self, allowed: Array) -> PolicyOutputs[Array]:
-        h, evidence = self._thought.h[:, None], self._view.evidence[:, None]
-        return heads_forward(self._params, self._config.policy, h, allowed, evidence)[0]
+    def _outcome(self) -> OutcomeState[Array]:
+        return state_forward(self._params, self._thought.h, self._view.evidence)[0]
+
+    def _left(self) -> Array:
+        """(E,) experiments left after the next."""
+        return np.full(len(self._task.target), max(self._budget - self._observed - 1, 0))
+
+    def _heads(self, allowed: Array, predicted: OnGrid[Array], optimism: Array, good: Array) -> PolicyOutputs[Array]:
+        """What the heads say, with some variables (E, V) and grid values of them (E, V, G)
+        allowed; optimism (E,).
+        """
+        config, h, evidence = self._config, self._thought.h[:, None], self._view.evidence[:, None]
+        acquisition = np.zeros((*allowed.shape, 0), h.dtype)
+        if reads_pairs(config.policy):
+            acquisition = acquisition_features(predicted, optimism, good, DECISION_GRID, self._left())
+        return heads_forward(self._params, config.policy, h, allowed, evidence, acquisition[:, None])[0]
 
     def _tried(self) -> Tried[Array]:
         """The own outcomes, as the network sees them now."""

@@ -34,10 +34,10 @@ from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy.network import parameter_shapes
 from acbo_ref.version import __version__
 
-FORMAT = "acbo-checkpoint/3"
-# Formats of policies that read rows with evidence, or had no edge head, no local evidence, or no
-# channels of curvature.
-GONE = ("acbo-checkpoint/1", "acbo-checkpoint/2")
+FORMAT = "acbo-checkpoint/4"
+# Formats of policies that read rows with evidence, or had no edge head, no local evidence, no
+# channels of curvature, or a policy head that read the evidence.
+GONE = ("acbo-checkpoint/1", "acbo-checkpoint/2", "acbo-checkpoint/3")
 MAX_HEADER_BYTES = 4 * 2**20
 # An .npy member is its data and a short text header.
 _NPY_SLACK = 4096

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from acbo_ref.arrays import Array
-from acbo_ref.config import GRAPH_FAMILIES, Config, StageConfig
+from acbo_ref.config import GRAPH_FAMILIES, Config, StageConfig, episodes_together
 from acbo_ref.errors import AcboError
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import SCMBatch
@@ -83,15 +83,16 @@ class Curriculum:
 
     def sample(self, iteration: int) -> Sample:
         """The E models of an iteration, padded to the stage's width, and how many rows each
-        gets.
+        gets. Under credit "episode" neighbours share a model and their number of rows.
         """
-        config = self._config
+        config, together = self._config, episodes_together(self._config)
+        number = config.batch_size // together
         self._check_pools()
         rng = generator(config.seed, Role.SYSTEMS, iteration)
         part, parts = self._part(rng)
         scms = []
-        rehearsed = np.zeros(config.batch_size, bool)
-        for e in range(config.batch_size):
+        rehearsed = np.zeros(number, bool)
+        for e in range(number):
             stage = self.stage
             if self.state.stage > 0 and rng.random() < config.curriculum.rehearsal:
                 stage, rehearsed[e] = self.stages[int(rng.integers(self.state.stage))], True
@@ -99,18 +100,20 @@ class Curriculum:
             family = families[rng.integers(len(families))]
             if family in self.scm_pool:
                 pool = self.scm_pool[family]
-                scms.append(pool[(iteration * config.batch_size + e) % len(pool)].minimised())
+                scms.append(pool[(iteration * number + e) % len(pool)].minimised())
             else:
                 low, high = bucket(stage.variables, part, parts)
                 size = int(rng.integers(low, high + 1))
                 scms.append(sample_scm(config.scm, family, size, rng))
         low, high = config.observations_per_episode
         if config.observations_spacing == "logarithmic":
-            drawn = rng.uniform(np.log(low + 0.5), np.log(high + 1.5), size=config.batch_size)
+            drawn = rng.uniform(np.log(low + 0.5), np.log(high + 1.5), size=number)
             counts = np.minimum(np.floor(np.exp(drawn) - 0.5).astype(int), high)
         else:
-            counts = rng.integers(low, high + 1, size=config.batch_size)
+            counts = rng.integers(low, high + 1, size=number)
         width, terms = self._padding(part, parts)
+        counts, rehearsed = np.repeat(counts, together), np.repeat(rehearsed, together)
+        scms = [scm for scm in scms for _ in range(together)]
         return Sample(stack(scms, width, terms), np.arange(high) < counts[:, None], rehearsed)
 
     def _families(self, stage: StageConfig) -> list[str]:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from acbo_ref.arrays import Array
+from acbo_ref.arrays import Array, Params
 from acbo_ref.backend import AnyBackend, ReferenceBackend
 from acbo_ref.config import Config, with_overrides
 from acbo_ref.errors import AcboError, RunError
-from acbo_ref.grpo.optim import entropy_coefficient, learning_rate
+from acbo_ref.grpo.optim import entropy_coefficient, init_state, learning_rate
 from acbo_ref.grpo.rollout import draw_noise
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
 from acbo_ref.training import advice
@@ -64,6 +64,7 @@ class Trainer:
         backend: default the reference.
         output: run folder; None writes nothing.
         start: a checkpoint to continue from, into a folder that may hold its run; see `resume`.
+        parameters: to begin a new run with, in place of those drawn from the seed.
 
     Attributes:
         curriculum: add models with `curriculum.scm_pool["name"] = [scm, ...]` before `train`.
@@ -81,6 +82,7 @@ class Trainer:
         backend: AnyBackend | None = None,
         output: str | Path | None = None,
         start: Checkpoint | None = None,
+        parameters: Params | None = None,
     ) -> None:
         self.config = config
         self.backend: AnyBackend = backend if backend is not None else ReferenceBackend(config)
@@ -100,6 +102,8 @@ class Trainer:
         if self._folder is not None:
             self._folder.begin(config)
         self.state = self.backend.init_state()
+        if parameters is not None:
+            self.state = self.backend.from_host(init_state(parameters))
 
     def _restore(self, start: Checkpoint) -> None:
         """Take over the loop's own state from a checkpoint.

@@ -39,6 +39,8 @@ SMALL: Document = {
 
 # Changes of its `policy` section for the other trunk.
 ROWS: Document = {"architecture": "simple_permutation_invariant"}
+# Changes of its `grpo` section for the credit of whole episodes.
+EPISODES: Document = {"credit": "episode", "group_size": 3, "budget": [1, 3]}
 
 
 def small_config(**changes: Any) -> Config:

@@ -20,7 +20,6 @@ from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import Config
 from acbo_ref.grpo.loss import (
     LossWeights,
-    advantages,
     clipped_objective_backward,
     clipped_objective_forward,
     edge_loss_forward,
@@ -35,7 +34,7 @@ from acbo_ref.grpo.loss import (
     parent_loss_forward,
 )
 from acbo_ref.grpo.rollout import observe
-from acbo_ref.grpo.update import loss_and_gradient, minibatch
+from acbo_ref.grpo.update import group_advantages, loss_and_gradient, minibatch
 from acbo_ref.policy import layers, pair_trunk
 from acbo_ref.policy.decoder import open_decoder
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs, heads_forward
@@ -45,7 +44,7 @@ from acbo_ref.policy.reading import open_reading
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.checks import Check, output_errors, relative_error
-from acbo_ref.verify.data import ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import EPISODES, ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
 
 GRADIENT_TOLERANCE = 1e-6
 STEP = 1e-3
@@ -186,7 +185,7 @@ def policy_checks(config: Config, label: str) -> Iterator[Check]:
     systems, observation_mask, noise = iteration_data(config)
     fixed_std = config.policy.fixed_std
     trajectories = off_policy(reference.rollout(state, systems, observation_mask, noise, fixed_std))
-    advantage = advantages(trajectories.rewards, config.grpo.scale_rewards)
+    advantage = group_advantages(trajectories.rewards, config)
     inputs, batch = minibatch(trajectories, advantage, np.arange(3))
     weights = LossWeights(0.2, 0.3, 0.05, 0.2, 0.5, 0.7)
     _, _, grads = loss_and_gradient(state.params, config, inputs, batch, weights)
@@ -279,7 +278,9 @@ def invariant_checks(config: Config, label: str) -> Iterator[Check]:
         h.append(decoder.append(views[-1].channels).h)
     at = each, t.learned
     evidence = np.stack([view.evidence for view in views], axis=1)[at]
-    stepwise, _ = heads_forward(state.params, config.policy, np.stack(h, axis=1)[at], t.inputs.choosable, evidence)
+    stepwise, _ = heads_forward(
+        state.params, config.policy, np.stack(h, axis=1)[at], t.inputs.choosable, evidence, t.inputs.acquisition
+    )
     for name, error in output_errors(stepwise, outputs._replace(edge_logits=None)):
         yield Check(f"decoding, {label}", f"{name}, step by step = one pass", error, 1e-12)
 
@@ -290,6 +291,7 @@ def verify_reference() -> list[Check]:
     variants = {
         "fixed std": small_config(),
         "learned std": small_config(policy={"use_fixed_std": False}, grpo={"scale_rewards": "batch"}),
+        "episodes": small_config(grpo=EPISODES),
         "rows": small_config(policy=ROWS, grpo={"learned_decisions": None}),
     }
     for label, config in variants.items():

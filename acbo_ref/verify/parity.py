@@ -31,7 +31,7 @@ from acbo_ref.grpo.loss import (
     parent_loss_forward,
 )
 from acbo_ref.grpo.rollout import observe
-from acbo_ref.grpo.update import loss_and_gradient, loss_weights, minibatch
+from acbo_ref.grpo.update import group_advantages, loss_and_gradient, loss_weights, minibatch
 from acbo_ref.policy import layers
 from acbo_ref.policy.heads import LOG_STD_BOUND, OutcomePrediction, OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import Task
@@ -42,7 +42,7 @@ from acbo_ref.randomness import Role, generator
 from acbo_ref.training.run_folder import Record
 from acbo_ref.training.trainer import Trainer
 from acbo_ref.verify.checks import Check, output_errors, relative_error, scalar_error
-from acbo_ref.verify.data import ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
+from acbo_ref.verify.data import EPISODES, ROWS, iteration_data, local_case, off_policy, perturbed_state, small_config
 
 # piece(backend, *arguments), by the name of what it computes
 Pieces = Mapping[str, Callable[..., Any]]
@@ -61,15 +61,20 @@ def verify_backend(make: Callable[[Config], AnyBackend], pieces: Pieces) -> list
     checks += piece_checks(make(plain), pieces)
     variants = {
         "fixed std": plain,
-        "learned std, info gain": small_config(
+        "learned std, info gain, settle": small_config(
             dtype="float64",
             policy={"use_fixed_std": False},
             reward={"info_gain": 0.3, "noise_draws": 4},
-            grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3},
+            grpo={"scale_rewards": "batch", "clip_ratio_high": 0.3, "credit": "settle", "budget": [1, 9]},
             heads={"commit_by_outcome_head": 0.5},
-            scm={"curved": 0.0},  # a cliff makes rewards equal but for the rounding of tanh
+            # a cliff makes rewards equal but for the rounding of tanh, and variables of which
+            # nothing is known tie
+            scm={"curved": 0.0, "hidden": 0.0},
         ),
-        "rows": small_config(dtype="float64", policy=ROWS, grpo={"learned_decisions": None}),
+        "episodes, apart from the trunk": small_config(
+            dtype="float64", policy={"policy_into_trunk": False}, grpo={**EPISODES, "objective": "final"}
+        ),
+        "rows": small_config(dtype="float64", policy=ROWS, grpo={"learned_decisions": None, "credit": "settle"}),
         "rows, odd depth": small_config(
             dtype="float64",
             policy={**ROWS, "num_layers": 3},
@@ -172,7 +177,7 @@ def network_checks(
     systems, observation_mask, noise = iteration_data(reference.config)
     played = reference.rollout(state, systems, observation_mask, noise, config.policy.fixed_std)
     trajectories = off_policy(played)
-    advantage = advantages(trajectories.rewards, config.grpo.scale_rewards)
+    advantage = group_advantages(trajectories.rewards, config)
     inputs, batch = minibatch(trajectories, advantage, np.arange(config.batch_size))
     weights = loss_weights(config, 0.05)
     steps = batch.variable.shape[1]
@@ -217,6 +222,8 @@ def rollout_checks(
     yield Check(group, "causes", relative_error(found.causes, expected.causes), tolerance)
     yield Check(group, "channels", relative_error(found.inputs.channels, expected.inputs.channels), tolerance)
     yield Check(group, "evidence", relative_error(found.inputs.evidence, expected.inputs.evidence), tolerance)
+    error = relative_error(found.inputs.acquisition, expected.inputs.acquisition)
+    yield Check(group, "acquisition", error, tolerance)
     inputs = PolicyInputs(*(np.asarray(array) for array in found.inputs))
     outputs = pieces["forward"](backend, state.params, inputs, expected.variable.shape[1])
     log_prob, _ = log_prob_forward(outputs, np.asarray(found.variable), np.asarray(found.value), 1.5)

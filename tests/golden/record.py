@@ -6,10 +6,11 @@
 `config.yaml` is a small configuration with everything switched on. `golden.json` holds five
 iterations of it and the decisions of ten systems, in float64. `run/`, `evaluation/` and `campaign/`
 are files as users have them; they must stay readable, and runs and campaigns must go on from them.
-They were written when pairs began to tell how they bend. `gone/` holds runs and campaigns of
-before: their policies read rows with evidence, or pairs without an edge head (`pairs_`), without
-local evidence (`edges_`), or without curvature (`local_`). The runs are refused, and the campaigns
-go on once they are upgraded. `page.html` is the report of a campaign in which everything
+They were written when the policy head began to score what the outcome head predicts. `gone/` holds
+runs and campaigns of before: their policies read rows with evidence, or pairs without an edge head
+(`pairs_`), without local evidence (`edges_`), without curvature (`local_`), or had a policy head
+that read the evidence (`bends_`). The runs are refused, and the campaigns go on once they are
+upgraded. `page.html` is the report of a campaign in which everything
 occurs, compared byte by byte: its clock stands still, and its numbers are those that are printed,
 which no rounding of the last bit changes.
 """

@@ -36,11 +36,13 @@ def _at(per_variable: Array, variable: Array) -> Array:
     return jnp.take_along_axis(per_variable, variable, axis=-1)
 
 
-def log_prob(outputs: PolicyOutputs[Array], variable: Array, value: Array, fixed_std: Array | float) -> Array:
+def log_prob(
+    logits: Array, means: Array, log_stds: Array | None, variable: Array, value: Array, fixed_std: Array | float
+) -> Array:
     """log pi(variable, value), (..., G)."""
-    log_choice = _at(jax.nn.log_softmax(outputs.logits), variable)
-    mean = _at(outputs.means, variable)
-    log_std = jnp.log(fixed_std) if outputs.log_stds is None else _at(outputs.log_stds, variable)
+    log_choice = _at(jax.nn.log_softmax(logits), variable)
+    mean = _at(means, variable)
+    log_std = jnp.log(fixed_std) if log_stds is None else _at(log_stds, variable)
     z = (value - mean) / jnp.exp(log_std)
     return log_choice - 0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)
 
@@ -87,7 +89,8 @@ def loss(
     """The loss and its terms; see acbo_ref.grpo.loss.loss_forward. The entropy's weight may be a
     traced number.
     """
-    log_ratio = log_prob(outputs, batch.variable, batch.value, batch.fixed_std) - batch.old_log_prob
+    said = outputs.logits, outputs.means, outputs.log_stds
+    log_ratio = log_prob(*said, batch.variable, batch.value, batch.fixed_std) - batch.old_log_prob
     ratio = jnp.exp(log_ratio)
     state = OutcomeState(*(_states(array) for array in outputs.outcome))
     tried = Tried(*(_states(array) for array in batch.tried))

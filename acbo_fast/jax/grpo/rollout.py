@@ -14,21 +14,22 @@ from jax import Array
 
 from acbo_fast.jax.grpo import loss
 from acbo_fast.jax.policy import decoder, heads, local, reading
+from acbo_fast.jax.policy.acquisition import lowest_predicted, predict_on_grid
+from acbo_fast.jax.policy.extrapolation import seen_at_first, seen_with
 from acbo_fast.jax.policy.inputs import attention_mask, standard_units
 from acbo_fast.jax.policy.layers import Params, at_variable
-from acbo_fast.jax.policy.session import lowest_predicted, seen
+from acbo_fast.jax.policy.session import own_so_far
 from acbo_fast.jax.systems.batch import causes, simulate
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import label_weights, reward
-from acbo_ref.grpo.rollout import LEARNED, EpisodeNoise, Trajectories
-from acbo_ref.policy.decoder import Thought
-from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
+from acbo_ref.grpo.loss import answered_for, label_weights, outcome_to_go, reward
+from acbo_ref.grpo.rollout import LEARNED, EpisodeNoise, Look, Trajectories
+from acbo_ref.policy.acquisition import ROLLOUT_GRID, ROLLOUT_STEP, acquisition_features, hopeful, optimism_now
+from acbo_ref.policy.extrapolation import Seen, reach, within
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Units
 from acbo_ref.policy.local import OwnRows, Tried
 from acbo_ref.policy.moments import Moments
 from acbo_ref.policy.network import PolicyInputs, reads_pairs
 from acbo_ref.policy.reading import View
-from acbo_ref.policy.session import ROLLOUT_GRID
 from acbo_ref.systems.batch import SCMBatch, target_parents
 
 
@@ -55,15 +56,16 @@ def probe_actions(uniform: Array, choosable: Array) -> tuple[Array, Array]:
 
 
 def draw_candidates(
-    outputs: PolicyOutputs[Array], gumbel: Array, normal: Array, fixed_std: Array
+    logits: Array, means: Array, log_stds: Array | None, gumbel: Array, normal: Array, fixed_std: Array
 ) -> tuple[Array, Array, Array]:
     """G candidates (variable, value, log-prob), (E, G) each; see
     acbo_ref.grpo.rollout.draw_candidates.
     """
-    variable = (outputs.logits + gumbel).argmax(-1)
-    std = fixed_std if outputs.log_stds is None else jnp.exp(at_variable(outputs.log_stds[:, 0], variable))
-    value = at_variable(outputs.means[:, 0], variable) + std * normal
-    return variable, value, loss.log_prob(outputs, variable[:, None], value[:, None], fixed_std)[:, 0]
+    variable = (logits + gumbel).argmax(-1)
+    std = fixed_std if log_stds is None else jnp.exp(at_variable(log_stds[:, 0], variable))
+    value = at_variable(means[:, 0], variable) + std * normal
+    log_prob = loss.log_prob(logits, means, log_stds, variable[:, None], value[:, None], fixed_std)
+    return variable, value, log_prob[:, 0]
 
 
 def judge(systems: SCMBatch[Array], units: Units[Array], draws: Array, variable: Array, value: Array) -> Judged:
@@ -85,13 +87,14 @@ def judge(systems: SCMBatch[Array], units: Units[Array], draws: Array, variable:
 
 class State(NamedTuple):
     """Where episodes stand: caches of the trunk over rows, moments of that over pairs, the view at
-    the next decision, and own outcomes (with no places over rows).
+    the next decision, own outcomes (with no places over rows), and what was seen of each variable.
     """
 
     cache: decoder.Cache
     moments: Moments[Array] | None
     view: View[Array]
     own: OwnRows[Array]
+    seen: Seen[Array]
 
 
 class _Episodes:
@@ -108,7 +111,7 @@ class _Episodes:
     ) -> None:
         self.params, self.config, self.systems, self.fixed_std = params, config, systems, fixed_std
         self.by_outcome_head, self.observation_mask = noise.by_outcome_head, observation_mask
-        self.optimism = noise.optimism
+        self.optimism, self.budget = noise.optimism, noise.budget
         num_models, self.num_obs, width = noise.observation.shape
         self.steps, self.group = noise.intervention.shape[1], noise.gumbel.shape[2]
         self.dtype = noise.observation.dtype
@@ -135,115 +138,159 @@ class _Episodes:
         places = self.steps - 1 if reads_pairs(network) else 0
         num_episodes, width = self.systems.valid.shape
         own = local.no_own_rows(num_episodes, places, width, self.dtype)
-        return State(cache, self.moments, self.first_view, own)
+        seen = seen_at_first(self.observed, self.observation_mask, self.units, self.config.extrapolation)
+        return State(cache, self.moments, self.first_view, own, seen)
 
     def observations(self) -> Array:
         """(E, O, V, C) of the observational rows."""
         return reading.observation_row_channels(self.known, self.observed, self.observation_mask)
 
-    def read(
-        self, cache: decoder.Cache, step: Any, view: View[Array]
-    ) -> tuple[PolicyOutputs[Array], Thought[Array], decoder.Cache]:
-        """Heads and trunk at decision number `step`."""
-        network, systems = self.config.policy, self.systems
+    def read(self, state: State, step: Any) -> tuple[Look[Array], decoder.Cache]:
+        """What is known at decision number `step`, see acbo_ref.grpo.rollout.Look."""
+        network, systems, view = self.config.policy, self.systems, state.view
         thought, cache = decoder.read_view(
-            self.params, network, cache, step, view.channels, self.observation_mask, systems.valid, systems.target
+            self.params, network, state.cache, step, view.channels, self.observation_mask, systems.valid, systems.target
         )
-        outputs = heads.heads(self.params, network, thought.h[:, None], systems.manipulable, view.evidence[:, None])
-        return outputs, thought, cache
+        tried, grid = own_so_far(state.own, thought, view.evidence), jnp.asarray(ROLLOUT_GRID, self.dtype)
+        outcome = heads.outcome_state(self.params, thought.h, view.evidence)
+        near = systems.manipulable[:, :, None] & within(state.seen, grid, jnp)
+        predicted = predict_on_grid(self.params, outcome, tried, grid)
+        ends = reach(state.seen, ROLLOUT_STEP, jnp)
+        good = hopeful(predicted, near, self.observation_mask.sum(1) > 1, jnp)
+        return Look(thought.h, outcome, tried, predicted, good, *ends), cache
 
-    def probes(self, outputs: PolicyOutputs[Array], tried: Tried[Array], uniform: Array) -> tuple[Array, Array]:
+    def with_row(self, state: State, step: Any, variable: Array, row: Array) -> State:
+        """After the raw rows (E, V) in which `variable` (E,) was set in step `step`."""
+        moments, view = reading.append(self.known, state.moments, variable, row)
+        own = state.own
+        if reads_pairs(self.config.policy):
+            is_target = self.systems.valid & ~self.parent_mask
+            own = local.own_row_added(own, step, self.units, self.systems.valid, is_target, variable, row)
+        was_set = jnp.arange(row.shape[1]) == variable[:, None]
+        return State(state.cache, moments, view, own, seen_with(state.seen, self.units, was_set, row))
+
+    def settled(self, draws: Array, now: Look[Array]) -> Array:
+        """(E,) see acbo_ref.grpo.rollout.settled_outcome."""
+        variable, value = lowest_predicted(now.predicted, 0.0, now.good, jnp.asarray(ROLLOUT_GRID, self.dtype))
+        return judge(self.systems, self.units, draws, variable[:, None], value[:, None]).outcome[:, 0]
+
+    def probes(self, now: Look[Array], uniform: Array) -> tuple[Array, Array]:
         """Uniform probes (E, P); where the outcome head decides, its decision takes the place of
         the first.
         """
         variable, value = probe_actions(uniform, self.systems.manipulable)
         if self.config.heads.commit_by_outcome_head == 0:
             return variable, value
-        state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        grid = jnp.asarray(ROLLOUT_GRID, self.dtype)
-        decided = lowest_predicted(self.params, state, tried, self.optimism, self.systems.manipulable[:, :, None], grid)
+        decided = lowest_predicted(now.predicted, self.optimism, now.good, jnp.asarray(ROLLOUT_GRID, self.dtype))
         first = [
             probe.at[:, 0].set(jnp.where(self.by_outcome_head, best, probe[:, 0]))
             for probe, best in zip((variable, value), decided, strict=True)
         ]
         return first[0], first[1]
 
-    def weights(self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array) -> Array:
+    def weights(self, now: Look[Array], variable: Array, value: Array) -> Array:
         """(E, N) weights of the labels of judged actions."""
-        state = OutcomeState(*(array[:, 0] for array in outputs.outcome))
-        log_error = local.predict(self.params, state, tried, variable, value).log_error
+        log_error = local.predict(self.params, now.outcome, now.tried, variable, value).log_error
         return label_weights(log_error, self.config.heads.label_weight, jnp.exp)
 
-    def information_gain(
-        self, state: State, step: Any, outputs: PolicyOutputs[Array], variable: Array, rows: Array
-    ) -> Array:
-        """(E, G), see acbo_ref.grpo.rollout.information_gain; rows (E, G, V) raw."""
-        before = loss.parent_entropy(outputs.parent_logits[:, 0], self.parent_mask)
+    def peeks(
+        self, state: State, step: Any, draws: Array, h: Array, variable: Array, rows: Array
+    ) -> tuple[Array, Array]:
+        """What is settled on after each candidate's row (E, G, V), and how much it tells of the
+        parents, (E, G) each; 0 where the config does not ask.
+        """
 
-        def after(candidate: tuple[Array, Array]) -> Array:
-            _, view = reading.append(self.known, state.moments, *candidate)
-            peeked, _, _ = self.read(state.cache, step + 1, view)
-            return loss.parent_entropy(peeked.parent_logits[:, 0], self.parent_mask)
+        def after(candidate: tuple[Array, Array]) -> tuple[Array, Array]:
+            peeked, _ = self.read(self.with_row(state, step, *candidate), step + 1)
+            entropy = loss.parent_entropy(heads.parents(self.params, peeked.h), self.parent_mask)
+            return self.settled(draws, peeked), entropy
 
-        return before[:, None] - jax.lax.map(after, (variable.T, rows.swapaxes(0, 1))).T
+        if self.config.grpo.credit != "settle" and self.config.reward.info_gain == 0:
+            return jnp.zeros(variable.shape, self.dtype), jnp.zeros(variable.shape, self.dtype)
+        settled, entropy = jax.lax.map(after, (variable.T, rows.swapaxes(0, 1)))
+        before = loss.parent_entropy(heads.parents(self.params, h), self.parent_mask)
+        return settled.T, before[:, None] - entropy.T
 
     def play(
         self, state: State, x: tuple[Any, ...]
-    ) -> tuple[State, tuple[View[Array], Tried[Array], dict[str, Array]]]:
-        """One step of every episode, the view and the own outcomes that it was decided on, and what
-        was played.
+    ) -> tuple[State, tuple[View[Array], Array, Tried[Array], dict[str, Array]]]:
+        """One step of every episode; what it was decided on (the view, the acquisition features and
+        own outcomes), and what was played.
         """
         step, e, scoring, gumbel, normal, uniform = x
-        outputs, thought, cache = self.read(state.cache, step, state.view)
-        tried = seen(state.own, thought, state.view.evidence)
+        config = self.config
+        now, cache = self.read(state, step)
         state = state._replace(cache=cache)
-        variable, value, log_prob = draw_candidates(outputs, gumbel, normal, self.fixed_std)
-        probe_variable, probe_value = self.probes(outputs, tried, uniform)
+        left = jnp.maximum(self.budget - step - 1, 0).astype(self.dtype)
+        acquisition = jnp.zeros((*now.h.shape[:2], 0), self.dtype)
+        if reads_pairs(config.policy):
+            acquisition = acquisition_features(
+                now.predicted, optimism_now(config.optimism, left, jnp), now.good, ROLLOUT_GRID, left, jnp
+            )
+        policy = heads.policy_head(
+            self.params, config.policy, now.h[:, None], self.systems.manipulable, acquisition[:, None]
+        )
+        variable, value, log_prob = draw_candidates(*policy, gumbel, normal, self.fixed_std)
+        probe_variable, probe_value = self.probes(now, uniform)
         judged_variable = jnp.concatenate([variable, probe_variable], 1)
-        judged_value = jnp.clip(jnp.concatenate([value, probe_value], 1), -HALF_WIDTH, HALF_WIDTH)
+        kept = jnp.clip(value, *(at_variable(end, variable) for end in (now.low, now.high)))
+        judged_value = jnp.concatenate([kept, probe_value], 1)
         draws = jnp.concatenate([e[:, None], scoring], 1)
         judged = judge(self.systems, self.units, draws, judged_variable, judged_value)
-        gain = jnp.zeros_like(value)
-        if self.config.reward.info_gain > 0:
-            gain = self.information_gain(state, step, outputs, variable, judged.rows[:, : self.group])
+        settled, gain = self.peeks(state, step, draws, now.h, variable, judged.rows[:, : self.group])
+        answers = judged.outcome[:, : self.group]
+        if config.grpo.credit == "settle":
+            answers = answered_for(answers, settled, left[:, None], config.grpo.objective)
         is_parent = at_variable(target_parents(self.systems), variable)
         chosen, raw_value, raw_outcome, expected = (
             at_variable(array, self.committed[:, None])[:, 0]
             for array in (judged_variable, judged.raw_value, judged.raw_outcome, judged.outcome)
         )
+        row = jnp.take_along_axis(judged.rows, self.committed[:, None, None], axis=1)[:, 0]
+        view, state = state.view, self.with_row(state, step, chosen, row)
+        after = jnp.zeros_like(expected)
+        if (config.grpo.credit, config.grpo.objective) == ("episode", "final"):
+            after = self.settled(draws, self.read(state, step + 1)[0])
         played = {
             "variable": variable,
             "value": value,
             "log_prob": log_prob,
-            "rewards": reward(judged.outcome[:, : self.group], is_parent, gain, self.config.reward),
+            "answers": answers,
+            "is_parent": is_parent,
+            "info_gain": gain,
+            "settled_after": after,
             "judged_variable": judged_variable,
             "judged_value": judged_value,
             "judged_outcome": judged.outcome,
             "judged_variance": judged.variance,
-            "judged_weight": self.weights(outputs, tried, judged_variable, judged_value),
+            "judged_weight": self.weights(now, judged_variable, judged_value),
             "done": chosen,
             "applied": raw_value,
             "outcome": raw_outcome,
             "expected": expected,
         }
-        row = jnp.take_along_axis(judged.rows, self.committed[:, None, None], axis=1)[:, 0]
-        moments, following = reading.append(self.known, state.moments, chosen, row)
-        own = state.own
-        if thought.cause_logits is not None:
-            is_target = self.systems.valid & ~self.parent_mask
-            own = local.own_row_added(own, step, self.units, self.systems.valid, is_target, chosen, row)
-        return State(cache, moments, following, own), (state.view, tried, played)
+        return state, (view, acquisition, now.tried, played)
 
-    def inputs(self, views: View[Array]) -> PolicyInputs[Array]:
+    def rewards(self, played: dict[str, Array]) -> Array:
+        """(E, K, G), see acbo_ref.grpo.rollout."""
+        answers = played["answers"]
+        if self.config.grpo.credit == "episode":
+            to_go = outcome_to_go(
+                played["expected"], played["settled_after"], self.budget, self.config.grpo.objective, jnp
+            )
+            answers = to_go[:, :, None]
+        return reward(answers, played["is_parent"], played["info_gain"], self.config.reward)
+
+    def inputs(self, views: View[Array], acquisition: Array) -> PolicyInputs[Array]:
         """What the network reads in one pass; see acbo_ref.policy.reading."""
         systems, channels, evidence = self.systems, *views
         if reads_pairs(self.config.policy):
-            channels, evidence = (self.at_learned(array) for array in (channels, evidence))
+            channels, evidence, acquisition = map(self.at_learned, (channels, evidence, acquisition))
             mask = jnp.zeros((len(systems.target), 0, 0), bool)
         else:
             channels = jnp.concatenate([self.observations(), channels], axis=1)
             mask = attention_mask(self.observation_mask, self.steps)
-        return PolicyInputs(channels, evidence, systems.valid, systems.manipulable, systems.target, mask)
+        return PolicyInputs(channels, evidence, acquisition, systems.valid, systems.manipulable, systems.target, mask)
 
     def at_learned(self, array: Array) -> Array:
         """(E, K, ...) -> (E, K', ...)"""
@@ -264,11 +311,13 @@ def rollout(
         jnp.swapaxes(a, 0, 1) for a in (noise.intervention, noise.scoring, noise.gumbel, noise.normal, noise.probe)
     )
     _, records = jax.lax.scan(episodes.play, episodes.start(), (jnp.arange(episodes.steps), *by_step))
-    views, tried, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
+    views, acquisition, tried, played = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), records)
     tried = Tried(*map(episodes.at_learned, tried)) if reads_pairs(config.policy) else tried
+    played["rewards"] = episodes.rewards(played)
+    played = {name: played[name] for name in (*LEARNED, "done", "applied", "outcome", "expected")}
     played |= {name: episodes.at_learned(played[name]) for name in LEARNED}
     return Trajectories(
-        inputs=episodes.inputs(views),
+        inputs=episodes.inputs(views, acquisition),
         tried=tried,
         committed=episodes.committed,
         parents=target_parents(systems),

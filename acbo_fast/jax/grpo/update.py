@@ -19,8 +19,8 @@ from acbo_fast.jax.grpo.optim import global_norm, guarded_step
 from acbo_fast.jax.mesh import EPISODES
 from acbo_fast.jax.policy.layers import Params, with_buffers
 from acbo_fast.jax.policy.network import forward
-from acbo_ref.config import Config
-from acbo_ref.grpo.loss import LossBatch, LossWeights
+from acbo_ref.config import Config, episodes_together
+from acbo_ref.grpo.loss import LossBatch, LossWeights, by_episode, by_group
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients, loss_batch, loss_weights
@@ -54,7 +54,9 @@ def update(
     settings = config.grpo
     never = (order[0, 0] < 0).astype(jnp.int32)
     weights = loss_weights(config, scheduled.entropy_coefficient)
-    whole = loss_batch(trajectories, advantages(trajectories.rewards, settings.scale_rewards))
+    together = episodes_together(config)
+    compared = advantages(by_group(trajectories.rewards, together), settings.scale_rewards)
+    whole = loss_batch(trajectories, by_episode(compared, together))
     rate: Any = scheduled.learning_rate  # traced, like the entropy's coefficient
 
     def step(state: OptimiserState[Array], index: Array) -> tuple[OptimiserState[Array], dict[str, Array]]:

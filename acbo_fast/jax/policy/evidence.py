@@ -11,7 +11,6 @@ from jax import Array
 from acbo_fast.jax.policy.moments import centred, spreads
 from acbo_ref.policy.evidence import (
     CENTRE,
-    DIRECTION_SLOPE,
     EFFECTS,
     EQUAL_SPREADS,
     INTERVENTIONAL_PENALTY,
@@ -22,12 +21,6 @@ from acbo_ref.policy.evidence import (
 )
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND
 from acbo_ref.policy.moments import Moments, Sums
-
-
-def residual_features(evidence: Array) -> Array:
-    """(..., F) -> (..., RESIDUAL_FEATURES); see acbo_ref.policy.evidence.residual_features."""
-    effects = _effects(evidence)
-    return jnp.concatenate([evidence, jnp.abs(effects), jnp.tanh(DIRECTION_SLOPE * effects)], -1)
 
 
 def slope_features(evidence: Array) -> Array:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from acbo_fast.jax.policy.evidence import centre_feature, residual_features, slope_features, spread_feature
+from acbo_fast.jax.policy.evidence import centre_feature, slope_features, spread_feature
 from acbo_fast.jax.policy.layers import Params, gelu, layer_norm, linear, mlp, soft_bound
 from acbo_ref.config import PolicyConfig
 from acbo_ref.policy.heads import (
@@ -26,31 +27,50 @@ from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
 
 
-def heads(params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array) -> PolicyOutputs[Array]:
-    """The heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for
-    none.
+def policy_head(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, acquisition: Array
+) -> tuple[Array, Array, Array | None]:
+    """(logits, means, log_stds) from h (E, K, V, H) and acquisition features (E, K, V, Q); see
+    acbo_ref.policy.heads.policy_forward.
     """
-    policy = mlp(params, "policy_head.hidden", "policy_head.out", h)
-    parent = mlp(params, "parent_head.hidden", "parent_head.out", h)
+    if not config.policy_into_trunk:
+        h = jax.lax.stop_gradient(h)
+    out = mlp(params, "policy_head.hidden", "policy_head.out", jnp.concatenate([h, jnp.arcsinh(acquisition)], -1))
+    if acquisition.shape[-1]:
+        out = out + acquisition @ params["policy_head.acquisition.weight"]
+    log_stds = None
+    if not config.use_fixed_std:
+        log_stds = math.log(config.fixed_std) + soft_bound(out[..., 2], LOG_STD_BOUND)
+    logits = jnp.where(choosable[:, None], out[..., 0], MASKED)
+    return logits, soft_bound(HALF_WIDTH * out[..., 1], VALUE_MEAN_BOUND), log_stds
+
+
+def parents(params: Params, h: Array) -> Array:
+    """Parent logits (...) from h (..., H)."""
+    return mlp(params, "parent_head.hidden", "parent_head.out", h)[..., 0]
+
+
+def outcome_state(params: Params, h: Array, evidence: Array) -> OutcomeState[Array]:
+    """What the outcome head knows of every variable, from h (..., H) and evidence (..., F)."""
     hidden = linear(params, "outcome_head.hidden", h)
     slope, centre = jnp.zeros_like(hidden[..., 0]), jnp.zeros_like(hidden[..., 0])
     spread, log_length = jnp.full_like(slope, 1 / HALF_WIDTH), jnp.full_like(slope, LENGTH_START)
     if evidence.shape[-1]:
-        policy = policy + residual_features(evidence) @ params["policy_head.residual.weight"]
         trust = linear(params, "outcome_head.trust", h)
         slope = (trust * slope_features(evidence)).sum(-1)
         centre, spread = centre_feature(evidence), spread_feature(evidence)
         log_length += soft_bound(linear(params, "outcome_head.length", h)[..., 0], LOG_LENGTH_BOUND)
-    log_stds = None
-    if not config.use_fixed_std:
-        log_stds = math.log(config.fixed_std) + soft_bound(policy[..., 2], LOG_STD_BOUND)
-    return PolicyOutputs(
-        logits=jnp.where(choosable[:, None], policy[..., 0], MASKED),
-        means=soft_bound(HALF_WIDTH * policy[..., 1], VALUE_MEAN_BOUND),
-        log_stds=log_stds,
-        parent_logits=parent[..., 0],
-        outcome=OutcomeState(hidden, slope, centre, spread, log_length),
-    )
+    return OutcomeState(hidden, slope, centre, spread, log_length)
+
+
+def heads(
+    params: Params, config: PolicyConfig, h: Array, choosable: Array, evidence: Array, acquisition: Array
+) -> PolicyOutputs[Array]:
+    """All heads but the edge head on h (E, K, V, H) of K decisions; see
+    acbo_ref.policy.heads.heads_forward.
+    """
+    logits, means, log_stds = policy_head(params, config, h, choosable, acquisition)
+    return PolicyOutputs(logits, means, log_stds, parents(params, h), outcome_state(params, h, evidence))
 
 
 def edge(params: Params, z: Array) -> Array:

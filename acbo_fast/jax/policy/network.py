@@ -30,4 +30,5 @@ def forward(
         edge_logits = edge(params, z).reshape(-1, num_decisions, *z.shape[1:3], 2)
     else:
         h = row_trunk.trunk(params, config, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
-    return heads(params, config, h, inputs.choosable, inputs.evidence)._replace(edge_logits=edge_logits)
+    outputs = heads(params, config, h, inputs.choosable, inputs.evidence, inputs.acquisition)
+    return outputs._replace(edge_logits=edge_logits)

@@ -21,35 +21,30 @@ from jax import Array
 from numpy.typing import NDArray
 
 from acbo_fast.jax.policy import local
+from acbo_fast.jax.policy.acquisition import lowest_predicted, predict_on_grid
 from acbo_fast.jax.policy.decoder import Cache, read_observations, read_view
-from acbo_fast.jax.policy.heads import heads
+from acbo_fast.jax.policy.heads import outcome_state, parents, policy_head
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_ref.config import Config, PolicyConfig
+from acbo_ref.policy.acquisition import (
+    DECISION_GRID,
+    GRID_STEP,
+    acquisition_features,
+    hopeful,
+    optimism_now,
+)
 from acbo_ref.policy.decoder import Thought
-from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
-from acbo_ref.policy.heads import OutcomePrediction, OutcomeState
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
+from acbo_ref.policy.extrapolation import is_near, reach, seen_at_first, seen_with, within
+from acbo_ref.policy.heads import OutcomePrediction
+from acbo_ref.policy.inputs import Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import MOST_TRIED, OwnRows, Tried, no_own_rows, own_row_added
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.reading import RowReading, open_reading
-from acbo_ref.policy.session import DECISION_GRID, GRID_STEP, Decision, Prediction, raw_prediction
+from acbo_ref.policy.session import Decision, Prediction, raw_prediction
 
 # Decisions outside of training are compiled for these sizes: rows and capacity are rounded up to a
 # multiple.
 ROW_BUCKET = 64
-
-
-def lowest_predicted(
-    params: Params, state: OutcomeState[Array], tried: Tried[Array], optimism: Array, allowed: Array, grid: Array
-) -> tuple[Array, Array]:
-    """See acbo_ref.policy.session.lowest_predicted."""
-    num_episodes, width, _ = state.hidden.shape
-    variable = jnp.tile(jnp.repeat(jnp.arange(width), grid.size), (num_episodes, 1))
-    predicted = local.predict(params, state, tried, variable, jnp.tile(grid, (num_episodes, width)))
-    bound = predicted.mean - optimism.reshape(-1, 1) * jnp.exp(predicted.log_error)
-    allowed = jnp.broadcast_to(allowed, (num_episodes, width, grid.size)).reshape(num_episodes, -1)
-    best = jnp.where(allowed, bound, jnp.inf).argmin(1)
-    return best // grid.size, grid[best % grid.size]
 
 
 class DeviceTask(NamedTuple):
@@ -95,14 +90,14 @@ def _others(task: DeviceTask) -> Array:
     return task.valid & (jnp.arange(task.valid.shape[1]) != task.target[:, None])
 
 
-def seen(own: OwnRows[Array], thought: Thought[Array], evidence: Array) -> Tried[Array]:
+def own_so_far(own: OwnRows[Array], thought: Thought[Array], evidence: Array) -> Tried[Array]:
     """The own outcomes, as the network sees them now."""
     if thought.cause_logits is None:
         return own.tried
     return local.own_outcomes(own, thought.cause_logits, evidence)
 
 
-@partial(jax.jit, static_argnames=("network", "by_outcome_head"))
+@partial(jax.jit, static_argnames=("network", "by_outcome_head", "as_usual"))
 def decide(
     params: Params,
     network: PolicyConfig,
@@ -116,24 +111,37 @@ def decide(
     optimism: Array,
     allowed: Array,
     near: Array,
+    ends: tuple[Array, Array],
+    left: Array,
+    usual: Array,
     by_outcome_head: bool,
+    as_usual: bool,
 ) -> StandardDecision:
     """The next action of each system; zero gumbel and normal make it deterministic.
 
-    near (E, V, G) bool: the values of the grid that are near enough to what was seen.
+    near (E, V, G) bool: the values of the grid that are near enough to what was seen; ends: (E, V)
+    each, of the range of these; left (E,): experiments left, and usual (E,): the optimism that goes
+    with them, which decides in place of `optimism` if `as_usual`.
     """
-    outputs = heads(params, network, thought.h[:, None], allowed, evidence[:, None])
-    tried = seen(own, thought, evidence)
-    logits, state = outputs.logits[:, 0], OutcomeState(*(array[:, 0] for array in outputs.outcome))
+    tried, state = own_so_far(own, thought, evidence), outcome_state(params, thought.h, evidence)
+    predicted_on = predict_on_grid(params, state, tried, grid)
+    near = allowed[:, :, None] & near
+    good = hopeful(predicted_on, near, task.observation_mask.sum(1) > 1, jnp)
+    acquisition = jnp.zeros((*allowed.shape, 0), evidence.dtype)
+    if reads_pairs(network):
+        acquisition = acquisition_features(predicted_on, usual, good, DECISION_GRID, left, jnp)
+    all_logits, means, log_stds = policy_head(params, network, thought.h[:, None], allowed, acquisition[:, None])
+    logits = all_logits[:, 0]
     if by_outcome_head:
-        variable, standard = lowest_predicted(params, state, tried, optimism, allowed[:, :, None] & near, grid)
+        how = (usual, good) if as_usual else (optimism, near)
+        variable, standard = lowest_predicted(predicted_on, *how, grid)
     else:
         variable = (logits + gumbel).argmax(1)
         std: Any = network.fixed_std
-        if outputs.log_stds is not None:
-            std = jnp.exp(at_variable(outputs.log_stds[:, 0], variable[:, None])[:, 0])
-        standard = at_variable(outputs.means[:, 0], variable[:, None])[:, 0] + std * normal
-    standard = jnp.clip(standard, -HALF_WIDTH, HALF_WIDTH)
+        if log_stds is not None:
+            std = jnp.exp(at_variable(log_stds[:, 0], variable[:, None])[:, 0])
+        standard = at_variable(means[:, 0], variable[:, None])[:, 0] + std * normal
+    standard = jnp.clip(standard, *(at_variable(end, variable[:, None])[:, 0] for end in ends))
     found = local.predict(params, state, tried, variable[:, None], standard[:, None])
     predicted = OutcomePrediction(*(array[:, 0] for array in found))
     error, noise = jnp.exp(predicted.log_error), jnp.exp(predicted.log_noise)
@@ -141,28 +149,20 @@ def decide(
         variable=variable,
         value=standard,
         probability=jax.nn.softmax(logits),
-        parent_probability=jax.nn.sigmoid(outputs.parent_logits[:, 0]) * _others(task),
+        parent_probability=jax.nn.sigmoid(parents(params, thought.h)) * _others(task),
         outcome_mean=predicted.mean,
         outcome_error=error,
         outcome_std=jnp.hypot(error, noise),
     )
 
 
-@partial(jax.jit, static_argnames=("network",))
+@jax.jit
 def predict(
-    params: Params,
-    network: PolicyConfig,
-    evidence: Array,
-    thought: Thought[Array],
-    own: OwnRows[Array],
-    manipulable: Array,
-    variable: Array,
-    standard: Array,
+    params: Params, evidence: Array, thought: Thought[Array], own: OwnRows[Array], variable: Array, standard: Array
 ) -> OutcomePrediction[Array]:
     """What is expected of the actions variable, standard value (E, N)."""
-    state = heads(params, network, thought.h[:, None], manipulable, evidence[:, None]).outcome
-    tried = seen(own, thought, evidence)
-    return local.predict(params, OutcomeState(*(array[:, 0] for array in state)), tried, variable, standard)
+    state = outcome_state(params, thought.h, evidence)
+    return local.predict(params, state, own_so_far(own, thought, evidence), variable, standard)
 
 
 class Session:
@@ -180,7 +180,9 @@ class Session:
         capacity: int,
         dtype: str,
         precision: Callable[[], AbstractContextManager[None]],
+        budget: int | None = None,
     ) -> None:
+        self._budget = capacity if budget is None else budget
         self._params, self._config, self._dtype, self._precision = params, config, dtype, precision
         self._task, self._capacity, self._step = task, capacity, 0
         self._reading = open_reading(task, config.policy, dtype)
@@ -248,6 +250,7 @@ class Session:
     ) -> Decision:
         """The next action of each system; see acbo_ref.policy.session.Session.decide."""
         dtype, config, manipulable = self._dtype, self._config, self._task.manipulable
+        left = np.full(len(manipulable), max(self._budget - self._step - 1, 0))
         with self._precision():
             decided = decide(
                 self._params,
@@ -259,10 +262,14 @@ class Session:
                 self._no_gumbel if gumbel is None else np.asarray(gumbel, dtype),
                 self._no_normal if normal is None else np.asarray(normal, dtype),
                 self._grid,
-                np.asarray(config.optimism if optimism is None else optimism, dtype),
+                np.asarray(optimism or 0.0, dtype),
                 manipulable if allowed is None else manipulable & allowed,
                 within(self._seen, DECISION_GRID),
+                tuple(end.astype(dtype) for end in reach(self._seen, GRID_STEP)),
+                left.astype(dtype),
+                optimism_now(config.optimism, left).astype(dtype),
                 (decision or config.decision) == "outcome_head",
+                optimism is None,
             )
             d = StandardDecision(*jax.device_get(tuple(decided)))
         each, task, units = np.arange(len(d.variable)), self._task, self._reading.units
@@ -287,11 +294,9 @@ class Session:
         with self._precision():
             found = predict(
                 self._params,
-                self._config.policy,
                 self._view.evidence,
                 self._thought,
                 self._own_rows(),
-                self._task.manipulable,
                 np.asarray(variable),
                 np.asarray(standard, self._dtype),
             )

@@ -16,8 +16,8 @@ from acbo_fast.numba.grpo.optim import FlatState, add, global_norm, guarded_step
 from acbo_fast.numba.policy.network import Network
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
-from acbo_ref.config import Config
-from acbo_ref.grpo.loss import LossBatch, LossWeights
+from acbo_ref.config import Config, episodes_together
+from acbo_ref.grpo.loss import LossBatch, LossWeights, by_episode, by_group
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients, loss_batch, loss_weights
 from acbo_ref.policy.local import Tried
@@ -140,7 +140,10 @@ def _passes(
     """All minibatches of all epochs; what each gave."""
     settings, weights = config.grpo, loss_weights(config, scheduled.entropy_coefficient)
     rewards = trajectories.rewards
-    advantage = loss.advantages(rewards, settings.scale_rewards, parts[0].space("advantage", *rewards.shape))
+    together = episodes_together(config)
+    grouped = np.ascontiguousarray(by_group(rewards, together))
+    space = parts[0].space("advantage", *grouped.shape)
+    advantage = by_episode(loss.advantages(grouped, settings.scale_rewards, space), together)
     batch, params, records = loss_batch(trajectories, advantage), state.params, []
     for epoch in order:
         for index in np.split(epoch, settings.minibatches):

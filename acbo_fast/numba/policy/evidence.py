@@ -14,7 +14,6 @@ from acbo_fast.numba.kernels import exp, kernel, scalar
 from acbo_ref.arrays import Array
 from acbo_ref.policy.evidence import (
     CENTRE,
-    DIRECTION_SLOPE,
     EFFECTS,
     INTERVENTIONAL_PENALTY,
     JOINT_PENALTY,
@@ -167,23 +166,16 @@ def evidence_channels(
 
 
 @kernel
-def head_features(evidence: Array, residual: Array, slopes: Array, centre: Array, spread: Array) -> None:
-    """What the heads take straight from the evidence: residual (T, RESIDUAL_FEATURES) and slope (T,
-    5) features, centre and spread (T,).
+def head_features(evidence: Array, slopes: Array, centre: Array, spread: Array) -> None:
+    """What the outcome head takes straight from the evidence: slope features (T, 5), centre and
+    spread (T,).
 
-    evidence (T, F). See acbo_ref.policy.evidence.residual_features and those after it.
+    evidence (T, F). See acbo_ref.policy.evidence.slope_features and those after it.
     """
-    number = evidence.shape[1]
-    bound, steepness = evidence.dtype.type(OUTCOME_BOUND), evidence.dtype.type(DIRECTION_SLOPE)
-    half = evidence.dtype.type(HALF_WIDTH)
+    bound, half = evidence.dtype.type(OUTCOME_BOUND), evidence.dtype.type(HALF_WIDTH)
     for t in range(evidence.shape[0]):
-        for f in range(number):
-            residual[t, f] = evidence[t, f]
         centre[t] = np.sinh(evidence[t, CENTRE])
         varies = evidence[t, SPREAD] > 0
         spread[t] = (np.sinh(evidence[t, SPREAD]) if varies else evidence.dtype.type(1)) / half
         for k in range(_EFFECTS.size):
-            effect = evidence[t, _EFFECTS[k]]
-            residual[t, number + k] = abs(effect)
-            residual[t, number + _EFFECTS.size + k] = np.tanh(steepness * effect)
-            slopes[t, k] = bound * np.tanh(np.sinh(effect) / bound)
+            slopes[t, k] = bound * np.tanh(np.sinh(evidence[t, _EFFECTS[k]]) / bound)

@@ -18,7 +18,7 @@ from acbo_fast.numba.policy.layers import product, weight_gradient
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import PolicyConfig
-from acbo_ref.policy.evidence import EFFECTS, RESIDUAL_FEATURES
+from acbo_ref.policy.evidence import EFFECTS
 from acbo_ref.policy.heads import (
     LENGTH_START,
     LOG_LENGTH_BOUND,
@@ -30,32 +30,16 @@ from acbo_ref.policy.heads import (
 )
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import MASKED
-from acbo_ref.policy.network import evidence_size
+from acbo_ref.policy.network import acquisition_size, evidence_size
 
 
 @kernel
-def _finish_heads(
-    policy: Array,
-    policy_bias: Array,
-    residual: Array,
-    choosable: Array,
-    parent: Array,
-    parent_bias: Array,
-    trust: Array,
-    trust_bias: Array,
-    slopes: Array,
-    length: Array,
-    length_bias: Array,
-    log_fixed_std: float,
-    logits: Array,
-    means: Array,
+def _finish_policy(
+    policy: Array, bias: Array, direct: Array, choosable: Array, log_fixed_std: float, logits: Array, means: Array,
     log_stds: Array,
-    parent_logits: Array,
-    slope: Array,
-    log_length: Array,
-) -> None:
-    """Biases, residuals, masks and bounds. policy, residual (T, 2 or 3); choosable (E, V); trust,
-    slopes (T, 5); length (T, 0 or 1).
+) -> None:  # fmt: skip
+    """Biases, what comes straight from the acquisition features, masks and bounds. policy, direct
+    (T, 2 or 3); choosable (E, V).
     """
     num_episodes, steps, width = logits.shape
     kind = policy.dtype.type
@@ -64,20 +48,28 @@ def _finish_heads(
         for k in range(steps):
             for i in range(width):
                 t = (e * steps + k) * width + i
-                logits[e, k, i] = policy[t, 0] + policy_bias[0] + residual[t, 0] if choosable[e, i] else masked
-                means[e, k, i] = bound * tanh(half * (policy[t, 1] + policy_bias[1] + residual[t, 1]) / bound)
+                logits[e, k, i] = policy[t, 0] + bias[0] + direct[t, 0] if choosable[e, i] else masked
+                means[e, k, i] = bound * tanh(half * (policy[t, 1] + bias[1] + direct[t, 1]) / bound)
                 if policy.shape[1] == 3:
-                    raw = policy[t, 2] + policy_bias[2] + residual[t, 2]
+                    raw = policy[t, 2] + bias[2] + direct[t, 2]
                     log_stds[e, k, i] = kind(log_fixed_std) + log_bound * tanh(raw / log_bound)
-                parent_logits[e, k, i] = parent[t, 0] + parent_bias[0]
-                total = kind(0)
-                for f in range(slopes.shape[1]):
-                    total += (trust[t, f] + trust_bias[f]) * slopes[t, f]
-                slope[e, k, i] = total
-                log_length[e, k, i] = kind(LENGTH_START)
-                if length.shape[1]:
-                    reach = kind(LOG_LENGTH_BOUND)
-                    log_length[e, k, i] += reach * tanh((length[t, 0] + length_bias[0]) / reach)
+
+
+@kernel
+def _finish_state(
+    trust: Array, trust_bias: Array, slopes: Array, length: Array, length_bias: Array, slope: Array, log_length: Array
+) -> None:  # fmt: skip
+    """The outcome head's slope and log-length (T,); trust, slopes (T, 5); length (T, 0 or 1)."""
+    kind = slope.dtype.type
+    for t in range(slope.size):
+        total = kind(0)
+        for f in range(slopes.shape[1]):
+            total += (trust[t, f] + trust_bias[f]) * slopes[t, f]
+        slope[t] = total
+        log_length[t] = kind(LENGTH_START)
+        if length.shape[1]:
+            reach = kind(LOG_LENGTH_BOUND)
+            log_length[t] += reach * tanh((length[t, 0] + length_bias[0]) / reach)
 
 
 @kernel
@@ -126,7 +118,7 @@ class Heads:
     def __init__(self, workspace: Workspace, config: PolicyConfig) -> None:
         self._space, self._config = workspace, config
         self._knows, self._log_fixed_std = evidence_size(config) > 0, math.log(config.fixed_std)
-        self._columns = 2 if config.use_fixed_std else 3
+        self._columns, self._acquired = 2 if config.use_fixed_std else 3, acquisition_size(config)
 
     def _array(self, name: str, *shape: int) -> Array:
         return self._space("heads." + name, *shape)
@@ -134,55 +126,78 @@ class Heads:
     def _kept(self, name: str, *shape: int) -> Array:
         return self._space.kept("heads." + name, *shape)
 
-    def forward(self, params: Params, h: Array, choosable: Array, evidence: Array) -> PolicyOutputs[Array]:
-        """The heads on h (E, K, V, H) of K decisions, with their evidence (E, K, V, F), F = 0 for
-        none.
+    def _mlp(self, params: Params, name: str, x: Array, columns: int) -> Array:
+        """(T, columns) of x (T, H): two linear layers, the last one without its bias."""
+        tokens, half = len(x), params[name + ".hidden.weight"].shape[1]
+        before, after = self._array(name + ".before", tokens, half), self._array(name + ".after", tokens, half)
+        product(x, params[name + ".hidden.weight"], before)
+        layers.gelu_forward(before, params[name + ".hidden.bias"], after)
+        return product(after, params[name + ".out.weight"], self._array(name, tokens, columns))
+
+    def state(self, params: Params, h: Array, evidence: Array) -> OutcomeState[Array]:
+        """What the outcome head knows of every variable, from h (..., H) and evidence (..., F); see
+        acbo_ref.policy.heads.state_forward.
         """
-        shape, width = h.shape[:3], h.shape[3]
-        tokens, half = math.prod(shape), width // 2
+        shape, half = h.shape[:-1], params["outcome_head.hidden.weight"].shape[1]
+        tokens = math.prod(shape)
         hidden = self._array("outcome", *shape, half)
-        raw = {}
-        for name, columns in (("policy_head", self._columns), ("parent_head", 1)):
-            before, after = self._array(name + ".hidden", tokens, half), self._array(name + ".activated", tokens, half)
-            product(h, params[name + ".hidden.weight"], before)
-            layers.gelu_forward(before, params[name + ".hidden.bias"], after)
-            raw[name] = product(after, params[name + ".out.weight"], self._array(name, tokens, columns))
         product(h, params["outcome_head.hidden.weight"], hidden)
         layers.add_bias(layers.tokens(hidden), params["outcome_head.hidden.bias"])
-        residual = self._array("residual", tokens, self._columns)
         trust, trust_bias = self._array("trust", tokens, 0), self._array("trust.bias", 0)
         slopes, centre = self._array("slopes", tokens, 0), self._array("out.centre", *shape)
         spread = self._array("out.spread", *shape)
         length, length_bias = self._array("length", tokens, 0), self._array("length.bias", 0)
         if self._knows:
-            features = self._array("features", tokens, RESIDUAL_FEATURES)
             slopes, trust = (self._array(name, tokens, len(EFFECTS)) for name in ("slopes", "trust"))
             trust_bias = params["outcome_head.trust.bias"]
-            head_features(layers.tokens(evidence), features, slopes, centre.reshape(-1), spread.reshape(-1))
-            product(features, params["policy_head.residual.weight"], residual)
+            head_features(layers.tokens(evidence), slopes, centre.reshape(-1), spread.reshape(-1))
             product(h, params["outcome_head.trust.weight"], trust)
             length, length_bias = self._array("length", tokens, 1), params["outcome_head.length.bias"]
             product(h, params["outcome_head.length.weight"], length)
         else:
-            residual.fill(0)
             centre.fill(0)
             spread.fill(1 / HALF_WIDTH)
-        outputs = PolicyOutputs(
-            logits=self._array("out.logits", *shape),
-            means=self._array("out.means", *shape),
-            log_stds=self._array("out.log_stds", *shape),
-            parent_logits=self._array("out.parent_logits", *shape),
-            outcome=OutcomeState(
-                hidden, self._array("out.slope", *shape), centre, spread, self._array("out.log_length", *shape)
-            ),
-        )
-        _finish_heads(
-            raw["policy_head"], params["policy_head.out.bias"], residual, choosable, raw["parent_head"],
-            params["parent_head.out.bias"], trust, trust_bias, slopes, length, length_bias, self._log_fixed_std,
-            outputs.logits, outputs.means, outputs.log_stds, outputs.parent_logits, outputs.outcome.slope,
-            outputs.outcome.log_length,
+        slope, log_length = self._array("out.slope", *shape), self._array("out.log_length", *shape)
+        _finish_state(
+            trust, trust_bias, slopes, length, length_bias, slope.reshape(-1), log_length.reshape(-1)
         )  # fmt: skip
-        return outputs
+        return OutcomeState(hidden, slope, centre, spread, log_length)
+
+    def parents(self, params: Params, h: Array) -> Array:
+        """Parent logits (...) from h (..., H)."""
+        logits = self._mlp(params, "parent_head", layers.tokens(h), 1)
+        logits += params["parent_head.out.bias"]
+        return logits.reshape(h.shape[:-1])
+
+    def policy(self, params: Params, h: Array, choosable: Array, acquisition: Array) -> tuple[Array, Array, Array]:
+        """(logits, means, log_stds) from h (E, K, V, H) and the acquisition features (E, K, V, Q);
+        see acbo_ref.policy.heads.policy_forward.
+        """
+        shape, width = h.shape[:3], h.shape[3]
+        tokens = math.prod(shape)
+        read = self._array("policy.read", tokens, width + self._acquired)
+        read[:, :width] = layers.tokens(h)
+        direct = self._array("direct", tokens, self._columns)
+        direct.fill(0)
+        if self._acquired:
+            features = self._array("acquisition", tokens, self._acquired)
+            np.copyto(features, layers.tokens(acquisition))
+            np.arcsinh(features, out=read[:, width:])
+            product(features, params["policy_head.acquisition.weight"], direct)
+        policy = self._mlp(params, "policy_head", read, self._columns)
+        logits, means, log_stds = (self._array("out." + name, *shape) for name in ("logits", "means", "log_stds"))
+        bias = params["policy_head.out.bias"]
+        _finish_policy(policy, bias, direct, choosable, self._log_fixed_std, logits, means, log_stds)
+        return logits, means, log_stds
+
+    def forward(
+        self, params: Params, h: Array, choosable: Array, evidence: Array, acquisition: Array
+    ) -> PolicyOutputs[Array]:
+        """All heads but the edge head on h (E, K, V, H) of K decisions; see
+        acbo_ref.policy.heads.heads_forward.
+        """
+        logits, means, log_stds = self.policy(params, h, choosable, acquisition)
+        return PolicyOutputs(logits, means, log_stds, self.parents(params, h), self.state(params, h, evidence))
 
     def backward(
         self,
@@ -197,7 +212,7 @@ class Heads:
         outputs.
         """
         shape, width = h.shape[:3], h.shape[3]
-        tokens, half = math.prod(shape), width // 2
+        tokens = math.prod(shape)
         number = len(EFFECTS) if self._knows else 0
         d_policy, d_trust = self._array("d_policy", tokens, self._columns), self._array("d_trust", tokens, number)
         slopes, d_length = self._kept("slopes", tokens, number), self._array("d_length", tokens, int(self._knows))
@@ -212,17 +227,28 @@ class Heads:
             for name, d_out in (("trust", d_trust), ("length", d_length)):
                 self._linear_backward(params, "outcome_head." + name, h, d_out, d_part, grads)
                 d_h += d_part
-            features = self._kept("features", tokens, RESIDUAL_FEATURES)
-            weight_gradient(features, d_policy, grads["policy_head.residual.weight"])
-        for name, d_out in (("policy_head", d_policy), ("parent_head", d.parent_logits.reshape(tokens, 1))):
-            before, after = self._kept(name + ".hidden", tokens, half), self._kept(name + ".activated", tokens, half)
-            d_activated = self._array("d_activated", tokens, half)
-            self._linear_backward(params, name + ".out", after, d_out, d_activated, grads)
-            layers.gelu_backward(before, d_activated, grads[name + ".hidden.bias"])
-            weight_gradient(h, d_activated, grads[name + ".hidden.weight"])
-            product(d_activated, params[name + ".hidden.weight"].T, d_part)
-            d_h += d_part
+        d_parents = d.parent_logits.reshape(tokens, 1)
+        self._mlp_backward(params, "parent_head", layers.tokens(h), d_parents, layers.tokens(d_part), grads)
+        d_h += d_part
+        read = self._kept("policy.read", tokens, width + self._acquired)
+        d_read = self._array("d_read", *read.shape)
+        self._mlp_backward(params, "policy_head", read, d_policy, d_read, grads)
+        if self._acquired:
+            features = self._kept("acquisition", tokens, self._acquired)
+            weight_gradient(features, d_policy, grads["policy_head.acquisition.weight"])
+        if self._config.policy_into_trunk:
+            d_h += d_read[:, :width].reshape(d_h.shape)
         return d_h
+
+    def _mlp_backward(self, params: Params, name: str, x: Array, d_out: Array, d_x: Array, grads: Params) -> None:
+        """d_x (T, H) of `_mlp`, and the gradients of its parameters."""
+        shape = len(x), params[name + ".hidden.weight"].shape[1]
+        before, after = self._kept(name + ".before", *shape), self._kept(name + ".after", *shape)
+        d_activated = self._array("d_activated", *shape)
+        self._linear_backward(params, name + ".out", after, d_out, d_activated, grads)
+        layers.gelu_backward(before, d_activated, grads[name + ".hidden.bias"])
+        weight_gradient(x, d_activated, grads[name + ".hidden.weight"])
+        product(d_activated, params[name + ".hidden.weight"].T, d_x)
 
     def _linear_backward(self, params: Params, name: str, x: Array, d_y: Array, d_x: Array, grads: Params) -> None:
         weight_gradient(x, d_y, grads[name + ".weight"])

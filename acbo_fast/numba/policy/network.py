@@ -32,9 +32,10 @@ class Network:
             h = self.pairs.forward(params, *self._tables(inputs, num_decisions))
             h = h.reshape(-1, num_decisions, *h.shape[1:])
             edge_logits = self.pairs.edge_logits(params, (*inputs.channels.shape[:4], 2))
-            return self.heads.forward(params, h, inputs.choosable, inputs.evidence)._replace(edge_logits=edge_logits)
+            outputs = self.heads.forward(params, h, inputs.choosable, inputs.evidence, inputs.acquisition)
+            return outputs._replace(edge_logits=edge_logits)
         h = self.rows.forward(params, inputs.channels, inputs.valid, inputs.row_mask, num_decisions)
-        return self.heads.forward(params, h, inputs.choosable, inputs.evidence)
+        return self.heads.forward(params, h, inputs.choosable, inputs.evidence, inputs.acquisition)
 
     def backward(
         self,
@@ -51,7 +52,14 @@ class Network:
         size = state_size(self.config)
         h = self.workspace.kept("h", *shape, size) if not pairs else self.pairs.kept_h(shape).reshape(*shape, size)
         d_h = self.heads.backward(params, h, inputs.choosable, outputs, d, grads)
-        if pairs:
+        if not d_h.any() and (d.edge_logits is None or not d.edge_logits.any()):
+            for name, gradient in grads.items():  # nothing reaches the trunk
+                if "_head." not in name:
+                    gradient.fill(0)
+            if d.edge_logits is not None:
+                for name in ("norm.scale", "norm.bias", "out.weight", "out.bias"):
+                    grads["edge_head." + name].fill(0)
+        elif pairs:
             assert d.edge_logits is not None
             self.pairs.backward(params, *self._tables(inputs, shape[1]), d_h, d.edge_logits, grads)
         else:

@@ -7,72 +7,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from acbo_fast.numba.kernels import exp, kernel
+from acbo_fast.numba.policy.acquisition import GridPredictor
 from acbo_fast.numba.policy.decoder import open_decoder
-from acbo_fast.numba.policy.heads import outcome_weights
-from acbo_fast.numba.policy.local import predict, typed, workings
 from acbo_fast.numba.policy.network import Network
 from acbo_fast.numba.policy.reading import open_reading
 from acbo_fast.numba.threads import one_blas_thread
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
+from acbo_ref.policy.acquisition import (
+    DECISION_GRID,
+    GRID_STEP,
+    acquisition_features,
+    hopeful,
+    lowest_predicted,
+    optimism_now,
+)
 from acbo_ref.policy.decoder import Thought
-from acbo_ref.policy.extrapolation import is_near, seen_at_first, seen_with, within
-from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH, Task, set_mask, to_domain, to_standard
+from acbo_ref.policy.extrapolation import is_near, reach, seen_at_first, seen_with, within
+from acbo_ref.policy.heads import OutcomeState
+from acbo_ref.policy.inputs import Task, set_mask, to_domain, to_standard
 from acbo_ref.policy.local import Tried, no_own_rows, own_outcomes, own_row_added
-from acbo_ref.policy.session import DECISION_GRID, GRID_STEP, Decision, Prediction, raw_prediction
-
-
-@kernel
-def lowest_bound(predicted: Array, allowed: Array, optimism: Array, grid: Array, variable: Array, value: Array) -> None:
-    """The action of lowest mean - optimism * error, from predictions (E, V * grid, 3) at every grid
-    value of every variable; allowed (E, V, grid); optimism (E,).
-    """
-    size = grid.size
-    for e in range(variable.shape[0]):
-        best, lowest = -1, np.inf
-        for n in range(predicted.shape[1]):
-            if allowed[e, n // size, n % size]:
-                bound = predicted[e, n, 0] - predicted.dtype.type(optimism[e]) * exp(predicted[e, n, 1])
-                if bound < lowest or best < 0:
-                    best, lowest = n, bound
-        variable[e], value[e] = best // size, grid[best % size]
-
-
-class OutcomeDecider:
-    """Deciding by the outcome head: see acbo_ref.policy.session.lowest_predicted."""
-
-    def __init__(self, network: Network, params: Params, num_episodes: int, width: int, grid: Array) -> None:
-        dtype = params["embed.weight"].dtype
-        self._space, self._params, self._grid = network.workspace, params, grid.astype(dtype)
-        # every grid value of every variable
-        self._variable = np.tile(np.repeat(np.arange(width), grid.size), (num_episodes, 1))
-        self._value = np.tile(self._grid, (num_episodes, width))
-
-    def predict(self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, value: Array) -> Array:
-        """(mean, log_error, log_noise), (E, N, 3), of actions variable, value (E, N)."""
-        half = outputs.outcome.hidden.shape[3]
-        out = self._space("decide.outcomes", *value.shape, 3)
-        predict(
-            OutcomeState(*(array[:, 0] for array in outputs.outcome)), typed(tried, out.dtype), variable, value,
-            outcome_weights(self._space, self._params), self._space("outcome.scratch", 2 * half + VALUE_FEATURES),
-            workings(self._space, tried.counts.shape[1], half), out,
-        )  # fmt: skip
-        return out
-
-    def __call__(
-        self, outputs: PolicyOutputs[Array], tried: Tried[Array], allowed: Array, optimism: Array | float
-    ) -> tuple[Array, Array]:
-        """(variable, standard value), (E,) each; allowed (E, V, grid or 1)."""
-        predicted = self.predict(outputs, tried, self._variable, self._value)
-        variable, standard = np.empty(len(allowed), np.int64), np.empty(len(allowed), predicted.dtype)
-        errors = np.ascontiguousarray(np.broadcast_to(np.asarray(optimism, float), len(allowed)))
-        shape = (*allowed.shape[:2], self._grid.size)
-        lowest_bound(
-            predicted, np.ascontiguousarray(np.broadcast_to(allowed, shape)), errors, self._grid, variable, standard
-        )
-        return variable, standard
+from acbo_ref.policy.session import Decision, Prediction, raw_prediction
 
 
 class Session:
@@ -80,7 +35,10 @@ class Session:
     `params`.
     """
 
-    def __init__(self, params: Params, config: Config, task: Task, capacity: int, network: Network) -> None:
+    def __init__(
+        self, params: Params, config: Config, task: Task, capacity: int, network: Network, budget: int | None = None
+    ) -> None:
+        self._budget = capacity if budget is None else budget
         self._network, self._params, self._config, self._task = network, params, config, task
         self._capacity, self._observed = capacity, 0
         dtype = params["embed.weight"].dtype
@@ -92,7 +50,7 @@ class Session:
             self._keep(self._decoder.append(self._view.channels))
         self._own = no_own_rows(num_episodes, width)
         self._seen = seen_at_first(task, self._reading.units, config.extrapolation)
-        self._decider = OutcomeDecider(network, params, num_episodes, width, DECISION_GRID)
+        self._predictor = GridPredictor(network, params, num_episodes, width, DECISION_GRID)
 
     def observe(self, variable: Array, rows: Array) -> None:
         """Read the measured rows (E, V), raw units, in which `variable` was set."""
@@ -112,14 +70,13 @@ class Session:
         logits = thought.cause_logits
         self._thought = Thought(thought.h.copy(), None if logits is None else logits.copy())
 
-    def _heads(self, allowed: Array) -> tuple[PolicyOutputs[Array], Tried[Array]]:
-        """What the heads say, and the own outcomes, as the network sees them now."""
-        h, evidence = self._thought.h[:, None], self._view.evidence
+    def _outcome(self) -> tuple[OutcomeState[Array], Tried[Array]]:
+        """The outcome head's state, and the own outcomes, as the network sees them now."""
         with one_blas_thread:
-            outputs = self._network.heads.forward(self._params, h, allowed, evidence[:, None])
+            state = self._network.heads.state(self._params, self._thought.h, self._view.evidence)
         if self._thought.cause_logits is None:
-            return outputs, self._own.tried
-        return outputs, own_outcomes(self._own, self._thought.cause_logits, evidence)
+            return state, self._own.tried
+        return state, own_outcomes(self._own, self._thought.cause_logits, self._view.evidence)
 
     def decide(
         self,
@@ -132,29 +89,41 @@ class Session:
         """The next action of each system; see acbo_ref.policy.session.Session.decide."""
         task, config = self._task, self._config
         allowed = task.manipulable if allowed is None else task.manipulable & allowed
-        outputs, tried = self._heads(allowed)
-        logits, means = outputs.logits[:, 0], outputs.means[:, 0]
+        state, tried = self._outcome()
+        near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
+        on_grid = self._predictor.on_grid(state, tried)
+        left = np.full(len(allowed), max(self._budget - self._observed - 1, 0))
+        usual = optimism_now(config.optimism, left)
+        good = hopeful(on_grid, near, task.observation_mask.sum(axis=1) > 1)
+        acquisition = np.zeros((*allowed.shape, 0), on_grid.mean.dtype)
+        if self._thought.cause_logits is not None:
+            acquisition = acquisition_features(on_grid, usual, good, DECISION_GRID, left)
+        h = self._thought.h[:, None]
+        with one_blas_thread:
+            all_logits, all_means, log_stds = self._network.heads.policy(self._params, h, allowed, acquisition[:, None])
+            parents = self._network.heads.parents(self._params, self._thought.h)
+        logits, means = all_logits[:, 0], all_means[:, 0]
         each = np.arange(len(logits))
         if (decision or config.decision) == "outcome_head":
-            near = allowed[:, :, None] & within(self._seen, DECISION_GRID)
-            variable, standard = self._decider(outputs, tried, near, config.optimism if optimism is None else optimism)
+            errors, among = (usual, good) if optimism is None else (np.asarray(optimism), near)
+            variable, standard = lowest_predicted(on_grid, errors, among, DECISION_GRID)
         else:
             variable = (logits if gumbel is None else logits + gumbel).argmax(axis=1)
             standard = means[each, variable]
             if normal is not None:
                 std: Array | float = config.policy.fixed_std
                 if not config.policy.use_fixed_std:
-                    assert outputs.log_stds is not None
-                    std = np.exp(outputs.log_stds[:, 0][each, variable])
+                    std = np.exp(log_stds[:, 0][each, variable])
                 standard = standard + std * normal
-        standard = np.clip(standard, -HALF_WIDTH, HALF_WIDTH)
-        predicted = self._predict(outputs, tried, variable[:, None], standard[:, None])
+        low, high = reach(self._seen, GRID_STEP)
+        standard = np.clip(standard, low[each, variable], high[each, variable])
+        predicted = self._predict(state, tried, variable[:, None], standard[:, None])
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Decision(
             variable=variable,
             value=to_domain(task, self._reading.units, variable, standard),
             probability=shifted / shifted.sum(axis=1, keepdims=True),
-            parent_probability=0.5 * (1 + np.tanh(0.5 * outputs.parent_logits[:, 0])) * (task.valid & ~task.is_target),
+            parent_probability=0.5 * (1 + np.tanh(0.5 * parents)) * (task.valid & ~task.is_target),
             outcome_mean=predicted.mean[:, 0],
             outcome_error=predicted.error[:, 0],
             outcome_std=predicted.std[:, 0],
@@ -166,12 +135,9 @@ class Session:
 
     def predict(self, variable: Array, value: Array) -> Prediction:
         """See acbo_ref.policy.session.Session.predict."""
-        outputs, tried = self._heads(self._task.manipulable)
-        return self._predict(outputs, tried, variable, to_standard(self._reading.units, variable, value))
+        return self._predict(*self._outcome(), variable, to_standard(self._reading.units, variable, value))
 
-    def _predict(
-        self, outputs: PolicyOutputs[Array], tried: Tried[Array], variable: Array, standard: Array
-    ) -> Prediction:
-        standard = np.ascontiguousarray(standard, outputs.logits.dtype)
-        found = self._decider.predict(outputs, tried, np.ascontiguousarray(variable, np.int64), standard)
+    def _predict(self, state: OutcomeState[Array], tried: Tried[Array], variable: Array, standard: Array) -> Prediction:
+        standard = np.ascontiguousarray(standard, self._thought.h.dtype)
+        found = self._predictor.predict(state, tried, np.ascontiguousarray(variable, np.int64), standard)
         return raw_prediction(self._task, self._reading.units, *np.moveaxis(found, -1, 0))

@@ -1,0 +1,39 @@
+"""Twin of acbo_ref/policy/extrapolation.py, for rollouts: how far from what was seen an experiment
+may lie.
+
+Letters: E episodes, O observational rows, V variables.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy.special import chdtri
+
+from acbo_ref.policy.extrapolation import CONFIDENCE, Seen
+from acbo_ref.policy.inputs import HALF_WIDTH, Units
+
+
+def seen_at_first(
+    observed: Array, observation_mask: Array, units: Units[Array], extrapolation: float | None
+) -> Seen[Array]:
+    """Before the first experiment; observed (E, O, V) raw rows, of which those of the mask (E, O)
+    count.
+    """
+    count = observation_mask.sum(1)[:, None]
+    rows = jnp.where(observation_mask[:, :, None], observed - units.mean[:, None], 0)
+    # by degrees of freedom, from 1
+    quantiles = jnp.asarray(chdtri(np.arange(1, max(observed.shape[1], 1) + 1), CONFIDENCE), observed.dtype)
+    spread = jnp.sqrt(jnp.square(rows).sum(1) / quantiles[jnp.maximum(count - 1, 1) - 1])
+    standard = jnp.clip((units.mean - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
+    limited = (count > 1) & (spread > units.resolution) & (extrapolation is not None)
+    room = jnp.where(limited, (extrapolation or 0.0) * spread / units.scale, jnp.inf)
+    return Seen(standard, standard, room)
+
+
+def seen_with(seen: Seen[Array], units: Units[Array], was_set: Array, rows: Array) -> Seen[Array]:
+    """After raw rows (E, V) in which the variables `was_set` (E, V) were set."""
+    standard = jnp.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
+    low = jnp.where(was_set, jnp.minimum(seen.low, standard), seen.low)
+    return Seen(low, jnp.where(was_set, jnp.maximum(seen.high, standard), seen.high), seen.room)
