@@ -270,12 +270,12 @@ def test_a_reading_over_rows_by_hand():
     views = [reading.start(), reading.append(np.array([0]), np.array([[6.0, np.nan, 40.0]]))]
     assert [view.evidence.shape for view in views] == [(1, 3, 0)] * 2
     assert views[1].channels[0].tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [pytest.approx(0.4), 1, 0, 0]]
-    inputs = reading.inputs(views, np.array([[0, 1]]))
+    inputs = reading.inputs(views, np.zeros((1, 2, 3, 0)), np.array([[0, 1]]))
     assert inputs.channels.shape == (1, 4, 3, 4) and inputs.evidence.shape == (1, 2, 3, 0)
     np.testing.assert_array_equal(inputs.channels[:, 2:], np.stack([view.channels for view in views], axis=1))
     np.testing.assert_array_equal(inputs.channels[:, :2], reading.observations())
     over_pairs = PairReading(known, np.float32)
     start = over_pairs.start()
-    of_pairs = over_pairs.inputs([start, start], np.array([[1]]))
+    of_pairs = over_pairs.inputs([start, start], np.arange(6.0).reshape(1, 2, 3, 1), np.array([[1]]))
     assert of_pairs.row_mask.shape == (1, 0, 0) and of_pairs.channels.shape == (1, 1, 3, 3, PAIR_CHANNELS)
     assert inputs.row_mask.shape == (1, 4, 4) and {view.channels.dtype for view in views} == {np.dtype("float32")}

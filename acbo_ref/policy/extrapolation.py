@@ -21,6 +21,9 @@ from acbo_ref.arrays import A, Array
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, Units
 
 CONFIDENCE = 0.95
+# What lies so little further, in standard units, is near as well: a step from one value of a grid
+# reaches the next, however that was rounded.
+SLACK = 1e-4
 
 
 class Seen(NamedTuple, Generic[A]):
@@ -68,7 +71,7 @@ def reach(seen: Seen[A], least: float, xp: Any = np) -> tuple[A, A]:
     """(E, V) the lowest and the highest standard value of the domain that lies near enough, or
     `least` away from what was seen; xp: numpy, or jax.numpy for its arrays.
     """
-    room = xp.maximum(seen.room, least)
+    room = xp.maximum(seen.room, least) + SLACK
     return xp.maximum(seen.low - room, -HALF_WIDTH), xp.minimum(seen.high + room, HALF_WIDTH)
 
 

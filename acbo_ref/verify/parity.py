@@ -86,8 +86,9 @@ def verify_backend(make: Callable[[Config], AnyBackend], pieces: Pieces) -> list
     for label, config in variants.items():
         checks += network_checks(make(config), pieces, config, label, FORWARD_TOLERANCE, BACKWARD_TOLERANCE)
         checks += rollout_checks(make(config), pieces, config, label)
-        checks += decision_checks(make(config), config, label)
-        checks += training_checks(make(config), config, label)
+        if config.grpo.credit != "episode":  # sessions know nothing of credit, and updates only sizes
+            checks += decision_checks(make(config), config, label)
+            checks += training_checks(make(config), config, label)
     single = small_config(dtype="float32")
     checks += network_checks(make(single), pieces, single, "float32", FORWARD_TOLERANCE_32, BACKWARD_TOLERANCE_32)
     checks += rollout_checks(make(single), pieces, single, "float32", BACKWARD_TOLERANCE_32)

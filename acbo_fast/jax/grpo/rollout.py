@@ -135,7 +135,7 @@ class _Episodes:
             cache = decoder.read_observations(
                 self.params, network, self.observations(), self.observation_mask, self.systems.valid, self.steps + 1
             )
-        places = self.steps - 1 if reads_pairs(network) else 0
+        places = self.steps if reads_pairs(network) else 0  # a peek may read the last row, too
         num_episodes, width = self.systems.valid.shape
         own = local.no_own_rows(num_episodes, places, width, self.dtype)
         seen = seen_at_first(self.observed, self.observation_mask, self.units, self.config.extrapolation)
@@ -269,7 +269,8 @@ class _Episodes:
             "outcome": raw_outcome,
             "expected": expected,
         }
-        return state, (view, acquisition, now.tried, played)
+        before = Tried(*(array[:, : self.steps - 1] for array in now.tried))
+        return state, (view, acquisition, before, played)
 
     def rewards(self, played: dict[str, Array]) -> Array:
         """(E, K, G), see acbo_ref.grpo.rollout."""
