@@ -314,6 +314,11 @@ def episodes_together(config: Config) -> int:
 def _check_credit(config: Config) -> None:
     """What the credit asks of other keys."""
     together, steps, budget = episodes_together(config), config.interventions_per_episode, config.grpo.budget
+    if config.grpo.objective == "final" and config.grpo.credit == "immediate":
+        raise AcboError(
+            "grpo.objective final needs grpo.credit settle or episode",
+            "credit immediate knows nothing of what is settled on in the end",
+        )
     if config.batch_size % together:
         raise AcboError(
             f"grpo.group_size is {together}, which does not divide batch_size {config.batch_size}",

@@ -20,7 +20,7 @@ from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.data import EPISODES, ROWS, iteration_data, perturbed_state, small_config
 
 
-def played(config, **more):
+def played(config):
     made = ReferenceBackend(config)
     state, data = perturbed_state(made), iteration_data(config)
     return made, state, data, made.rollout(state, *data, 1.5)
@@ -66,11 +66,10 @@ def test_with_nothing_left_it_is_the_immediate_outcome(changes):
     """A budget of one experiment: the same rewards as without credit for what comes after."""
     grpo = changes.get("grpo", {})
     rest = {key: value for key, value in changes.items() if key != "grpo"}
-    plain = small_config(dtype="float64", **rest, grpo=grpo)
     one = small_config(dtype="float64", **rest, grpo={**grpo, "credit": "settle", "budget": [1, 1]})
     many = small_config(dtype="float64", **rest, grpo={**grpo, "credit": "settle", "budget": [9, 9]})
     told = small_config(dtype="float64", **rest, grpo={**grpo, "budget": [1, 1]})
-    expected, found = played(told if not rest else plain)[3], played(one)[3]
+    expected, found = played(told)[3], played(one)[3]
     np.testing.assert_allclose(found.rewards, expected.rewards, rtol=1e-12)
     assert np.abs(played(many)[3].rewards - expected.rewards).max() > 1e-3
     episodes = small_config(
@@ -173,6 +172,7 @@ def test_the_final_settlement_is_looked_at_after_the_last_row(monkeypatch):
         ({"grpo": {**EPISODES, "budget": [1, 9]}}, "above interventions_per_episode 3"),
         ({"grpo": {"credit": "whole"}}, "grpo.credit"),
         ({"grpo": {"objective": "sum"}}, "grpo.objective"),
+        ({"grpo": {"objective": "final"}}, "needs grpo.credit settle or episode"),
         ({"grpo": {"budget": [0, 9]}}, "grpo.budget"),
     ],
 )

@@ -5,9 +5,8 @@ same exogenous noise, so their rewards differ by what was done and by nothing el
 answers for its own outcome (credit "immediate"), or also for what its row teaches (`answered_for`,
 "settle"). Under credit "episode" the group is G episodes of one system on the same noise, and each
 decision answers for the rest of its episode (`outcome_to_go`), as completions do in language
-models. Following Shao
-et al. 2024 ("DeepSeekMath", eq. 3 without its Kullback-Leibler term, and section 4.1.2 for the
-advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
+models. Following Shao et al. 2024 ("DeepSeekMath", eq. 3 without its Kullback-Leibler term, and
+section 4.1.2 for the advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
 
     A = (r - mean_g r) / (std_g r + 1e-4)
     ratio = exp(log pi(a) - log pi_old(a))
@@ -190,7 +189,8 @@ def outcome_to_go(outcome: A, settled: A, budget: A, objective: str, xp: Any = n
         cumulative    mean of the outcomes from this decision to the last within the budget
         final         that of the action settled on after the last row within the budget
 
-    Decisions beyond the budget answer for what they gave alone, as if it was the last.
+    A decision beyond the budget answers for itself alone: its outcome, or what would be settled on
+    after its row.
 
     Args:
         outcome: (E, K) expected, of what was done; settled: (E, K), of what would be settled on

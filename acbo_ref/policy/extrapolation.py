@@ -48,12 +48,14 @@ def seen_at_first(task: Task, units: Units[Array], extrapolation: float | None) 
     return Seen(standard, standard, room)
 
 
-def seen_with(seen: Seen[Array], units: Units[Array], was_set: Array, rows: Array) -> Seen[Array]:
-    """After raw rows (E, V) in which the variables `was_set` (E, V) were set."""
-    standard = np.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
+def seen_with(seen: Seen[A], units: Units[A], was_set: A, rows: A, xp: Any = np) -> Seen[A]:
+    """After raw rows (E, V) in which the variables `was_set` (E, V) were set; xp: numpy, or
+    jax.numpy for its arrays.
+    """
+    standard = xp.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)  # type: ignore[operator]
     return Seen(
-        np.where(was_set, np.minimum(seen.low, standard), seen.low),
-        np.where(was_set, np.maximum(seen.high, standard), seen.high),
+        xp.where(was_set, xp.minimum(seen.low, standard), seen.low),
+        xp.where(was_set, xp.maximum(seen.high, standard), seen.high),
         seen.room,
     )
 
@@ -69,7 +71,7 @@ def is_near(seen: Seen[Array], variable: Array, standard: Array, least: float) -
 
 def reach(seen: Seen[A], least: float, xp: Any = np) -> tuple[A, A]:
     """(E, V) the lowest and the highest standard value of the domain that lies near enough, or
-    `least` away from what was seen; xp: numpy, or jax.numpy for its arrays.
+    `least` away from what was seen; xp as of `seen_with`.
     """
     room = xp.maximum(seen.room, least) + SLACK
     return xp.maximum(seen.low - room, -HALF_WIDTH), xp.minimum(seen.high + room, HALF_WIDTH)
@@ -77,7 +79,7 @@ def reach(seen: Seen[A], least: float, xp: Any = np) -> tuple[A, A]:
 
 def within(seen: Seen[A], grid: A, xp: Any = np) -> A:
     """(E, V, G) bool: which values of an even grid of standard values lie near enough; of every
-    variable the nearest one to what was seen does. xp as of `reach`.
+    variable the nearest one to what was seen does. xp as of `seen_with`.
     """
     low, high = reach(seen, grid[1] - grid[0], xp)  # type: ignore[index]
     found: A = (grid >= low[:, :, None]) & (grid <= high[:, :, None])  # type: ignore[index]

@@ -15,7 +15,7 @@ from jax import Array
 from acbo_fast.jax.grpo import loss
 from acbo_fast.jax.policy import decoder, heads, local, reading
 from acbo_fast.jax.policy.acquisition import lowest_predicted, predict_on_grid
-from acbo_fast.jax.policy.extrapolation import seen_at_first, seen_with
+from acbo_fast.jax.policy.extrapolation import seen_at_first
 from acbo_fast.jax.policy.inputs import attention_mask, standard_units
 from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_fast.jax.policy.session import own_so_far
@@ -24,7 +24,7 @@ from acbo_ref.config import Config
 from acbo_ref.grpo.loss import answered_for, label_weights, outcome_to_go, reward
 from acbo_ref.grpo.rollout import LEARNED, EpisodeNoise, Look, Trajectories
 from acbo_ref.policy.acquisition import ROLLOUT_GRID, ROLLOUT_STEP, acquisition_features, hopeful, optimism_now
-from acbo_ref.policy.extrapolation import Seen, reach, within
+from acbo_ref.policy.extrapolation import Seen, reach, seen_with, within
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, Units
 from acbo_ref.policy.local import OwnRows, Tried
 from acbo_ref.policy.moments import Moments
@@ -167,7 +167,7 @@ class _Episodes:
             is_target = self.systems.valid & ~self.parent_mask
             own = local.own_row_added(own, step, self.units, self.systems.valid, is_target, variable, row)
         was_set = jnp.arange(row.shape[1]) == variable[:, None]
-        return State(state.cache, moments, view, own, seen_with(state.seen, self.units, was_set, row))
+        return State(state.cache, moments, view, own, seen_with(state.seen, self.units, was_set, row, jnp))
 
     def settled(self, draws: Array, now: Look[Array]) -> Array:
         """(E,) see acbo_ref.grpo.rollout.settled_outcome."""

@@ -1,5 +1,5 @@
-"""Twin of acbo_ref/policy/extrapolation.py, for rollouts: how far from what was seen an experiment
-may lie.
+"""Twin of acbo_ref/policy/extrapolation.py: what was seen before the first experiment, from arrays
+on the device. All else is the reference's own code, on JAX's arrays.
 
 Letters: E episodes, O observational rows, V variables.
 """
@@ -30,10 +30,3 @@ def seen_at_first(
     limited = (count > 1) & (spread > units.resolution) & (extrapolation is not None)
     room = jnp.where(limited, (extrapolation or 0.0) * spread / units.scale, jnp.inf)
     return Seen(standard, standard, room)
-
-
-def seen_with(seen: Seen[Array], units: Units[Array], was_set: Array, rows: Array) -> Seen[Array]:
-    """After raw rows (E, V) in which the variables `was_set` (E, V) were set."""
-    standard = jnp.clip((rows - units.location) / units.scale, -HALF_WIDTH, HALF_WIDTH)
-    low = jnp.where(was_set, jnp.minimum(seen.low, standard), seen.low)
-    return Seen(low, jnp.where(was_set, jnp.maximum(seen.high, standard), seen.high), seen.room)

@@ -53,12 +53,10 @@ class Network:
         h = self.workspace.kept("h", *shape, size) if not pairs else self.pairs.kept_h(shape).reshape(*shape, size)
         d_h = self.heads.backward(params, h, inputs.choosable, outputs, d, grads)
         if not d_h.any() and (d.edge_logits is None or not d.edge_logits.any()):
-            for name, gradient in grads.items():  # nothing reaches the trunk
-                if "_head." not in name:
-                    gradient.fill(0)
-            if d.edge_logits is not None:
-                for name in ("norm.scale", "norm.bias", "out.weight", "out.bias"):
-                    grads["edge_head." + name].fill(0)
+            heads = ("policy_head.", "parent_head.", "outcome_head.")
+            for name, gradient in grads.items():
+                if not name.startswith(heads):
+                    gradient.fill(0)  # nothing reaches the trunk or the edge head
         elif pairs:
             assert d.edge_logits is not None
             self.pairs.backward(params, *self._tables(inputs, shape[1]), d_h, d.edge_logits, grads)
