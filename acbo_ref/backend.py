@@ -14,8 +14,9 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
+from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.grpo.optim import OptimiserState, init_state
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, rollout
+from acbo_ref.grpo.rollout import Trajectories, rollout
 from acbo_ref.grpo.update import ScheduledCoefficients, update
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params

@@ -12,7 +12,7 @@ import pytest
 
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.config import Config, config_from_dict
-from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.training.curriculum import Curriculum
 from acbo_ref.verify.data import small_config
 from acbo_ref.verify.parity import network_checks, rollout_checks

@@ -24,8 +24,9 @@ import numpy as np
 
 from acbo_ref.config import config_from_dict
 from acbo_ref.grpo.loss import advantages, log_prob_forward, loss_backward, loss_forward, loss_terms
+from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.grpo.optim import adam_step, clip_by_global_norm, global_norm, init_state
-from acbo_ref.grpo.rollout import draw_noise, observe, rollout
+from acbo_ref.grpo.rollout import observe, rollout
 from acbo_ref.grpo.update import loss_weights, minibatch
 from acbo_ref.policy.network import backward, forward, init_params
 from acbo_ref.policy.session import Session

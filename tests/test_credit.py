@@ -11,7 +11,8 @@ from acbo_ref import AcboError
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.grpo import rollout as rollouts
 from acbo_ref.grpo.loss import answered_for, by_episode, by_group, outcome_to_go, reward
-from acbo_ref.grpo.rollout import draw_noise, judge, observe
+from acbo_ref.grpo.noise import draw_noise
+from acbo_ref.grpo.rollout import judge, observe
 from acbo_ref.grpo.update import group_advantages
 from acbo_ref.policy.acquisition import ROLLOUT_GRID
 from acbo_ref.policy.inputs import standard_units

@@ -13,7 +13,7 @@ import pytest
 
 from acbo_ref import SCM, AcboError, Trainer, Variable
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
 from acbo_ref.systems.scm import stack
 from acbo_ref.verify.data import perturbed_state, small_config

@@ -139,7 +139,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "acquisition_size", "state_size", "parameter_shapes",
              "init_params"), TAKEN),
-        "grpo.rollout": {"antithetic": TAKEN, "draw_noise": TAKEN},
+        "grpo.noise": {"*": TAKEN},
         "grpo.loss": dict.fromkeys(
             ("loss_terms", "total_loss", "reward", "answered_for", "outcome_to_go", "by_group", "by_episode",
              "zero_std_groups", "label_weights", "edge_mask"), TAKEN),

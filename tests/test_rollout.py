@@ -9,7 +9,8 @@ from scipy.special import xlogy
 
 from acbo_ref import SCM, Variable
 from acbo_ref.backend import ReferenceBackend
-from acbo_ref.grpo.rollout import antithetic, draw_candidates, draw_noise, judge, observe, probe_actions, rollout
+from acbo_ref.grpo.noise import antithetic, draw_noise
+from acbo_ref.grpo.rollout import draw_candidates, judge, observe, probe_actions, rollout
 from acbo_ref.policy.heads import OutcomeState, PolicyOutputs
 from acbo_ref.policy.inputs import Units, standard_units
 from acbo_ref.policy.layers import MASKED

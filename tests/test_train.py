@@ -16,7 +16,7 @@ from acbo_fast import available, backend_maker
 from acbo_ref import AcboError, Trainer
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.errors import RunError
-from acbo_ref.grpo.rollout import draw_noise
+from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.training.advice import WINDOW, diagnosis
 from acbo_ref.training.checkpoint import load_checkpoint
 from acbo_ref.training.measure import episode_gains, scored_head

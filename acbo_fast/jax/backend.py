@@ -27,8 +27,9 @@ from acbo_fast.jax.mesh import CUT, WHOLE, check_divides, episode_mesh, place
 from acbo_fast.jax.policy.session import Session
 from acbo_fast.jax.systems.batch import to_arrays
 from acbo_ref.config import Config
+from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.grpo.optim import OptimiserState, init_state
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
+from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params, parameter_shapes

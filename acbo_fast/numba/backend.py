@@ -18,8 +18,9 @@ from acbo_fast.numba.grpo.update import Parts, update
 from acbo_fast.numba.policy.session import Session
 from acbo_ref.arrays import Array
 from acbo_ref.config import Config
+from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.grpo.optim import OptimiserState, init_state
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories
+from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import init_params, parameter_shapes, reads_pairs

@@ -18,8 +18,8 @@ from acbo_ref.arrays import Array, Params
 from acbo_ref.backend import AnyBackend, ReferenceBackend
 from acbo_ref.config import Config, with_overrides
 from acbo_ref.errors import AcboError, RunError
+from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.grpo.optim import entropy_coefficient, init_state, learning_rate
-from acbo_ref.grpo.rollout import draw_noise
 from acbo_ref.grpo.update import ScheduledCoefficients, minibatch_order
 from acbo_ref.training import advice
 from acbo_ref.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint

@@ -13,8 +13,9 @@ from acbo_ref.arrays import Array, Params
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.config import Config, config_from_dict
 from acbo_ref.files import Document
+from acbo_ref.grpo.noise import EpisodeNoise, draw_noise
 from acbo_ref.grpo.optim import OptimiserState
-from acbo_ref.grpo.rollout import EpisodeNoise, Trajectories, draw_noise
+from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.policy.heads import VALUE_FEATURES, OutcomeState
 from acbo_ref.policy.local import Tried
 from acbo_ref.randomness import Role, generator

@@ -27,7 +27,8 @@ from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
 from acbo_ref.grpo.loss import answered_for, label_weights, outcome_to_go, reward
-from acbo_ref.grpo.rollout import EpisodeNoise, Look, Trajectories
+from acbo_ref.grpo.noise import EpisodeNoise
+from acbo_ref.grpo.rollout import Look, Trajectories
 from acbo_ref.grpo.rollout import acquisition as acquisition_of
 from acbo_ref.policy.acquisition import ROLLOUT_GRID, ROLLOUT_STEP, hopeful, lowest_predicted
 from acbo_ref.policy.decoder import Thought
