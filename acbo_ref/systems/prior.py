@@ -97,8 +97,8 @@ def _disturb(
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
     """One variable becomes a disturbance, in place: a root that nobody can set and that makes a
-    share of the target's variance. A share FOLLOWED of them also moves a lever, as operators do who
-    react to what they see; a share UNMEASURED is hidden. A lever with an effect on the target stays.
+    share of the target's variance. A share FOLLOWED of them also moves a lever, as operators do
+    who react to what they see; a share UNMEASURED is hidden. A lever that acts on the target stays.
 
     The share is exact where all is linear.
     """
