@@ -199,9 +199,9 @@ def test_a_paired_difference_knows_that_systems_are_shared():
 
 
 def test_recommendations_are_compared_in_shares_of_what_can_be_gained():
-    """Gains of 4 and 4 can be had; the first recommends something better by 1 and by 2: 3 of 8."""
+    """Gains of 4 and 4 can be had; the first recommends what is better by 1 and by 2: 3 of 8."""
     a = results(recommended=np.array([-3.0, -2.0]))
-    b = results(recommended=np.array([-2.0, 0.0]))
+    b = results(recommended=np.array([-2.0, 2.0]))
     assert recommendation_difference(a, b)["mean"] == pytest.approx(3 / 8)
     assert recommendation_difference(b, a)["mean"] == pytest.approx(-3 / 8)
 
