@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.version import install
 
 if TYPE_CHECKING:
     from acbo_ref.backend import AnyBackend
@@ -38,7 +39,7 @@ def unavailable(name: str) -> str | None:
     """Why a known backend cannot be used here, in one line; None if it can."""
     _, _, library, extra = _BACKENDS[name]
     if find_spec(library) is None:
-        return f"needs {library}: pip install 'acbo[{extra}]'"
+        return f"needs {library}: {install(extra)}"
     return None
 
 

@@ -21,6 +21,7 @@ from acbo_ref.policy.network import PolicyInputs, parameter_shapes
 from acbo_ref.systems.batch import simulate
 from acbo_ref.verify.data import ROWS, iteration_data, perturbed_state, small_config
 from acbo_ref.verify.parity import verify_backend
+from acbo_ref.version import install
 
 HYPER = ScheduledCoefficients(learning_rate=1e-3, entropy_coefficient=0.01)
 
@@ -486,7 +487,7 @@ def test_a_missing_extra_is_explained_in_one_line(monkeypatch):
     monkeypatch.setattr(acbo_fast, "find_spec", lambda name: None if name in ("jax", "numba") else True)
     with pytest.raises(AcboError) as caught:
         backend_maker("jax")
-    assert caught.value.message == "backend 'jax' needs jax: pip install 'acbo[jax]' (available here: ref)"
+    assert caught.value.message == f"backend 'jax' needs jax: {install('jax')} (available here: ref)"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

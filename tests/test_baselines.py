@@ -12,6 +12,7 @@ from acbo_ref.arena.method import target_spread
 from acbo_ref.arena.play import run_method
 from acbo_ref.arena.suites import load_suite
 from acbo_ref.policy.inputs import Task
+from acbo_ref.version import install
 
 
 def task_of(rows, target, manipulable, low, high):
@@ -113,7 +114,7 @@ def test_optional_methods_explain_what_they_need(monkeypatch):
     ):
         with pytest.raises(AcboError) as caught:
             BASELINES[method](p, np.random.default_rng(0))
-        assert caught.value.message == f"method '{method}' needs {library}: pip install 'acbo[{extra}]'"
+        assert caught.value.message == f"method '{method}' needs {library}: {install(extra)}"
 
 
 def test_the_parent_oracle_is_the_best_parent():

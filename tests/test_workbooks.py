@@ -14,6 +14,7 @@ from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.tables import Table, known_name, name_and_unit, select, text_columns, with_known_names
 from acbo_ref.campaign.workbooks import read_table
 from acbo_ref.errors import AcboError
+from acbo_ref.version import install
 
 openpyxl = pytest.importorskip("openpyxl")
 
@@ -121,7 +122,7 @@ def test_without_openpyxl_one_line_says_how_to_get_it(save, monkeypatch, capsys)
     path = save(data=[["a"], [1]])
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     assert run(["campaign", "new", "x", "--data", str(path), "--target", "a", "--minimize"]) == 2
-    assert "error: reading .xlsx files needs openpyxl: pip install 'acbo[xlsx]'" in capsys.readouterr().err
+    assert f"error: reading .xlsx files needs openpyxl: {install('xlsx')}" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------- names with units

@@ -25,11 +25,12 @@ from acbo_ref.errors import AcboError
 from acbo_ref.files import Document
 from acbo_ref.policy.inputs import HALF_WIDTH, OUTCOME_BOUND, standard_units, to_domain
 from acbo_ref.systems.scm import System
+from acbo_ref.version import install
 
 try:
     import gymnasium
 except ImportError as error:
-    raise AcboError("the environment needs gymnasium: pip install 'acbo[gym]'") from error
+    raise AcboError(f"the environment needs gymnasium: {install('gym')}") from error
 
 
 class InterventionEnv(gymnasium.Env[dict[str, Array], Document]):

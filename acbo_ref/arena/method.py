@@ -10,6 +10,7 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import Task
+from acbo_ref.version import install
 
 Action = tuple[int, float]
 # Doing nothing is an action: an observation.
@@ -50,4 +51,4 @@ def import_extra(module: str, method: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise AcboError(f"method {method!r} needs {module}: pip install 'acbo[{extra}]'") from error
+        raise AcboError(f"method {method!r} needs {module}: {install(extra)}") from error

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
 from acbo_ref.errors import AcboError, RunError, did_you_mean
+from acbo_ref.version import install
 
 EXECUTORS = ("local", "dask")
 # Give up after this many repeated losses if nothing has finished.
@@ -134,7 +135,7 @@ def check_executor(name: str, scheduler: str | None) -> None:
     if scheduler is not None and name != "dask":
         raise AcboError("a scheduler is for the executor 'dask'", "--executor dask --scheduler ADDRESS")
     if name == "dask" and find_spec("distributed") is None:
-        raise AcboError("executor 'dask' needs distributed", "pip install 'acbo[dask]'")
+        raise AcboError("executor 'dask' needs distributed", install("dask"))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 
 from acbo_ref.campaign.tables import MAX_COLUMNS, Table, check_names, read_csv
 from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.version import install
 
 WORKBOOKS, OTHER_SPREADSHEETS = (".xlsx", ".xlsm"), (".xls", ".xlsb", ".ods", ".numbers")
 # Of the file, and of its parts unpacked, in bytes.
@@ -92,9 +93,7 @@ def _openpyxl() -> Any:
     try:
         return import_module("openpyxl")
     except ImportError as error:
-        raise AcboError(
-            "reading .xlsx files needs openpyxl: pip install 'acbo[xlsx]'", "or save the sheet as CSV"
-        ) from error
+        raise AcboError(f"reading .xlsx files needs openpyxl: {install('xlsx')}", "or save the sheet as CSV") from error
 
 
 # ----------------------------------------------------------------------------------- the archive
