@@ -3,7 +3,7 @@
 Contract: `load_config` returns a `Config` or raises an `AcboError` that names the key, the value,
 the allowed range and, for an unknown key, the closest known one. Defaults are those of the class;
 `configs/*.yaml` state only what differs. What a key means stands beside it, once, here;
-docs/configuration.txt is printed from it (`acbo info --keys`).
+docs/configuration.txt is printed from it (`COLUMNS=100 acbo info --keys`).
 """
 
 from __future__ import annotations

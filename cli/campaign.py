@@ -13,6 +13,7 @@ from acbo_cli.campaign_options import (
     campaign_warnings,
     caution_from,
     folder_argument,
+    goes_on,
     load,
     method_option,
     pairs,
@@ -22,9 +23,7 @@ from acbo_cli.campaign_options import (
     yes_option,
 )
 from acbo_cli.campaign_read import beliefs, export, history, predict, recommend, report, status, suggest
-from acbo_cli.campaign_text import (
-    status_text,
-)
+from acbo_cli.campaign_text import status_text
 from acbo_cli.options import echo_json, format_option
 
 
@@ -38,7 +37,8 @@ def campaign() -> None:
     """Spend real experiments: the policy proposes one, you do it and tell what came out.
 
     \b
-    acbo campaign new reactor --data past.csv --target yield --maximize --domain-from-data
+    acbo campaign new reactor --data past.csv --target yield --maximize \\
+        --domain-from-data
     acbo campaign ask reactor
     acbo campaign tell reactor e1 yield=6.1 age=40
     acbo campaign recommend reactor
@@ -82,6 +82,7 @@ def ask(
     acbo campaign ask reactor --step none
     acbo campaign ask reactor --method regress
     """
+    from acbo_ref.campaign.words import counted
     from acbo_ref.errors import AcboError
 
     if batch is not None and another:
@@ -96,12 +97,15 @@ def ask(
             proposal = opened.ask(another, by, caution, method)
         else:
             proposals = opened.ask_batch(batch, by, caution, method)
+        status = opened.status()
     if batch is None:
         show_words(proposal, output_format)
     elif output_format == "json":
         echo_json([asdict(proposal) for proposal in proposals])
     else:
         click.echo("\n".join(map(str, proposals)))
+    waiting = counted(len(status["pending"]), "proposal")
+    goes_on(f"{waiting} pending: do what is proposed, and measure", folder, status)
 
 
 @campaign.command()
@@ -143,8 +147,8 @@ def tell(
         opened = load(folder)
         opened.tell(id, row, yes, by)
         status = opened.status()
-    click.echo(f"recorded {id}", err=True)
     show(status, output_format, status_text)
+    goes_on(f"recorded {id}", folder, status)
 
 
 @campaign.command()
@@ -168,8 +172,8 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
         opened = load(folder)
         opened.correct(id, pairs(values, "value"), yes, by)
         status = opened.status()
-    click.echo(f"corrected {id}", err=True)
     show(status, output_format, status_text)
+    goes_on(f"corrected {id}", folder, status)
 
 
 @campaign.command()
@@ -190,8 +194,8 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
         opened = load(folder)
         opened.abandon(id, by)
         status = opened.status()
-    click.echo(f"abandoned {id}", err=True)
     show(status, output_format, status_text)
+    goes_on(f"abandoned {id}", folder, status)
 
 
 @campaign.command()
@@ -206,8 +210,10 @@ def note(folder: Path, id: str, text: str, by: str | None) -> None:
     acbo campaign note reactor e1 "valve was stuck" --by Ada
     """
     with campaign_warnings():
-        load(folder).note(id, text, by)
-    click.echo(f"noted about {id}", err=True)
+        opened = load(folder)
+        opened.note(id, text, by)
+        status = opened.status()
+    goes_on(f"noted about {id}", folder, status)
 
 
 @campaign.command("import")
@@ -236,8 +242,8 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     rows, done = counted(counts[0], "past row"), counted(counts[1], "experiment")
-    click.echo(f"recorded {rows} and {done}", err=True)
     show(status, output_format, status_text)
+    goes_on(f"recorded {rows} and {done}", folder, status)
 
 
 @campaign.command()
@@ -258,8 +264,8 @@ def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: st
 
     with campaign_warnings():
         status = upgrade_campaign(folder, policy, by).status()
-    click.echo(f"policy {status['policy_sha256'][:16]} from now on", err=True)
     show(status, output_format, status_text)
+    goes_on(f"policy {status['policy_sha256'][:16]} from now on", folder, status)
 
 
 # Listed by `--help` in the order of use.

@@ -15,6 +15,7 @@ from acbo_cli.campaign_options import (
     caution_from,
     domain,
     folder_argument,
+    goes_on,
     method_option,
     pairs,
     sheet_option,
@@ -117,8 +118,8 @@ def new(
     --method chooses in both.
 
     \b
-    acbo campaign new safe --data past.csv --target yield --maximize --domain-from-data \\
-        --never-below 40 --warn-outside pressure=:8
+    acbo campaign new safe --data past.csv --target yield --maximize \\
+        --domain-from-data --never-below 40 --warn-outside pressure=:8
     """
     from acbo_ref.campaign.bounds import NO_BOUNDS
     from acbo_ref.campaign.campaign import Campaign
@@ -146,8 +147,9 @@ def new(
             pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
             objective,
         )  # fmt: skip
-    click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
-    show(made.status(), output_format, status_text)
+    status = made.status()
+    show(status, output_format, status_text)
+    goes_on(f"created {folder}", folder, status)
 
 
 def _check_is_observed(table: Table) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from acbo_cli.options import F, echo_json, spoken_warnings
+from acbo_cli.terminal import ends
 
 if TYPE_CHECKING:
     from acbo_ref.campaign.bounds import Caution
@@ -87,6 +88,16 @@ def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, An
         echo_json(value)
     else:
         click.echo(text(value))
+
+
+def goes_on(found: str, folder: Path, status: dict[str, Any]) -> None:
+    """The line that ends a command: what was done, and what the campaign waits for."""
+    if status["pending"]:
+        ends(found, "campaign", "tell", folder, status["pending"][0]["id"], f"{status['target']}=VALUE")
+    elif status["remaining"] == 0:
+        ends(f"{found}; the budget is spent", "campaign", "recommend", folder)
+    else:
+        ends(found, "campaign", "ask", folder)
 
 
 def show_words(found: Any, output_format: str) -> None:

@@ -6,9 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from acbo_cli.campaign_options import campaign_warnings, folder_argument, load, method_option, pairs, show, show_words
-from acbo_cli.campaign_text import beliefs_text, history_csv, history_text, status_text
+from acbo_cli.campaign_options import (
+    campaign_warnings,
+    folder_argument,
+    goes_on,
+    load,
+    method_option,
+    pairs,
+    show,
+    show_words,
+)
+from acbo_cli.campaign_text import BELIEFS, HISTORY, beliefs_text, history_csv, history_text, status_text
 from acbo_cli.options import echo_json, format_option
+from acbo_cli.terminal import ends, legend_option
 
 
 @click.command()
@@ -21,6 +31,7 @@ from acbo_cli.options import echo_json, format_option
     show_default=True,
     help="What to print on stdout.",
 )
+@legend_option(HISTORY)
 def history(folder: Path, output_format: str) -> None:
     """Show every experiment.
 
@@ -31,14 +42,18 @@ def history(folder: Path, output_format: str) -> None:
     acbo campaign history reactor
     acbo campaign history reactor --format csv > history.csv
     """
+    from acbo_ref.campaign.words import counted
+
     with campaign_warnings():
-        found = load(folder).history()
+        opened = load(folder)
+        found, status = opened.history(), opened.status()
     if output_format == "json":
         echo_json(found)
     elif output_format == "csv":
         click.echo(history_csv(found), nl=False)
     else:
         click.echo(history_text(found))
+    goes_on(counted(len(found), "experiment"), folder, status)
 
 
 @click.command()
@@ -57,7 +72,7 @@ def export(folder: Path, file: Path) -> None:
 
     with campaign_warnings():
         count = load(folder).export_csv(file)
-    click.echo(f"written: {file}, {counted(count, 'row')}", err=True)
+    ends(f"written: {file}, {counted(count, 'row')}", instead="acbo campaign import reads it into another campaign")
 
 
 @click.command()
@@ -76,8 +91,13 @@ def recommend(folder: Path, method: str | None, output_format: str) -> None:
     acbo campaign recommend reactor --method gp
     """
     with campaign_warnings():
-        found = load(folder).recommend(method)
+        opened = load(folder)
+        found, status = opened.recommend(method), opened.status()
     show_words(found, output_format)
+    if status["remaining"] == 0:
+        ends("the budget is spent", "campaign", "report", folder)
+    else:
+        goes_on("the recommendation now", folder, status)
 
 
 @click.command()
@@ -92,8 +112,10 @@ def predict(folder: Path, action: str, output_format: str) -> None:
     """
     ((name, value),) = pairs((action,), "action").items()
     with campaign_warnings():
-        found = load(folder).predict(name, value)
+        opened = load(folder)
+        found, status = opened.predict(name, value), opened.status()
     show_words(found, output_format)
+    goes_on("a prediction, not recorded", folder, status)
 
 
 @click.command()
@@ -109,13 +131,16 @@ def suggest(folder: Path, variable: str, output_format: str) -> None:
     acbo campaign suggest reactor temp
     """
     with campaign_warnings():
-        found = load(folder).suggest(variable)
+        opened = load(folder)
+        found, status = opened.suggest(variable), opened.status()
     show_words(found, output_format)
+    goes_on("a suggestion, not recorded", folder, status)
 
 
 @click.command()
 @folder_argument
 @click.argument("names", metavar="[VARIABLE]...", nargs=-1)
+@legend_option(BELIEFS)
 @format_option
 def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
     """Show what the policy thinks of every variable.
@@ -131,7 +156,9 @@ def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
     from acbo_ref.errors import AcboError, did_you_mean
 
     with campaign_warnings():
-        found = {belief.variable: asdict(belief) for belief in load(folder).beliefs()}
+        opened = load(folder)
+        found = {belief.variable: asdict(belief) for belief in opened.beliefs()}
+        status = opened.status()
     names = tuple(known_name(name, found) for name in names)
     for name in names:
         if name not in found:
@@ -141,6 +168,9 @@ def beliefs(folder: Path, names: tuple[str, ...], output_format: str) -> None:
         echo_json(shown)
     else:
         click.echo(beliefs_text(shown))
+    likely = max(shown, key=lambda belief: belief["parent_probability"])
+    words = f"{likely['variable']} with probability {likely['parent_probability']:.2f}"
+    goes_on(f"most likely a direct cause: {words}", folder, status)
 
 
 @click.command()
@@ -154,9 +184,12 @@ def status(folder: Path, output_format: str) -> None:
     \b
     acbo campaign status reactor
     """
+    from acbo_ref.campaign.words import counted
+
     with campaign_warnings():
         found = load(folder).status()
     show(found, output_format, status_text)
+    goes_on(f"{counted(found['interventions'], 'experiment')} so far", folder, found)
 
 
 @click.command()
@@ -174,5 +207,5 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
     """
     with campaign_warnings():
         path = load(folder).report(output)
-    click.echo(f"written: {path}", err=True)
     show({"report": str(path)}, output_format, lambda value: value["report"])
+    ends("the page is written", instead="open it in a browser; it needs no network")

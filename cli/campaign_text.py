@@ -6,10 +6,26 @@ import csv
 import io
 from typing import Any
 
-from acbo_cli.options import table
+from acbo_cli.terminal import table, tables
 
 # A status names at most this many records of each kind of oddity.
 MOST_ODD = 5
+
+
+BELIEFS = {
+    "variable": "as the data name it",
+    "direct cause": "the probability that it acts on the target other than through what was measured",
+    "best value": "of its domain, whatever the bounds; nothing where it cannot be set",
+    "expected": "the target under that value",
+    "90 % interval": "of that expectation, not of a single outcome",
+}
+HISTORY = {
+    "id": "e1 was proposed, x1 was imported, o1 is a past row",
+    "set": "the variable that was set, and to what",
+    "expected": "the target when it was proposed; in brackets where a single outcome lies with 90 %",
+    "measured": "the target",
+    "state": "pending until it is told or abandoned",
+}
 
 
 def beliefs_text(found: list[dict[str, Any]]) -> str:
@@ -25,7 +41,8 @@ def beliefs_text(found: list[dict[str, Any]]) -> str:
         ]
         for b in found
     ]
-    return table(["variable", "direct cause", "best value", "expected", "90 % interval"], rows, words=True)
+    (text,), missing = tables(list(BELIEFS), [rows], list(BELIEFS)[1:], words=True)
+    return f"{text}\n{missing}" if missing else text
 
 
 def history_text(found: list[dict[str, Any]]) -> str:
@@ -38,7 +55,8 @@ def history_text(found: list[dict[str, Any]]) -> str:
         expected = "" if h["predicted"] is None else f"{h['predicted']:.4g} [{h['low']:.4g}, {h['high']:.4g}]"
         measured = "" if h["measured"] is None else f"{h['measured']:.5g}"
         rows.append([h["id"], done, expected, measured, h["state"]])
-    first, rule, *lines = table(["id", "set", "expected", "measured", "state"], rows, words=True).splitlines()
+    (text,), missing = tables(list(HISTORY), [rows], ["set", "measured", "state", "expected"], words=True)
+    first, rule, *lines = text.splitlines()
     shown = [first, rule]
     for h, line in zip(found, lines, strict=True):
         shown += [
@@ -47,6 +65,7 @@ def history_text(found: list[dict[str, Any]]) -> str:
             *(f"    out of bounds: {text}" for text in h["outside"]),
             *(f"    note: {text}" for text in h["notes"]),
         ]
+    shown += [missing] if missing else []
     return "\n".join(shown)
 
 

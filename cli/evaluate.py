@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections import Counter
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
-from acbo_cli.options import backend_option, echo_json, format_option, make_backend, table
+from acbo_cli.options import backend_option, echo_json, format_option, interval, make_backend
+from acbo_cli.terminal import Progress, ends, legend_option, tables, width
+
+# Columns beside method and score, as they stand: name, metric, meaning.
+_COLUMNS = (
+    ("first step", "score_first", "the score of the first intervention alone"),
+    ("last 3", "score_last3", "the score of the last three interventions"),
+    ("regret", "simple_regret", "what the recommended intervention gains less than the oracle's, in spreads of the "
+     "target, mean over systems"),
+    ("by system", "score_per_system", "mean of the systems' own scores: none weighs more than another"),
+    ("target", "avg_target", "the measured target, in its own unit, mean over interventions"),
+    ("parents", "parent_accuracy", "share of interventions on direct causes of the target"),
+    ("best var", "optimal_variable_accuracy", "share of interventions on the variable that the oracle sets"),
+    ("range", "episode_range_utilization", "how much of a variable's domain was used, mean over those that were set"),
+)  # fmt: skip
+# From the most important on: what is left out last where the terminal is narrow.
+_IMPORTANCE = (
+    "score [95 %]", "regret", "first step", "last 3", "ms/decision", "by system", "best var", "parents", "range", "target",
+)  # fmt: skip
+LEGEND = {
+    "method": "who chooses; in brackets the head of the policy that decides. The oracle knows the system, parent_oracle "
+    "its graph: they are bounds",
+    "score [95 %]": "expected drop of the target below doing nothing, as a share of the best single intervention's, over "
+    "all systems and interventions: 1 is the oracle, 0 doing nothing. In brackets the 95 % interval, bootstrapped over "
+    "clusters of systems (repetitions of one problem are one cluster)",
+    **{name: meaning for name, _, meaning in _COLUMNS},
+    "ms/decision": "milliseconds from a measured row to the next decision, median",
+}
 
 
 @click.command()
@@ -51,6 +79,7 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
     help="Who runs the baselines: processes here, or the workers of a Dask scheduler.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler; without it one is started here.")
+@legend_option(LEGEND)
 @format_option
 def evaluate(
     checkpoint: Path | None,
@@ -68,8 +97,14 @@ def evaluate(
     scheduler: str | None,
     output_format: str,
 ) -> None:
-    """Compare a policy with baselines on systems it has never seen; every intervention is one
-    query.
+    """Compare a policy with baselines on systems it has never seen.
+
+    Every intervention is one query, for every method; all see the same systems and the same noise.
+
+    \b
+    acbo evaluate --quick
+    acbo evaluate --checkpoint runs/production --output evaluations/production
+    acbo evaluate --scm plant.json --methods policy,regress,oracle --format json
     """
     from acbo_ref.arena.compare import EvaluationSettings
     from acbo_ref.arena.compare import evaluate as run
@@ -86,6 +121,13 @@ def evaluate(
     if checkpoint is None and (not chosen or set(chosen) & {*POLICY_METHODS, *RENAMED_METHODS}):
         checkpoint, shipped = shipped_policy(), True
     _, maker = make_backend(backend or "ref")
+    progress: list[Progress] = []  # one, once it is known how much there is to do
+
+    def step(suite: str, method: str, done: int, total: int) -> None:
+        if not progress:
+            progress.append(Progress(total))
+        progress[0](done, f"{done}/{total}", f"{suite}: {method}")
+
     settings = EvaluationSettings(
         suites=suites,
         scm_files=scm_files,
@@ -99,9 +141,13 @@ def evaluate(
         workers=workers if workers is not None else os.cpu_count() or 1,
         executor=executor,
         scheduler=scheduler,
-        on_cell=_progress,
+        on_cell=step,
     )
-    report = run(checkpoint, settings)
+    try:
+        report = run(checkpoint, settings)
+    finally:
+        for shown in progress:
+            shown.interrupt()
     if shipped:
         click.echo("policy: the one that ships (docs/model_card.md)", err=True)
     if output is not None:
@@ -110,14 +156,10 @@ def evaluate(
         echo_json(report)
     else:
         click.echo(as_text(report))
-
-
-def _progress(suite: str, method: str, done: int, total: int) -> None:
-    """One line on stderr, rewritten on a terminal."""
-    live = sys.stderr.isatty()
-    bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
-    text = f"[{bar}] {done}/{total} {suite}: {method}"
-    click.echo("\r" + text.ljust(70) if live else text, nl=not live or done == total, err=True)
+    if output is not None:
+        ends(found(report), "analyze", output)
+    else:
+        ends(found(report), instead="--output FOLDER keeps it for acbo analyze")
 
 
 def method_label(method: str, decision: str | None) -> str:
@@ -125,37 +167,36 @@ def method_label(method: str, decision: str | None) -> str:
     return f"policy ({decision})" if method == "policy" and decision is not None else method
 
 
-_COLUMNS = (
-    ("first step", "score_first"),
-    ("last 3", "score_last3"),
-    ("regret", "simple_regret"),
-    ("by system", "score_per_system"),
-    ("target", "avg_target"),
-    ("parents", "parent_accuracy"),
-    ("best var", "optimal_variable_accuracy"),
-    ("range", "episode_range_utilization"),
-)
-
-
 def as_text(report: dict[str, Any]) -> str:
-    """The tables of a report, one a suite."""
+    """The tables of a report, one a suite, as wide as the terminal."""
     settings = report["settings"]
-    parts = [
-        f"{settings['interventions']} interventions, one query each. score: 1 = oracle, 0 = doing nothing;\n"
-        "by system: mean of the systems' own scores. Intervals: 95 %, bootstrapped over clusters of systems\n"
-        "(repetitions of one problem are one cluster)."
-    ]
+    titles, parts = [], []
     for suite in report["suites"]:
         rows = []
         for method, metrics in suite["methods"].items():
-            score = metrics["score"]
-            interval = f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
-            cells = [_number(metrics[key]["mean"]) for _, key in _COLUMNS]
-            rows.append([method_label(method, settings.get("decision")), interval, *cells, milliseconds(metrics)])
-        header = ["method", "score [95 %]", *(name for name, _ in _COLUMNS), "ms/decision"]
-        title = f"{suite['name']} ({systems_of(suite)}, {suite['observations']} observational rows)"
-        parts.append(f"{title}\n" + table(header, rows))
-    return "\n\n".join(parts)
+            cells = [_number(metrics[key]["mean"]) for _, key, _ in _COLUMNS]
+            label = method_label(method, settings.get("decision"))
+            rows.append([label, interval(metrics["score"]), *cells, milliseconds(metrics)])
+        titles.append(f"{suite['name']} ({systems_of(suite)}, {suite['observations']} observational rows)")
+        parts.append(rows)
+    header = ["method", "score [95 %]", *(name for name, _, _ in _COLUMNS), "ms/decision"]
+    shown, missing = tables(header, parts, _IMPORTANCE)
+    about = fill(
+        f"{settings['interventions']} interventions, one query each. score: 1 = oracle, 0 = doing nothing, with its "
+        "95 % interval. --legend says what every column means.",
+        width(),
+    )
+    texts = [f"{title}\n{text}" for title, text in zip(titles, shown, strict=True)]
+    return "\n\n".join([about, *texts, *([missing] if missing else [])])
+
+
+def found(report: dict[str, Any]) -> str:
+    """What a comparison found, in a few words: on how many suites which method scores highest."""
+    from acbo_ref.arena.analysis import best_methods
+
+    first = Counter(method for suite in report["suites"] for method in best_methods(suite))
+    words = ", ".join(f"{method} on {count}" for method, count in first.most_common())
+    return f"highest score: {words or 'none'}, of {len(report['suites'])} suites"
 
 
 def systems_of(suite: dict[str, Any]) -> str:

@@ -14,10 +14,11 @@ from acbo_cli.blas import choose_kernels
 
 choose_kernels()
 
+# In the order of use.
 _COMMANDS = {
+    "campaign": "Spend real experiments: ask for one, tell what came out.",
     "train": "Train a policy on random causal models.",
     "evaluate": "Compare a policy with baselines on systems it has never seen.",
-    "campaign": "Spend real experiments: ask for one, tell what came out.",
     "analyze": "Turn runs and evaluations into one self-contained report.",
     "verify": "Check every gradient, and a backend against the reference.",
     "info": "Versions, backends, devices and configuration keys.",
@@ -46,11 +47,34 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from acbo_ref.version import __version__, commit
+
+        found = commit()
+        click.echo(f"acbo {__version__}" + (f" (commit {found})" if found else ""))
+        context.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="acbo", message="acbo %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 def cli(debug: bool) -> None:
-    """Train and use a policy that chooses interventions in a system it has never seen."""
+    """Find the setting that makes a process better, in few experiments.
+
+    The policy that proposes them ships with acbo; `train` makes another one, `evaluate` compares.
+
+    \b
+    acbo campaign new reactor --data past.csv --target yield --maximize \\
+        --domain-from-data
+    acbo campaign ask reactor
+    acbo evaluate --quick
+    acbo train --config quick_test
+
+    Every command has its own --help, with examples.
+    """
 
 
 def fail(message: str, hint: str, code: int) -> int:

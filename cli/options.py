@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -39,20 +39,6 @@ def make_backend(name: str | None, announce: bool = True) -> tuple[str, Callable
 
 def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, allow_nan=False))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> str:
-    """Columns aligned: the first to the left, the others to the right, or all to the left for
-    `words`.
-    """
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, ["-" * w for w in widths], *rows]:
-        cells = [row[0].ljust(widths[0])] + [
-            cell.ljust(w) if words else cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def interval(value: Mapping[str, float | None], digits: int = 3) -> str:

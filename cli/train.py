@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import json
 import signal
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from acbo_cli.options import backend_option, echo_json, format_option, make_backend, spoken_warnings
 from acbo_cli.peers import Peers, check
+from acbo_cli.terminal import Progress, duration, ends, legend_option
 
 if TYPE_CHECKING:
     from acbo_ref.arrays import Params
@@ -27,6 +26,17 @@ if TYPE_CHECKING:
 
 # When a backend compiles, for those that do.
 COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very first iteration, for half a minute"}
+
+LEGEND = {
+    "160/960": "episodes that are done, of all of them",
+    "4 min left": "at the speed since the first iteration",
+    "score": "of the last episodes: expected gain over that of the best intervention; 1 is the oracle, 0 doing nothing",
+    "stage": "of the curriculum: which systems are trained on",
+    "target": "what was measured, in standard units; lower is better",
+    "entropy": "of the choice, in nats: how much is explored",
+    "gradient": "its norm before it is clipped",
+    "metrics.jsonl": "holds more of each iteration; every key is explained in docs/metrics.md",
+}
 
 
 @click.command()
@@ -65,6 +75,7 @@ COMPILES = {"jax": "on the first iteration of each stage", "numba": "on the very
 @click.option(
     "--process-id", type=click.IntRange(0), help="Which of them this is; 0 runs on the coordinator's host and writes."
 )
+@legend_option(LEGEND)
 @format_option
 def train(
     config_source: str | None,
@@ -81,7 +92,17 @@ def train(
     process_id: int | None,
     output_format: str,
 ) -> int:
-    """Train a policy; writes config.yaml, metrics.jsonl and checkpoints to the run folder."""
+    """Train a policy.
+
+    Writes config.yaml, metrics.jsonl and checkpoints to the run folder. Ctrl-C finishes the
+    iteration and saves.
+
+    \b
+    acbo train --config quick_test
+    acbo train --config production --backend jax
+    acbo train --config my.yaml --set grpo.learning_rate=1e-3 --episodes 2000
+    acbo train --resume runs/production
+    """
     from acbo_ref.config import RenamedKeyWarning, load_config
     from acbo_ref.training.checkpoint import load_checkpoint
 
@@ -225,6 +246,7 @@ def _train(
     same iteration.
     """
     reporter = _Reporter(trainer.config.num_iterations, trainer.config.total_episodes)
+    folder = trainer.output
     if not quiet:
         click.echo(
             f"training {trainer.config.name!r} to {trainer.config.total_episodes} episodes in {trainer.output}",
@@ -255,12 +277,16 @@ def _train(
         reporter.close()
     if quiet:
         return 130 if result.stopped == "interrupted" else 0
-    click.echo(f"{result.stopped} after {result.episodes} episodes in {result.seconds:.1f} s", err=True)
+    click.echo(f"{result.stopped} after {result.episodes} episodes in {duration(result.seconds)}", err=True)
+    score = "-" if result.score is None else f"{result.score:.3f}"
     if output_format == "json":
         echo_json(dataclasses.asdict(result))
     else:
-        score = "-" if result.score is None else f"{result.score:.3f}"
         click.echo(f"checkpoint: {result.checkpoint}\nrecent training score: {score} (0 = doing nothing, 1 = oracle)")
+    if result.stopped == "interrupted":
+        ends(f"saved after {result.episodes} episodes", "train", "--resume", folder)
+    else:
+        ends(f"trained, recent score {score}", "evaluate", "--checkpoint", folder, "--quick")
     return 130 if result.stopped == "interrupted" else 0
 
 
@@ -280,54 +306,36 @@ def _free_folder(path: Path, config: Config) -> Path:
 
 
 class _Reporter:
-    """Progress on stderr: one line rewritten on a terminal, about twenty plain lines elsewhere."""
+    """Progress of a run, and what is worth a line of its own.
+
+    The words of a line are those of LEGEND.
+    """
 
     def __init__(self, num_iterations: int, total_episodes: int) -> None:
-        self._num_iterations, self._total = num_iterations, total_episodes
-        self._live = sys.stderr.isatty()
-        self._every = max(1, num_iterations // 20)
-        self._began = time.perf_counter()
-        self._first: int | None = None
-        self._open = False
+        self._progress, self._total = Progress(num_iterations), total_episodes
+        self.close = self._progress.interrupt
 
     def __call__(self, record: dict[str, Any]) -> None:
-        if self._first is None:
-            self._first = record["iteration"] - 1
         for warning in record["warnings"]:
-            self._end_line()
-            click.echo(f"warning: {warning}", err=True)
+            self._say(f"warning: {warning}")
         if record["next_stage"]:
-            self._end_line()
-            click.echo(
-                f"stage {record['stage']!r} done after {record['episodes']} episodes; now {record['next_stage']!r}",
-                err=True,
+            self._say(
+                f"stage {record['stage']!r} done after {record['episodes']} episodes; now {record['next_stage']!r}"
             )
-        last = record["iteration"] == self._num_iterations
-        if self._live:
-            click.echo("\r" + self._line(record)[:150].ljust(110), nl=last, err=True)
-            self._open = not last
-        elif last or record["iteration"] % self._every == 0:
-            click.echo(self._line(record), err=True)
-
-    def _line(self, record: dict[str, Any]) -> str:
-        done = record["iteration"] / self._num_iterations
-        spent = time.perf_counter() - self._began
-        fresh = max(1, record["iteration"] - (self._first or 0))
-        left = spent / fresh * (self._num_iterations - record["iteration"])
-        bar = "#" * int(20 * done) + "." * (20 - int(20 * done))
 
         def number(key: str, digits: int = 2) -> str:
             return "-" if record.get(key) is None else f"{record[key]:.{digits}f}"
 
-        return (
-            f"[{bar}] {record['episodes']}/{self._total} {record['stage']} score {number('recent_score', 3)} "
-            f"target {number('target_standard')} entropy {number('entropy')} grad {number('gradient_norm')} "
-            f"| {spent:.0f} s, {left:.0f} s left"
+        self._progress(
+            record["iteration"],
+            f"{record['episodes']}/{self._total}",
+            f"score {number('recent_score', 3)}",
+            record["stage"],
+            f"target {number('target_standard')}",
+            f"entropy {number('entropy')}",
+            f"gradient {number('gradient_norm')}",
         )
 
-    def _end_line(self) -> None:
-        if self._open:
-            click.echo("", err=True)
-            self._open = False
-
-    close = _end_line
+    def _say(self, text: str) -> None:
+        self._progress.interrupt()
+        click.echo(text, err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -140,9 +141,31 @@ def test_info_is_something_to_paste(cli):
     assert {"key", "default", "allowed", "help"} == set(json.loads(out)[0])
 
 
+@pytest.fixture
+def few_checks(monkeypatch):
+    """`acbo verify` of the layers and terms alone: the rest is in test_gradients.py."""
+    from acbo_ref.verify import gradients
+
+    few = [c for c in gradients.verify_reference() if c.group.startswith(("layer", "term"))]
+    monkeypatch.setattr(gradients, "verify_reference", lambda: few)
+    return few
+
+
 def test_verify_is_the_proof(cli):
-    code, out, _ = cli("verify")
+    code, out, err = cli("verify")
     assert code == 0 and out.strip().endswith("overall okay") and "FAILED" not in out
+    assert re.fullmatch(r"all \d+ checks passed; next: acbo \w.*\n", err)
+
+
+def test_verify_prints_groups_and_with_v_every_check(cli, few_checks, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    groups = len({check.group for check in few_checks})
+    _, out, _ = cli("verify")
+    assert len(out.splitlines()) == 2 + groups + 3 and "layer norm                   3 " in out
+    for option in ("-v", "--verbose"):
+        _, out, _ = cli("verify", option)
+        assert len(out.splitlines()) == 2 + groups + len(few_checks) + 3
+        assert "layer norm\n  x " in out and max(map(len, out.splitlines())) <= 80
 
 
 def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
@@ -150,8 +173,11 @@ def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
 
     plain = layers.gelu_backward
     monkeypatch.setattr(layers, "gelu_backward", lambda d, cache: 1.01 * plain(d, cache))
-    code, out, _ = cli("verify")
+    code, out, err = cli("verify")
     assert code == 1 and "FAILED" in out and out.strip().splitlines()[-1].startswith("overall FAILED")
+    assert (
+        "layer gelu\n  x " in out and "checks failed; next: acbo verify --verbose" in err
+    )  # the check, not only its group
     code, out, _ = cli("verify", "--format", "json")
     report = json.loads(out)
     assert code == 1 and report["okay"] is False and any(not c["okay"] for c in report["checks"])
@@ -198,11 +224,42 @@ def test_debug_shows_the_traceback(cli):
 def test_help_for_every_command(cli):
     code, out, _ = cli("--help")
     assert code == 0 and all(name in out for name in ("train", "evaluate", "verify", "info"))
-    for name in ("train", "evaluate", "verify", "info"):
+    listed = re.findall(r"^  (\w+)  +", out.split("Commands:")[1], re.M)
+    assert listed == ["campaign", "train", "evaluate", "analyze", "verify", "info"]  # in the order of use
+    for name in listed:
         code, out, _ = cli(name, "--help")
         assert code == 0 and "Usage" in out
     assert cli("--version")[1].startswith("acbo ")
     assert cli()[0] == 2
+
+
+def test_the_version_names_the_commit_of_a_clone(cli, monkeypatch):
+    from acbo_ref import __version__, version
+
+    monkeypatch.setattr(version, "commit", lambda: "abc1234")
+    assert cli("--version")[1] == f"acbo {__version__} (commit abc1234)\n"
+    assert cli("info")[1].splitlines()[:2] == [f"acbo: {__version__}", "commit: abc1234"]
+    monkeypatch.setattr(version, "commit", lambda: None)
+    assert cli("--version")[1] == f"acbo {__version__}\n" and "commit" not in cli("info")[1]
+    assert json.loads(cli("info", "--format", "json")[1])["commit"] is None
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"), [("bash", "complete -o"), ("zsh", "#compdef acbo"), ("fish", "complete --")]
+)
+def test_shells_complete(shell, words):
+    """The script that a shell reads, and what it is told of a word that was begun."""
+
+    def ask(complete, **more):
+        environment = {**os.environ, "_ACBO_COMPLETE": f"{shell}_{complete}", **more}
+        done = subprocess.run([sys.executable, "-m", "acbo_cli.main"], capture_output=True, text=True, env=environment)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout
+
+    assert words in ask("source") and "_ACBO_COMPLETE" in ask("source")
+    if shell != "fish":
+        assert "evaluate" in ask("complete", COMP_WORDS="acbo ev", COMP_CWORD="1")
+        assert "recommend" in ask("complete", COMP_WORDS="acbo campaign re", COMP_CWORD="2")
 
 
 def test_ctrl_c_finishes_the_iteration_and_saves(tmp_path):

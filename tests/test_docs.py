@@ -61,10 +61,11 @@ def test_links_lead_somewhere(document):
         assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
-def test_the_list_of_keys_is_current(capsys):
+def test_the_list_of_keys_is_current(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     run(["info", "--keys"])
     assert capsys.readouterr().out == (ROOT / "docs" / "configuration.txt").read_text(), (
-        "acbo info --keys > docs/configuration.txt"
+        "COLUMNS=100 acbo info --keys > docs/configuration.txt"
     )
 
 

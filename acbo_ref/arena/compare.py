@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -54,7 +55,8 @@ class EvaluationSettings:
         workers: processes for the baselines, on this machine.
         executor: "local", or "dask" for the workers of a Dask scheduler.
         scheduler: its address; None starts one here with `workers` processes.
-        on_cell: called with (suite, method, cells done, cells) after each.
+        on_cell: called with (suite, method, steps done, steps) after each step: a cell that is
+            played, and later its decisions timed. What was kept from before is no step.
     """
 
     suites: Sequence[str] = ()
@@ -193,13 +195,24 @@ def _all_results(
     open_helpers = partial(open_workers, settings.executor, settings.workers, settings.scheduler) if apart else None
     results: dict[tuple[str, str], MethodResults] = {}
     given_up: list[str] = []
-    for n, (cell, result) in enumerate(_run(cells, store, backend, loaded, open_helpers)):
+    for cell in cells:
+        kept = store.load(cell) if store is not None else None
+        if kept is not None:
+            results[cell.suite, cell.method] = kept
+    missing = [cell for cell in cells if (cell.suite, cell.method) not in results]
+    steps = 2 * len(missing) + sum(not result.seconds for result in results.values())
+    done = count(1)
+
+    def step(cell: Cell, words: str = "") -> None:
+        if settings.on_cell is not None:
+            settings.on_cell(cell.suite, cell.method + words, next(done), steps)
+
+    for cell, result in _run(missing, store, backend, loaded, open_helpers):
         if result is None:
             given_up.append(f"{cell.suite}--{cell.method}")
         else:
             results[cell.suite, cell.method] = result
-        if settings.on_cell is not None:
-            settings.on_cell(cell.suite, cell.method, n + 1, len(cells))
+        step(cell)
     if given_up:
         raise RunError(
             f"not finished, because their workers died twice: {', '.join(sorted(given_up))}",
@@ -207,34 +220,24 @@ def _all_results(
             + ("The same command tries these again" if store is not None else "With --output all others would be kept"),
         )
     state = backend.from_host(loaded.state) if backend is not None and loaded is not None else None
-    for n, cell in enumerate(cells):
+    for cell in cells:
         result = results[cell.suite, cell.method]
         if not result.seconds:
             result.seconds = cell.time(result, backend, state)
             if store is not None:
                 store.save(cell, result)
-            if settings.on_cell is not None:
-                settings.on_cell(cell.suite, f"{cell.method}, timed alone", n + 1, len(cells))
+            step(cell, ", timed alone")
     return results
 
 
 def _run(
-    cells: Sequence[Cell],
+    missing: Sequence[Cell],
     store: Store | None,
     backend: AnyBackend | None,
     loaded: Checkpoint | None,
     open_helpers: Callable[[], AbstractContextManager[Workers]] | None,
 ) -> Iterator[_Finished]:
-    """Finished cells as they come: stored ones first, then the policy's here and the baselines' by
-    the helpers.
-    """
-    missing = []
-    for cell in cells:
-        kept = store.load(cell) if store is not None else None
-        if kept is not None:
-            yield cell, kept
-        else:
-            missing.append(cell)
+    """Finished cells as they come: the policy's here and the baselines' by the helpers."""
     apart = [c for c in missing if c.method in BASELINES] if open_helpers is not None else []
 
     def keep(cell: Cell, result: MethodResults | None) -> _Finished:
