@@ -2,105 +2,217 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 import platform
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from acbo_cli import plots
-from acbo_cli.evaluate import method_label, milliseconds, systems_of
+from acbo_cli.evaluate import LEGEND, method_label, milliseconds, systems_of
 from acbo_cli.options import interval
 
 from acbo_ref.arena.analysis import BOUNDS, Folder, best_methods, compared_with, diagnosis, differences
 from acbo_ref.arena.metrics import verdict
 from acbo_ref.arena.suites import SUITES
+from acbo_ref.campaign.style import STYLE
 from acbo_ref.files import write_atomically
 from acbo_ref.training.checkpoint import versions
 
+# Beside the style of a campaign's page.
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 1080px; padding: 1rem; }
-h1 { font-size: 1.7rem; margin: .5rem 0; } h2 { font-size: 1.3rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
-img { max-width: 100%; height: auto; display: block; margin: .4rem 0; }
-@media (max-width: 700px) { img.broad { max-width: none; width: 760px; } }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eee; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-tr.best td { font-weight: 600; } tr.bound td { color: #777; }
-td.words { text-align: left; white-space: normal; min-width: 13rem; } td.better { color: #00684a; } td.worse { color: #a33c00; }
-.note { color: #555; font-size: .9rem; margin: .3rem 0; } .side { display: flex; flex-wrap: wrap; gap: 1rem; }
-.side > * { flex: 1 1 320px; min-width: 0; } pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; font-size: .8rem; }
+nav ul { columns: 14rem; padding-left: 1.1rem; margin: .3rem 0; } nav ul ul { columns: auto; } a { color: var(--curve); }
+h2 { border-bottom: 1px solid var(--line); } h3 { margin: 1.8rem 0 .2rem; } h4 { font-size: .95rem; margin: 0 0 .2rem; }
+.figures { display: grid; gap: 1.2rem 1.6rem; margin: .8rem 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); }
+table { font-size: .85rem; } th, td { padding: .25rem .5rem; }
+td { white-space: nowrap; } td small { display: block; color: var(--muted); } th a { color: inherit; }
+td.heat small { color: inherit; opacity: .85; } tr.best td { font-weight: 600; } tr.bound td { color: var(--muted); }
+td.better { color: var(--good); } td.worse { color: var(--measured); }
+svg text { fill: var(--muted); }
+.swatch { display: inline-block; width: 1.2rem; height: .3rem; border-radius: 2px; }
+pre { background: var(--card); padding: .6rem; overflow-x: auto; font-size: .8rem; }
 """
+_HEAT = 10  # steps of the colours of a score from 0 to 1
 
 _METRICS = (
     ("score_first", "first step"), ("score_last3", "last 3"), ("score_per_system", "by system"),
     ("simple_regret", "regret"), ("avg_target", "target"),
-    ("parent_accuracy", "parents"), ("optimal_variable_accuracy", "best variable"), ("improvement_rate", "improved"),
+    ("parent_accuracy", "parents"), ("optimal_variable_accuracy", "best var"), ("improvement_rate", "improved"),
 )  # fmt: skip
+_ONE_PICTURE = ("standardised", "complex", "medium")  # suites from which one system is shown, if they are there
 
 
-def figure(svg: str, alt: str, broad: bool = True) -> str:
-    """A figure; a broad one keeps a readable width on a phone and scrolls sideways."""
-    data = base64.b64encode(svg.encode()).decode()
-    image = f'<img class="{"broad" if broad else ""}" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="wide">{image}</div>'
+def figure(svg: str, question: str, note: str = "") -> str:
+    """A figure with the question that it answers."""
+    named = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(question)}" ', 1)
+    words = f'<figcaption class="note">{html.escape(note)}</figcaption>' if note else ""
+    return f"<figure><h4>{html.escape(question)}</h4>{named}{words}</figure>"
+
+
+def figures(*parts: str) -> str:
+    return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def legend(names: dict[str, str]) -> str:
+    """Names with the colours of their curves."""
+    items = (
+        f'<li><span class="swatch" style="background: var(--{colour})"></span>{html.escape(name)}</li>'
+        for name, colour in names.items()
+    )
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def write_report(folders: list[Folder], path: Path) -> None:
     """One page about all folders."""
-    body = [f"<h1>{html.escape(', '.join(f.name for f in folders))}</h1>", _contents(folders)]
+    evaluated = [(f"e{n}", f) for n, f in enumerate(folders) if f.report is not None]
     trained = [f for f in folders if f.records]
+    body = [f"<h1>{html.escape(', '.join(f.name for f in folders))}</h1>", *_summary(trained, evaluated)]
+    body.append(_contents(trained, evaluated))
     if trained:
         body += _training(trained)
-    for folder in folders:
-        if folder.report is not None:
-            body += _evaluation(folder)
+    for anchor, folder in evaluated:
+        body += _evaluation(anchor, folder)
     body += _appendix(folders)
     write_atomically(path, page("acbo report", "".join(body)).encode())
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML page, with the style that all pages share."""
+    """A whole HTML page. What many marks of the figures have in common stands once, as a class."""
+    names: dict[str, str] = {}
+    body = re.sub(r' style="([^"]*)"', lambda m: f' class="{names.setdefault(m[1], f"s{len(names)}")}"', body)
+    body = re.sub(r' class="([^"]*)" class="([^"]*)"', r' class="\1 \2"', body)
+    styles = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    heat = "".join(f"td.heat{n}{{background:rgba(30,130,210,{0.55 * n / _HEAT:.2f})}}" for n in range(_HEAT + 1))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{plots.palette()}{_STYLE}{heat}"
+        f"td.below0{{background:rgba(225,95,20,.3)}}{styles}</style></head><body>{body}</body></html>\n"
     )
 
 
-def _contents(folders: list[Folder]) -> str:
-    words = []
-    for f in folders:
-        if f.records:
-            r = f.records[-1]
-            words.append(
-                f"<b>{html.escape(f.name)}</b> trained for {r['episodes']} episodes; recent score {r['recent_score']:.3f}."
-            )
-        if f.report is not None:
-            s = f.report["settings"]
-            words.append(
-                f"<b>{html.escape(f.name)}</b> evaluated on {len(f.report['suites'])} suites, "
-                f"{s['interventions']} interventions, seed {s['seed']}."
-            )
-    return "<p>" + " ".join(words) + "</p>"
+# --------------------------------------------------------------------------------------- summary
+
+
+def _summary(trained: list[Folder], evaluated: list[tuple[str, Folder]]) -> list[str]:
+    """What was found, in a few lines and a table an evaluation."""
+    parts = []
+    for f in trained:
+        r = f.records[-1]
+        parts.append(
+            f"<p><b>{html.escape(f.name)}</b> was trained for {r['episodes']} episodes; recent score "
+            f"{_cell(r['recent_score'])}. {html.escape(diagnosis(f)[0].finding)}</p>"
+        )
+    for anchor, f in evaluated:
+        assert f.report is not None
+        s, suites = f.report["settings"], f.report["suites"]
+        parts.append(
+            f"<p><b>{html.escape(f.name)}</b> was evaluated on {len(suites)} suites, {s['interventions']} "
+            f"interventions, seed {s['seed']}. {html.escape(standing(f))}</p>"
+        )
+        parts.append(_heat_table(anchor, f))
+    return parts
+
+
+def standing(folder: Folder) -> str:
+    """On how many suites each method is apart from the one compared with, by paired differences."""
+    assert folder.report is not None
+    suites = folder.report["suites"]
+    base = compared_with(list(suites[0]["methods"])) if suites else None
+    if base is None:
+        return ""
+    verdicts: dict[str, Counter[str]] = {}
+    for suite in suites:
+        for method, difference in differences(folder, suite).items():
+            verdicts.setdefault(method, Counter())[verdict(difference)] += 1
+    words = [f"above {method} on {n['below']} and below it on {n['above']}" for method, n in verdicts.items()]
+    return f"Of {len(suites)}, {base} is {', '.join(words)} (paired 95 % intervals)." if words else ""
+
+
+def _heat_table(anchor: str, folder: Folder) -> str:
+    """Suites by methods: the score, and below it the paired difference to the method compared
+    with.
+    """
+    assert folder.report is not None
+    suites = folder.report["suites"]
+    methods = list(suites[0]["methods"]) if suites else []
+    base = compared_with(methods)
+    head = "".join(f'<th class="number">{html.escape(m)}</th>' for m in methods)
+    rows = []
+    for suite in suites:
+        apart, cells = differences(folder, suite), []
+        for method in methods:
+            score = suite["methods"][method]["score"]["mean"]
+            step = "" if score is None else "below0" if score < 0 else f"heat{round(_HEAT * min(1.0, score))}"
+            small = f"{'▲ ▼'[_SIGN[verdict(apart[method])]]} {_signed(apart[method])}" if method in apart else "&nbsp;"
+            cells.append(f'<td class="heat number {step}">{_cell(score)}<small>{small}</small></td>')
+        name = suite["name"]
+        rows.append(f'<tr><th><a href="#{anchor}-{name}">{html.escape(name)}</a></th>{"".join(cells)}</tr>')
+    caption = (
+        f"Score, and below it its paired difference to {base}'s with the 95 % interval. ▲ and ▼: the interval lies above or "
+        "below zero. A suite's name leads to its section."
+    )
+    return (
+        f'<p class="note">{html.escape(caption)}</p><div class="scroll"><table><thead><tr><th>suite</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+_SIGN = {"above": 0, "": 1, "below": 2}
+
+
+def _signed(difference: Mapping[str, float | None]) -> str:
+    if difference["mean"] is None:
+        return "-"
+    return f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+
+
+def _contents(trained: list[Folder], evaluated: list[tuple[str, Folder]]) -> str:
+    items = ['<li><a href="#training">Training</a></li>'] if trained else []
+    for anchor, f in evaluated:
+        assert f.report is not None
+        inner = "".join(
+            f'<li><a href="#{anchor}-{s["name"]}">{html.escape(s["name"])}</a></li>' for s in f.report["suites"]
+        )
+        items.append(f'<li><a href="#{anchor}">Evaluation of {html.escape(f.name)}</a><ul>{inner}</ul></li>')
+        if any("policy" in s["methods"] for s in f.report["suites"]):
+            items.append(f'<li><a href="#{anchor}-policy">The policy at work</a></li>')
+    items.append('<li><a href="#columns">What the columns mean</a></li><li><a href="#settings">Settings</a></li>')
+    return f'<nav aria-label="Contents"><h2>Contents</h2><ul>{"".join(items)}</ul></nav>'
+
+
+# -------------------------------------------------------------------------------------- training
 
 
 def _training(folders: list[Folder]) -> list[str]:
-    parts = ["<h2>Training</h2>", figure(plots.training_curves(folders), "training curves over episodes")]
+    parts = ['<h2 id="training">Training</h2>']
+    if len(folders) > 1:
+        parts.append(legend({f.name: plots.RUNS[n % len(plots.RUNS)] for n, f in enumerate(folders)}))
     parts.append(
-        '<p class="note">Faint: score of each iteration. Dotted: range utilisation without exploration noise. Dashed: '
+        '<p class="note">Thin: score of each iteration. Dotted: range utilisation without exploration noise. Dashed: '
         "a new stage begins; scores of different stages are about different systems.</p>"
+    )
+    parts.append(
+        figures(
+            *(
+                figure(plots.training_curve(folders, key, label, logarithmic), question)
+                for question, key, label, logarithmic in plots.TRAINING
+            )
+        )
     )
     for f in folders:
         items = "".join(f"<li>{html.escape(d.finding)} <i>{html.escape(d.advice)}</i></li>" for d in diagnosis(f))
         parts.append(f"<h3>Diagnosis of {html.escape(f.name)}</h3><ul>{items}</ul>")
     return parts
+
+
+# ------------------------------------------------------------------------------------ evaluation
 
 
 def _cell(value: float | None, digits: int = 3) -> str:
@@ -110,7 +222,7 @@ def _cell(value: float | None, digits: int = 3) -> str:
 def _table(folder: Folder, suite: dict[str, Any]) -> str:
     best, apart, base = best_methods(suite), differences(folder, suite), compared_with(list(suite["methods"]))
     decision = (folder.report or {}).get("settings", {}).get("decision")
-    header = ["method", "score [95 %]", f"minus {base} [95 %]", *(label for _, label in _METRICS), "ms / decision"]
+    header = ["score [95 %]", f"minus {base} [95 %]", *(label for _, label in _METRICS), "ms/decision"]
     rows = []
     for method, metrics in suite["methods"].items():
         kind = "best" if method in best else "bound" if method in BOUNDS else ""
@@ -119,28 +231,30 @@ def _table(folder: Folder, suite: dict[str, Any]) -> str:
             difference = interval(apart[method])
             css = {"above": "better", "below": "worse", "": ""}[verdict(apart[method])]
         cells = [
-            f"<td>{html.escape(method_label(method, decision))}</td>",
-            f"<td>{interval(metrics['score'])}</td>",
-            f'<td class="{css}">{difference}</td>',
+            f"<th>{html.escape(method_label(method, decision))}</th>",
+            f'<td class="number">{interval(metrics["score"])}</td>',
+            f'<td class="number {css}">{difference}</td>',
         ]
-        cells += [f"<td>{_cell(metrics.get(key, {}).get('mean'))}</td>" for key, _ in _METRICS]
-        cells.append(f"<td>{milliseconds(metrics)}</td>")
+        cells += [f'<td class="number">{_cell(metrics.get(key, {}).get("mean"))}</td>' for key, _ in _METRICS]
+        cells.append(f'<td class="number">{milliseconds(metrics)}</td>')
         rows.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    head = "".join(f'<th class="number">{html.escape(h)}</th>' for h in header)
+    return (
+        f'<div class="scroll"><table><thead><tr><th>method</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
-def _evaluation(folder: Folder) -> list[str]:
+def _evaluation(anchor: str, folder: Folder) -> list[str]:
     assert folder.report is not None
     comparisons = sum(len(differences(folder, suite)) for suite in folder.report["suites"])
     parts = [
-        f"<h2>Evaluation of {html.escape(folder.name)}</h2>",
+        f'<h2 id="{anchor}">Evaluation of {html.escape(folder.name)}</h2>',
         '<p class="note">Score: expected drop of the target below doing nothing, as a share of the best single '
         "intervention’s, summed over systems and interventions. One intervention is one query, for every method; same "
-        "systems, observations and noise. By system: mean of the systems’ own scores. Intervals: 95 %, bootstrapped "
-        "over clusters of systems; repetitions of one problem are one cluster. Bold: the highest score. Green or "
-        "orange: the paired interval of the difference, as printed, lies above or below zero. Regret: of the "
-        "recommended intervention, in standard deviations of the observed target.</p>",
+        "systems, observations and noise. Intervals: 95 %, bootstrapped over clusters of systems; repetitions of one "
+        "problem are one cluster. Bold: the highest score. Green or orange: the paired interval of the difference, as "
+        "printed, lies above or below zero.</p>",
         f'<p class="note">This page makes {comparisons} comparisons at 95 % each, not corrected for their number: were '
         f"no method different from another, about {comparisons * 0.05:.0f} would be coloured by chance.</p>",
     ]
@@ -149,27 +263,32 @@ def _evaluation(folder: Folder) -> list[str]:
         name = suite["name"]
         about = SUITES[name].description if name in SUITES else "SCM files"
         results = {m: folder.results[name, m] for m in suite["methods"]}
-        parts.append(f"<h3>{html.escape(name)}</h3>")
+        parts.append(f'<h3 id="{anchor}-{name}">{html.escape(name)}</h3>')
         parts.append(
             f'<p class="note">{html.escape(about)}. {systems_of(suite)}, {suite["observations"]} observational rows.</p>'
         )
         parts.append(_table(folder, suite))
-        parts.append(figure(plots.per_step_curves(results), f"score and regret of each intervention on {name}"))
+        parts.append(legend({m: plots.colour_of(m) for m in results}))
+        parts.append(
+            figures(
+                figure(plots.per_step_curves(results, regret=False), "How good is each intervention?"),
+                figure(plots.per_step_curves(results, regret=True), "How far is it from the best one?"),
+            )
+        )
         if "policy" in results:
             policies[name] = results["policy"]
     if policies:
-        parts += _policy_pictures(folder, policies)
+        parts += _policy_pictures(anchor, folder, policies)
     return parts
 
 
-def _policy_pictures(folder: Folder, policies: dict[str, Any]) -> list[str]:
-    parts = ["<h2>The policy at work</h2>"]
-    name = next((n for n in ("standardised", "complex", "medium") if n in policies), next(iter(policies)))
-    suite = folder.suite(name)
+def _policy_pictures(anchor: str, folder: Folder, policies: dict[str, Any]) -> list[str]:
+    parts = [f'<h2 id="{anchor}-policy">The policy at work</h2>']
+    name = next((n for n in _ONE_PICTURE if n in policies), next(iter(policies)))
+    suite, results = folder.suite(name), policies[name]
     if suite is not None:
         # the system whose score is the median one: neither the best nor the worst picture
-        r = policies[name]
-        share = r.gain.mean(axis=1) / np.where(r.oracle_gain > 0, r.oracle_gain, np.inf)
+        share = results.gain.mean(axis=1) / np.where(results.oracle_gain > 0, results.oracle_gain, np.inf)
         index = int(np.argsort(share)[len(share) // 2])
         system = suite.systems[index]
         parts.append(
@@ -177,24 +296,35 @@ def _policy_pictures(folder: Folder, policies: dict[str, Any]) -> list[str]:
             f'<p class="note">The system with the median score, {share[index]:.2f}.</p>'
         )
         parts.append(
-            figure(plots.episode(system, r, index), "causal graph, interventions over time, and measured target")
-        )
-    parts.append(f'<div class="side"><div><h3>Values and outcomes, {html.escape(name)}</h3>')
-    parts.append(
-        figure(plots.value_outcome(policies[name]), "value set against measured target", broad=False) + "</div>"
-    )
+            figures(
+                figure(
+                    plots.graph(system), "Which system was it?",
+                    "Orange: the target. Blue: its direct causes. Dashed: the variable that the oracle sets.",
+                ),
+                figure(
+                    plots.choices(system, results, index), "What did it set?",
+                    "The longer a bar, the nearer to the upper or lower end of the domain.",
+                ),
+                figure(plots.outcomes(results, index), "What came out?", "The measured target, in its own unit."),
+            )
+        )  # fmt: skip
     with_opinion = {n: r for n, r in policies.items() if r.parent_probability}
-    parts.append("<div><h3>Which variables are parents?</h3>")
+    parts.append("<h3>All systems</h3>")
     parts.append(
-        figure(plots.structure_roc(with_opinion), "receiver operating characteristic of the parent head", broad=False)
-        + "</div></div>"
+        figures(
+            figure(plots.value_outcome(results), f"Which values give what, on {name}?", "Some of all interventions."),
+            figure(
+                plots.structure_roc(with_opinion), "Does it know the direct causes?", "After the last row, by suite."
+            ),
+        )
     )
     return parts
 
 
 def _appendix(folders: list[Folder]) -> list[str]:
     facts = {**versions(), "platform": platform.platform(), "cores": os.cpu_count()}
-    parts = ["<h2>Settings</h2>"]
+    columns = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in LEGEND.items())
+    parts = [f'<h2 id="columns">What the columns mean</h2><dl>{columns}</dl>', '<h2 id="settings">Settings</h2>']
     for f in folders:
         if f.config:
             text = yaml.safe_dump(f.config, sort_keys=False)

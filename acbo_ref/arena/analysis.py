@@ -69,17 +69,20 @@ def load_folder(path: Path) -> Folder:
 
 
 def compared_with(methods: list[str]) -> str | None:
-    """The method that others are compared with: regress, or the first that is not a policy's and
-    not a bound.
+    """The method that others are compared with: the policy; without it regress, or the first that
+    is not a policy's and not a bound.
     """
-    if "regress" in methods:
-        return "regress"
+    for method in ("policy", "regress"):
+        if method in methods:
+            return method
     others = [m for m in methods if m not in BOUNDS and m not in (*POLICY_METHODS, *RENAMED_METHODS, "random")]
     return others[0] if others else None
 
 
 def differences(folder: Folder, suite: Document) -> dict[str, dict[str, float | None]]:
-    """Paired difference in score of each method to the one compared with, over the same systems."""
+    """Paired difference in score of each method to the one compared with, over the same systems:
+    its own score minus that one's.
+    """
     base = compared_with(list(suite["methods"]))
     if base is None:
         return {}
