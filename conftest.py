@@ -1,49 +1,39 @@
 """Options that the project adds to pytest: --slow runs the tests marked slow, --benchmark runs
-benchmarks/ instead of tests/.
+benchmarks/ instead of tests/, and --benchmark-grid all of them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
 # Tests run side by side, one a core: threads of BLAS would only be in each other's way. Set before
 # NumPy is loaded; benchmarks keep all cores.
-if "--benchmark" not in sys.argv:
+if not {"--benchmark", "--benchmark-grid"} & set(sys.argv):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-# Where a benchmark run writes until it has finished: one that is interrupted, or fails, leaves
-# benchmarks/results.json as it was.
-_PARTIAL, _FINISHED = "results.partial.json", "results.json"
-_EXIT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
-    parser.addoption("--benchmark", action="store_true", help="run benchmarks/ and write benchmarks/results.json")
+    parser.addoption("--benchmark", action="store_true", help="run benchmarks/: what benchmarks/README.md prints")
+    parser.addoption(
+        "--benchmark-grid", action="store_true", help="run benchmarks/ at every size (implies --benchmark)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--benchmark"):
+    if config.getoption("--benchmark") or config.getoption("--benchmark-grid"):
         config.args[:] = [str(config.rootpath / "benchmarks")]
+        # Not tracked; --benchmark-json benchmarks/results.json keeps them in the repository.
         if config.option.benchmark_json is None:
-            config.option.benchmark_json = str(config.rootpath / "benchmarks" / _PARTIAL)
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    session.config.stash[_EXIT] = int(exitstatus)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if config.getoption("--benchmark"):
-        partial: Path = config.rootpath / "benchmarks" / _PARTIAL
-        if partial.exists() and config.stash.get(_EXIT, 1) == 0:
-            partial.replace(partial.with_name(_FINISHED))
-        partial.unlink(missing_ok=True)
+            config.option.benchmark_json = config.rootpath / ".benchmarks" / "latest.json"
+        config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)
+        # Of one that Ctrl-C ended before it began, which is no error.
+        config.addinivalue_line("filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
+        config.option.benchmark_quiet = True  # benchmarks/conftest.py prints a shorter table
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,9 +1,10 @@
 """Rollout, update, a whole iteration and a single decision, for each backend, over width, variables
 and batch size.
 
-    pytest --benchmark                                        everything: half an hour on 2 cores
-    pytest --benchmark -k "jax and D32 and iteration"
-    python benchmarks/table.py                                the table of benchmarks/README.md
+    pytest --benchmark                                        the table of benchmarks/README.md
+    pytest --benchmark-grid                                   every size: half an hour on 2 cores
+    pytest --benchmark-grid -k "jax and D32 and iteration"
+    python benchmarks/table.py                                the table again
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flops import rollout_flops, update_flops
+from flops import decision_flops, rollout_flops, update_flops
 
 from acbo_fast import backend_maker
 from acbo_ref.arena.play import batch_task
@@ -73,12 +74,12 @@ def test_iteration(benchmark: Any, backend_name: str, cell: Any, peak: float) ->
     benchmark.pedantic(trainer._iterate, rounds=rounds(flops), warmup_rounds=1)
 
 
-@pytest.mark.parametrize("hidden_dim", WIDTHS)
-@pytest.mark.parametrize("num_variables", VARIABLES)
-def test_decide(benchmark: Any, backend_name: str, hidden_dim: int, num_variables: int, peak: float) -> None:
+@pytest.mark.parametrize("size", [(d, v) for d in WIDTHS for v in VARIABLES], ids=lambda s: f"D{s[0]}-V{s[1]}-E1")
+def test_decide(benchmark: Any, backend_name: str, size: tuple[int, int], peak: float) -> None:
     """From a measured row to the next decision, with 50 rows of history: 20 observational, 30 of
     interventions.
     """
+    hidden_dim, num_variables = size
     config = bench_config(hidden_dim, num_variables, 1)
     rng = np.random.default_rng(0)
     scm = sample_scm(config.scm, "erdos_renyi", num_variables, rng)
@@ -97,5 +98,6 @@ def test_decide(benchmark: Any, backend_name: str, hidden_dim: int, num_variable
         session.observe(lever, np.zeros((1, num_variables)))
         session.decide()
 
-    note(benchmark, backend_name, (hidden_dim, num_variables, 1), 0.0, peak, 0)
+    flops = decision_flops(config, num_variables)
+    note(benchmark, backend_name, (hidden_dim, num_variables, 1), flops, peak, 0)
     benchmark.pedantic(step, setup=after_29, rounds=20, warmup_rounds=2)

@@ -1,14 +1,17 @@
-"""Set-up of the benchmarks: backends, batches of a given size, and the machine's matrix-product
-peak in this process.
+"""Set-up of the benchmarks: which run, backends, batches of a given size, and the machine's
+matrix-product peak in this process; and the table at the end.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import pytest
+import table
 
 from acbo_fast import available, backend_maker, backend_pieces
 from acbo_ref.config import Config, config_from_dict
@@ -18,6 +21,45 @@ from acbo_ref.verify.data import small_config
 from acbo_ref.verify.parity import network_checks, rollout_checks
 
 PEAK_SIZE, PEAK_REPEATS = 2048, 9
+# What runs without --benchmark-grid: five minutes on two cores. The two figures that a training run
+# is made of at two widths, an iteration as a whole, and a single decision.
+SUBSET = (
+    ("rollout", "D32-V10-E32"), ("update", "D32-V10-E32"), ("update", "D64-V10-E32"), ("iteration", "D32-V10-E32"),
+    ("decide", "D32-V10-E1"),
+)  # fmt: skip
+_measured: set[str] = set()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--benchmark-grid"):
+        wanted = [any(f"test_{kind}[" in i.name and f"{size}]" in i.name for kind, size in SUBSET) for i in items]
+        config.hook.pytest_deselected(items=[i for i, keep in zip(items, wanted, strict=True) if not keep])
+        items[:] = [i for i, keep in zip(items, wanted, strict=True) if keep]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        _measured.add(report.nodeid)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep what was measured to its end; where that is nothing, nothing is written."""
+    benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
+    benchmarks.benchmarks[:] = [b for b in benchmarks.benchmarks if b.fullname in _measured]
+    if not benchmarks.benchmarks:
+        benchmarks.json = None
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of what was measured, also after Ctrl-C; pytest-benchmark has written it by now."""
+    session = config._benchmarksession  # type: ignore[attr-defined]
+    if not session.benchmarks:
+        return
+    terminalreporter.section("benchmarks")
+    terminalreporter.write_line(table.text(json.loads(config.option.benchmark_json.read_text())))
+    terminalreporter.write_line(f"\nfigures and every timing: {config.option.benchmark_json}")
 
 
 def bench_config(hidden_dim: int, num_variables: int, batch_size: int, **changes: Any) -> Config:

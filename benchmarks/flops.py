@@ -47,6 +47,11 @@ def _row_flops(config: Config, v: int) -> float:
     return total
 
 
+def decision_flops(config: Config, num_variables: int) -> float:
+    """From a measured row to the next decision of one system: the network once."""
+    return forward_flops(config, num_variables, 1)
+
+
 def update_flops(config: Config, num_variables: int) -> float:
     """All epochs over a batch: forward and backward, of the learned decisions."""
     forward = forward_flops(config, num_variables, config.grpo.learned_decisions)

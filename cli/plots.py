@@ -36,7 +36,8 @@ except ImportError as error:
 # colour-blind readers can tell apart. One colour a method in every figure.
 COLOURS = {
     "policy": ("#0072b2", "#5ab4f0"), "policy_head": ("#56b4e9", "#a5dcff"), "outcome_head": ("#009e73", "#35c99b"),
-    "policy_final": ("#332288", "#9d8cf0"), "regress": ("#d55e00", "#ff8a3d"), "paths": ("#882255", "#e07bb0"), "thompson": ("#cc79a7", "#e3a3c6"),
+    "policy_final": ("#332288", "#9d8cf0"), "regress": ("#d55e00", "#ff8a3d"), "paths": ("#882255", "#e07bb0"),
+    "thompson": ("#cc79a7", "#e3a3c6"),
     "gp": ("#e69f00", "#f0b732"), "gp_all": ("#a67300", "#ffd479"), "optuna": ("#8c6d31", "#c9a45c"),
     "endpoints": ("#7f7f7f", "#a0a0a0"), "random": ("#b8b8b8", "#6f6f6f"), "parent_oracle": ("#555555", "#bbbbbb"),
 }  # fmt: skip
