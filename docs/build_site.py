@@ -186,7 +186,9 @@ def python() -> str:
     named = {name for names in SUBJECTS.values() for name in names}
     missing = set(acbo.__all__) - named - {"__version__"}
     if missing or named - set(acbo.__all__):
-        raise PluginError(f"SUBJECTS of docs/build_site.py: {sorted(missing)} missing, {named - set(acbo.__all__)} gone")
+        raise PluginError(
+            f"SUBJECTS of docs/build_site.py: {sorted(missing)} missing, {named - set(acbo.__all__)} gone"
+        )
     out = [
         "# Python",
         "This page is made from the docstrings. `import acbo` has all of these names. They are those of `acbo_ref`;"

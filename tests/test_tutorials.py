@@ -1,5 +1,5 @@
-"""Every block of the tutorials runs, in order, and prints what the page says; and the numbers worked
-in docs/derivations.md are right.
+"""Every block of the tutorials runs, in order, and prints what the page says; and the numbers
+worked in docs/derivations.md are right.
 
 In a tutorial a block of YAML or Python whose first line is a comment with the name of a file is
 written to that file. Other blocks of Python are programs of their own, and Bash is Bash. A block
@@ -22,7 +22,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
-PACKAGES = {"acbo": "acbo", "acbo_ref": "acbo_ref", "acbo_fast": "acbo_fast", "acbo_cli": "cli", "acbo_configs": "configs"}
+PACKAGES = {
+    "acbo": "acbo",
+    "acbo_ref": "acbo_ref",
+    "acbo_fast": "acbo_fast",
+    "acbo_cli": "cli",
+    "acbo_configs": "configs",
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
