@@ -11,6 +11,7 @@ import posixpath
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import click
 from latex2mathml.converter import convert
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
+MATHML = "http://www.w3.org/1998/Math/MathML"
 # Documents outside docs/, and where they stand in the site.
 OUTSIDE = {
     "README.md": "index.md",
@@ -82,8 +84,48 @@ def _set_aside(formulas: list[str], latex: str, display: str, page: str) -> str:
     drawn = convert(latex, display=display)
     if "\\" in drawn or "<mi>&</mi>" in drawn:
         raise PluginError(f"{page}: this is not drawn as it should be: {latex}")
-    formulas.append(drawn)
+    formulas.append(_spaced(drawn))
     return f"FORMULA{len(formulas) - 1}END"
+
+
+def _spaced(mathml: str) -> str:
+    """What browsers leave out of MathML: the alignment of columns, thin spaces around the names of
+    functions, and primes that are to be seen without a font for mathematics.
+    """
+    ElementTree.register_namespace("", MATHML)
+    root = ElementTree.fromstring(mathml)
+    for cell in root.iter(f"{{{MATHML}}}mtd"):
+        side = cell.get("columnalign", "center")
+        room = "0.4em" if side == "center" else "0.15em"
+        cell.set("style", f"text-align: {side}; text-align: -webkit-{side}; padding: 0.3em {room}")
+    for parent in list(root.iter()):
+        if parent.tag == f"{{{MATHML}}}msup" and parent[1].text in ("′", "″"):
+            parent.tag = f"{{{MATHML}}}mrow"
+        if parent.tag not in (f"{{{MATHML}}}mrow", f"{{{MATHML}}}mtd"):
+            continue
+        children: list[ElementTree.Element] = []
+        for child in parent:
+            if child.tag == f"{{{MATHML}}}mo" and (child.text or "").isalpha() and len(child.text or "") > 1:
+                child.tag = f"{{{MATHML}}}mi"
+            before = children[-1] if children else None
+            if before is not None and (
+                (_is_name(before) and _is_apart(child)) or (_is_name(child) and _is_apart(before))
+            ):
+                children.append(ElementTree.Element(f"{{{MATHML}}}mspace", width="0.167em"))
+            children.append(child)
+        parent[:] = children
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _is_name(element: ElementTree.Element) -> bool:
+    """The name of a function, also with an exponent."""
+    inner = element[0] if element.tag == f"{{{MATHML}}}msup" else element
+    return inner.tag == f"{{{MATHML}}}mi" and len(inner.text or "") > 1
+
+
+def _is_apart(element: ElementTree.Element) -> bool:
+    """Not an operator, a bracket or a space, which have their own distance."""
+    return element.tag not in (f"{{{MATHML}}}mo", f"{{{MATHML}}}mspace")
 
 
 def _link(match: re.Match[str], source: str, here: str) -> str:
