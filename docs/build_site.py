@@ -67,7 +67,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for n, part in enumerate(parts):
         if n % 2 == 0:
             part = re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", lambda m: _link(m, source, here), part)
-            parts[n] = re.sub(r"\$`([^`]+)`\$", lambda m: _set_aside(formulas, m[1], "inline", here), part)
+            # a formula, but not one that is quoted between double backticks
+            parts[n] = re.sub(
+                r"``.+?``|\$`([^`]+)`\$", lambda m: _set_aside(formulas, m[1], "inline", here) if m[1] else m[0], part
+            )
         elif fence := re.fullmatch(r"( *)```math\n(.*)\n *```", part, flags=re.S):
             parts[n] = fence[1] + _set_aside(formulas, fence[2], "block", here)
     return "".join(parts)
