@@ -44,8 +44,8 @@ lint: .venv/all
 	$(BIN)/mypy
 	$(BIN)/mdformat --check $(PROSE)
 
-docs: .venv/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+docs: .venv/docs # never --quiet: warnings would then not be counted, and would not stop it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "The site is site/index.html."
 
 benchmark: .venv/all
