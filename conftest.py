@@ -4,9 +4,16 @@ benchmarks/ instead of tests/.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, one a core: threads of BLAS would only be in each other's way. Set before
+# NumPy is loaded; benchmarks keep all cores.
+if "--benchmark" not in sys.argv:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Where a benchmark run writes until it has finished: one that is interrupted, or fails, leaves
 # benchmarks/results.json as it was.

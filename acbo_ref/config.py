@@ -162,6 +162,10 @@ class PriorConfig:
     )
     tuned_size: Range = setting("range", (2.0, 60.0), "the same as curve_size, of the target of a tuned SCM", 0.0, 1e4)
     hidden: float = setting("share", 0.0, "share of roots with several effects that nobody sees", 0.0, 1.0)
+    disturbed: float = setting(
+        "share", 0.0, "share of SCMs in which a root that nobody can set makes most of the target's variance", 0.0, 1.0
+    )
+    disturbance: Range = setting("range", (0.5, 0.98), "its share of the target's variance", 0.0, 0.999)
     domain_center: Range = setting("range", (0.0, 0.0), "centre of a variable's domain", -1e6, 1e6)
     domain_half_width: Range = setting("range", (5.0, 5.0), "half the width of a variable's domain", 1e-6, 1e6)
     varied: float = setting(

@@ -1,10 +1,11 @@
 """The tables of docs/model_card.md from evaluation folders, one a training seed.
 
-acbo evaluate --output evaluations/42 --methods
-policy,random,endpoints,regress,paths,thompson,gp,optuna,oracle acbo evaluate --output
-evaluations/42-cbo --suite cbo --interventions 30 --methods policy,regress,paths,gp python
-benchmarks/card.py evaluations/42 [evaluations/43 ...] [--beside evaluations/untrained] [--cbo
-evaluations/42-cbo]
+    acbo evaluate --output evaluations/42 --methods policy,random,regress,paths,thompson,gp,oracle
+    acbo evaluate --output evaluations/42-curves --suite process --methods policy,regress,gp_all
+    python benchmarks/card.py evaluations/42 [evaluations/43 ...] [--beside evaluations/untrained]
+        [--recommended evaluations/42-curves] [--cbo evaluations/42-cbo]
+
+The card names the suites and methods of each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from acbo_ref.arena.analysis import Folder, load_folder
-from acbo_ref.arena.metrics import MethodResults, score_difference, verdict
+from acbo_ref.arena.metrics import MethodResults, recommendation_difference, score_difference, verdict
 from acbo_ref.arena.published import PUBLISHED
 
 STEPS = {"all steps": slice(None), "first step": slice(0, 1), "last three": slice(-3, None)}
@@ -80,6 +81,30 @@ def scores(folder: Folder) -> None:
     table(["policy minus", *(f"`regress`, {label}" for label in STEPS), *(f"`{m}`" for m in others)], rows)
 
 
+def recommended(folder: Folder) -> None:
+    """What the policy is ahead of each other method, suite by suite: in score, over the last three
+    steps, and in what it recommends; and how often recommendations are worse than doing nothing.
+    """
+    methods = [m for m in folder.report["settings"]["methods"] if m not in ("oracle", "parent_oracle")]
+    keys = ("score_first", "score_last3", "simple_regret")
+    rows = []
+    for suite in folder.report["suites"]:
+        for m in methods:
+            found = suite["methods"][m]
+            cells = [interval(found["score"], ""), *(f"{found[key]['mean']:.3f}" for key in keys)]
+            rows.append([f"`{suite['name']}`", f"`{m}`", *cells, f"{found['worse_than_nothing']['mean']:.1%}"])
+    table(["suite", "method", "score [95 %]", "first step", "last three", "simple regret", "worse than nothing"], rows)
+    rows = []
+    for suite in folder.report["suites"]:
+        ours = folder.results[suite["name"], "policy"]
+        for m in methods:
+            if m != "policy":
+                pair = ours, folder.results[suite["name"], m]
+                cells = [interval(score_difference(*pair, part)) for part in (slice(None), slice(-3, None))]
+                rows.append([f"`{suite['name']}`", f"`{m}`", *cells, interval(recommendation_difference(*pair))])
+    table(["suite", "policy minus", "score", "last three", "what is recommended"], rows)
+
+
 def regrets(folder: Folder) -> None:
     """Mean simple regret of the recommendation on each problem of suite cbo, and which is lower,
     policy or gp.
@@ -102,6 +127,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--cbo", type=Path)
+    parser.add_argument("--recommended", nargs="*", type=Path, default=[], help="folders to print recommendations of")
     parser.add_argument("--beside", nargs="*", type=Path, default=[], help="evaluations of other policies")
     arguments = parser.parse_args()
     others = [load_folder(path) for path in arguments.beside]
@@ -109,5 +135,7 @@ if __name__ == "__main__":
         print(f"### {path.name}\n")
         scores(load_folder(path))
         steps(load_folder(path), others)
+    for path in arguments.recommended:
+        recommended(load_folder(path))
     if arguments.cbo:
         regrets(load_folder(arguments.cbo))

@@ -68,6 +68,13 @@ Domain = tuple[float | str, ...]
     help="Warn when this variable is measured outside, and do not recommend a setting whose nearest measurement was; "
     "one end may be left out; repeatable.",
 )
+@click.option(
+    "--objective",
+    type=click.Choice(["cumulative", "final"]),
+    default="cumulative",
+    show_default=True,
+    help="What shall be as good as it can: all outcomes together, or only what is settled on in the end.",
+)
 @method_option("policy")
 @click.option("--budget", type=int, help="How many experiments may be proposed; default no limit.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Checkpoint or run folder; default the one that ships.")
@@ -89,6 +96,7 @@ def new(
     risk: float | None,
     step: float | str | None,
     ranges: tuple[str, ...],
+    objective: str,
     method: str | None,
     budget: int | None,
     policy: Path | None,
@@ -136,6 +144,7 @@ def new(
         made = Campaign.create(
             folder, variables, target, "minimize" if minimize else "maximize", rows, budget, policy, by,
             pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
+            objective,
         )  # fmt: skip
     click.echo(f"created {folder}; next: acbo campaign ask {folder}", err=True)
     show(made.status(), output_format, status_text)

@@ -105,6 +105,8 @@ def status_text(s: dict[str, Any]) -> str:
         f"{counted(s['interventions'], 'experiment')}, {budget}",
         f"pending: {pending}",
     ]
+    if s["objective"] != "cumulative":
+        lines.append("objective: what is settled on in the end")
     if s["method"] != "policy":
         lines.append(f"chosen by: {s['method']}")
     lines += [f"{name}: {words}" for name, words in (("bounds", _bounds(s)), ("warn outside", _ranges(s))) if words]

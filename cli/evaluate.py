@@ -26,8 +26,8 @@ from acbo_cli.options import backend_option, echo_json, format_option, make_back
 )
 @click.option(
     "--methods",
-    help="Comma-separated: policy, outcome_head, policy_head, policy_head_sampled, random, endpoints, regress, paths, "
-    "thompson, gp, optuna, oracle, parent_oracle.",
+    help="Comma-separated: policy, policy_final, outcome_head, policy_head, policy_head_sampled, random, endpoints, "
+    "regress, paths, thompson, gp, optuna, oracle, parent_oracle.",
 )
 @click.option(
     "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."

@@ -26,6 +26,7 @@ except ImportError as error:
 # figure.
 COLOURS = {
     "policy": "#0072B2", "policy_head": "#56B4E9", "policy_head_sampled": "#56B4E9", "outcome_head": "#009E73",
+    "policy_final": "#332288",
     "regress": "#D55E00", "paths": "#882255", "thompson": "#CC79A7",
     "gp": "#E69F00", "optuna": "#8C6D31", "endpoints": "#7F7F7F", "random": "#B8B8B8", "oracle": "#000000",
     "parent_oracle": "#555555",

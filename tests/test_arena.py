@@ -18,7 +18,7 @@ from test_scm import diamond
 from acbo_ref import AcboError, Trainer, evaluate, save_scm
 from acbo_ref.arena import compare, store
 from acbo_ref.arena.analysis import load_folder
-from acbo_ref.arena.metrics import per_step, score_difference, summarise
+from acbo_ref.arena.metrics import per_step, recommendation_difference, score_difference, summarise
 from acbo_ref.arena.store import Cell
 from acbo_ref.arena.workers import EXECUTORS, carry_out, open_workers
 from acbo_ref.errors import RunError
@@ -196,6 +196,14 @@ def test_a_paired_difference_knows_that_systems_are_shared():
     a, b = results(expected=expected), results(expected=expected + np.array([[0.4], [0.8]]))
     difference = score_difference(a, b)
     assert (difference["low"], difference["mean"], difference["high"]) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_recommendations_are_compared_in_shares_of_what_can_be_gained():
+    """Gains of 4 and 4 can be had; the first recommends what is better by 1 and by 2: 3 of 8."""
+    a = results(recommended=np.array([-3.0, -2.0]))
+    b = results(recommended=np.array([-2.0, 2.0]))
+    assert recommendation_difference(a, b)["mean"] == pytest.approx(3 / 8)
+    assert recommendation_difference(b, a)["mean"] == pytest.approx(-3 / 8)
 
 
 # --------------------------------------------------------------------------------- workers that die

@@ -388,6 +388,7 @@ def test_calibration_makes_the_intervals_right_on_its_own_systems(policy):
     assert outcome > 0 and expectation > 0 and COVERAGE == 0.9
 
 
+@pytest.mark.filterwarnings("ignore:no experiment")
 def test_no_improvement_is_said(tmp_path, policy):
     """The target is pure noise: nothing helps, and the recommendation must say so nearly always."""
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -34,6 +35,29 @@ def test_asking_again_repeats_the_batch_and_a_larger_one_goes_on(campaign, tmp_p
     assert campaign.ask_batch(5) == whole and whole[:3] == first
     campaign.tell("e2", measured(first[1].variable, first[1].value))
     assert [p.id for p in campaign.ask_batch(5)] == ["e1", "e3", "e4", "e5", "e6"]
+
+
+def test_where_nothing_is_hoped_to_help_it_is_said(tmp_path):
+    """y rises with x: once two experiments have shown it, a domain above what was seen can only do
+    harm, and one below may help.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 0.1, 12)
+    begun = {"target": "y", "observations": np.column_stack([x, 5 * x + rng.normal(0, 0.1, 12)])}
+
+    def asked_three_times(name, low, high, **more):
+        campaign = Campaign.create(tmp_path / name, {"x": (low, high), "y": None}, **begun, **more)
+        for _ in range(2):
+            proposal = campaign.ask()
+            campaign.tell(proposal.id, [proposal.value, 5 * proposal.value], yes=True)
+        campaign.ask()
+
+    with pytest.warns(CampaignWarning, match="no experiment is hoped to be better than doing nothing"):
+        asked_three_times("harm", 2.0, 3.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CampaignWarning)
+        asked_three_times("help", -3.0, -2.0)
+        asked_three_times("final", 2.0, 3.0, objective="final")
 
 
 def test_several_may_be_about_one_variable(tmp_path, policy):

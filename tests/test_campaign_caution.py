@@ -26,6 +26,7 @@ def test_bounds_that_bind_nothing_change_nothing(campaign, tmp_path, policy):
     assert create(tmp_path / "other", policy).ask(caution=Caution()) == campaign.ask()
 
 
+@pytest.mark.filterwarnings("ignore:no experiment")
 @pytest.mark.parametrize("risk", [0.02, 0.2])
 def test_the_chance_of_passing_a_limit_is_at_most_the_risk(campaign, risk):
     free = campaign.predict("a", 10.0)

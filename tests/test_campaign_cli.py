@@ -63,6 +63,16 @@ def test_the_command_line_end_to_end(folder, capsys, tmp_path):
     assert json.loads(json.dumps(load_campaign(folder).status()))["interventions"] == 3
 
 
+def test_the_objective_is_said(tmp_path, policy, capsys):
+    begun = ["--target", "y", "--minimize", "--domain", "x=0:1", "--policy", str(policy)]
+    assert run(["campaign", "new", str(tmp_path / "c"), *begun, "--objective", "final"]) == 0
+    assert "objective: what is settled on in the end" in capsys.readouterr().out
+    assert run(["campaign", "new", str(tmp_path / "d"), *begun]) == 0
+    assert "objective" not in capsys.readouterr().out
+    assert run(["campaign", "new", str(tmp_path / "e"), *begun, "--objective", "last"]) == 2
+    assert "'cumulative', 'final'" in capsys.readouterr().err
+
+
 def test_the_report_is_one_page(folder, capsys):
     for _ in range(2):
         assert run(["campaign", "ask", str(folder)]) == 0

@@ -10,11 +10,15 @@ from acbo_cli.main import run
 from campaign_crashes import VARIABLES, measured
 
 from acbo_ref.arena.baselines import BASELINES
+from acbo_ref.arena.play import draw_episodes, run_method
+from acbo_ref.arena.suites import load_suite
+from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import Task
 from acbo_ref.randomness import Role, generator
+from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
 
 METHODS = [name for name in BASELINES if name not in ("optuna", "nothing")]
 ROWS = np.random.default_rng(0).standard_normal((8, 4)) * [3, 0.5, 1, 1] + [5, 0, 0, 3]
@@ -136,6 +140,43 @@ def test_the_campaigns_own_method_chooses_where_nothing_else_is_said(tmp_path, p
         assert words in error.value.hint and not (tmp_path / "x").exists()
     with pytest.raises(AcboError, match="knows no bounds"):
         Campaign.create(tmp_path / "x", VARIABLES, "y", **begun, method="regress", caution=Caution(never_below=1.0))
+
+
+def test_for_the_final_recommendation_a_campaign_does_what_policy_final_does_in_the_arena(tmp_path):
+    checkpoint = load_checkpoint(shipped_policy())
+    backend = ReferenceBackend(checkpoint.config)
+    suite, steps = load_suite("standardised", 0).first(2), 5
+    episodes = draw_episodes(suite, 0, 8, steps)
+    state = backend.from_host(checkpoint.state)
+    played = {method: run_method(suite, method, 0, 8, steps, backend, state) for method in ("policy", "policy_final")}
+    assert (played["policy"].value != played["policy_final"].value).any()
+    for s, system in enumerate(suite.systems):
+        domains = {v.name: (v.low, v.high) if v.manipulable else None for v in system.variables}
+        rows = np.array(episodes.observations[s])
+        campaign = Campaign.create(
+            tmp_path / str(s), domains, system.target, observations=rows, budget=steps, objective="final"
+        )
+        assert campaign.status()["objective"] == "final"
+        for k in range(steps):
+            proposal = load_campaign(campaign.path).ask()
+            variable, value = system.names.index(proposal.variable), proposal.value
+            found = played["policy_final"]
+            assert (variable, value) == (found.variable[s, k], pytest.approx(found.value[s, k], abs=1e-6))
+            campaign.tell(proposal.id, system.simulate(episodes.noise[s][k : k + 1], variable, value)[0], yes=True)
+
+
+def test_an_objective_is_kept_shown_and_checked(tmp_path, policy):
+    begun = {"policy": policy, "observations": ROWS}
+    campaign = Campaign.create(tmp_path / "c", VARIABLES, "y", **begun, objective="final")
+    assert json.loads((campaign.path / "journal.jsonl").read_text().splitlines()[0])["entry"]["schema"] == 4
+    assert "Objective" in campaign.report().read_text()
+    plain = Campaign.create(tmp_path / "p", VARIABLES, "y", **begun)
+    assert plain.status()["objective"] == "cumulative" and "Objective" not in plain.report().read_text()
+    for more, words in (({"objective": "last"}, "no objective 'last'"),
+                        ({"objective": "final", "method": "regress"}, "knows no objective")):  # fmt: skip
+        with pytest.raises(AcboError, match=words):
+            Campaign.create(tmp_path / "x", VARIABLES, "y", **begun, **more)
+        assert not (tmp_path / "x").exists()
 
 
 def test_by_the_command_line(campaign, capsys):

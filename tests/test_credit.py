@@ -10,7 +10,7 @@ import pytest
 from acbo_ref import AcboError
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.grpo import rollout as rollouts
-from acbo_ref.grpo.loss import answered_for, by_episode, by_group, outcome_to_go, reward
+from acbo_ref.grpo.credit import answered_for, by_episode, by_group, outcome_to_go, reward
 from acbo_ref.grpo.noise import draw_noise
 from acbo_ref.grpo.rollout import judge, observe
 from acbo_ref.grpo.update import group_advantages

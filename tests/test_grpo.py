@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from acbo_ref.config import RewardConfig
+from acbo_ref.grpo.credit import reward
 from acbo_ref.grpo.loss import (
     LossWeights,
     advantages,
@@ -25,7 +26,6 @@ from acbo_ref.grpo.loss import (
     outcome_loss_forward,
     parent_entropy,
     parent_loss_forward,
-    reward,
     total_loss,
     zero_std_groups,
 )

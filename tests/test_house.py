@@ -139,10 +139,10 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
         "policy.network": dict.fromkeys(
             ("reads_pairs", "num_channels", "evidence_size", "acquisition_size", "state_size", "parameter_shapes",
              "init_params"), TAKEN),
+        "grpo.credit": {"*": TAKEN},
         "grpo.noise": {"*": TAKEN},
         "grpo.loss": dict.fromkeys(
-            ("loss_terms", "total_loss", "reward", "answered_for", "outcome_to_go", "by_group", "by_episode",
-             "zero_std_groups", "label_weights", "edge_mask"), TAKEN),
+            ("loss_terms", "total_loss", "zero_std_groups", "label_weights", "edge_mask"), TAKEN),
         "grpo.optim": {"init_state": TAKEN, "learning_rate": TAKEN, "entropy_coefficient": TAKEN,
                        "clip_by_global_norm": "part of guarded_step", "parameter_change": "part of update"},
         "grpo.update": dict.fromkeys(("loss_weights", "minibatch_order", "loss_batch"), TAKEN),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,27 @@ def test_sampled_models_can_be_improved(kind, n, seed, manipulable, target):
     levers = total_effects(scm._batch)[0][scm._position] * scm.manipulable
     assert levers.any() and scm.oracle.expected < scm.observational_moments[0]
     assert not scm.manipulable[scm.target_index]
+
+
+def test_a_disturbance_makes_its_share_of_the_variance_and_leaves_a_lever():
+    prior = PriorConfig(disturbed=1.0, disturbance=(0.9, 0.9))
+    unmeasured, followed, found = 0, 0, 0
+    for seed in range(200):
+        scm = sample_scm(prior, "sparse", 6, np.random.default_rng(seed))
+        assert scm.oracle.expected < scm.observational_moments[0]
+        roots = [v for v in scm.variables if not v.manipulable and v.name != scm.target]
+        if not roots:  # the target has one cause, which stays a lever
+            continue
+        (root,) = roots
+        without = replace(scm, edges={edge: w for edge, w in scm.edges.items() if edge[0] != root.name})
+        share = 1 - (without.observational_moments[1] / scm.observational_moments[1]) ** 2
+        assert share == pytest.approx(0.9, abs=1e-9)
+        assert (root.name, scm.target) in scm.edges and all(child != root.name for _, child in scm.edges)
+        found += 1
+        unmeasured += root.hidden
+        followed += sum(parent == root.name for parent, _ in scm.edges) == 2
+    assert found > 100
+    assert unmeasured / found == pytest.approx(0.25, abs=0.13) and 0.2 < followed / found < 0.6
 
 
 def test_what_is_hidden_by_hand():

@@ -270,6 +270,14 @@ def score_difference(a: MethodResults, b: MethodResults, steps: slice = slice(No
     return bootstrap(lambda weight: first(weight) - second(weight), a.clusters)
 
 
+def recommendation_difference(a: MethodResults, b: MethodResults) -> Interval:
+    """The same of what is recommended in the end: share of what could be gained by which a's
+    recommendations are better than b's.
+    """
+    better = _ratio((b.recommended - a.recommended) / a.spread, (a.baseline - a.best) / a.spread)
+    return bootstrap(better, a.clusters)
+
+
 def verdict(difference: Interval, digits: int = 3) -> str:
     """ "above" or "below" if the interval lies beyond zero as it is printed, else "": round first,
     then judge.

@@ -2,10 +2,11 @@
 for every method.
 
 One intervention is one query, for every method. A method is judged by the true expected target of
-what it does and of what it recommends, never by a lucky row (metrics.py). The policy has four
+what it does and of what it recommends, never by a lucky row (metrics.py). The policy has five
 methods, named by the head that decides: `outcome_head` takes the lowest prediction, `policy_head`
 the most probable action, `policy_head_sampled` a draw with `policy.fixed_std`, and `policy` is one
-of the first two, as the checkpoint's config says.
+of the first two, as the checkpoint's config says. `policy_final` decides as in a campaign whose
+objective is "final": it explores for what is settled on in the end.
 
 Contract: `run_method` is a function of (suite, method, seed, sizes, policy) but for the clock. The
 comparison of many methods on many suites is compare.py.
@@ -26,7 +27,7 @@ from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
-from acbo_ref.policy.acquisition import optimism_now
+from acbo_ref.policy.acquisition import FINAL_OPTIMISM, optimism_now
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
@@ -34,7 +35,7 @@ from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.systems.scm import System
 
-POLICY_METHODS = ("policy", "policy_head", "policy_head_sampled", "outcome_head")
+POLICY_METHODS = ("policy", "policy_head", "policy_head_sampled", "outcome_head", "policy_final")
 # Methods that had another name before; the old one is read for one release.
 RENAMED_METHODS = {"policy_sampled": "policy_head_sampled", "surrogate": "outcome_head"}
 ORACLES = ("oracle", "parent_oracle")
@@ -142,7 +143,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
     width = task.valid.shape[1]
     session = open_session(backend.config.policy, task, lambda t: backend.session(state, t, steps))
     played = _nothing_played(count, steps)
-    sampled = method == "policy_head_sampled"
+    sampled, only_final = method == "policy_head_sampled", method == "policy_final"
     rngs = [generator(episodes.seed, Role.BASELINE, stream) for stream in episodes.streams]
     if sampled:
         gumbel = np.zeros((steps, count, width))
@@ -155,8 +156,8 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         if sampled:
             decision = session.decide(gumbel[k], normal[k], kind)
         else:
-            decision = session.decide(decision=kind)
-        if by_outcome_head:
+            decision = session.decide(decision=kind, optimism=FINAL_OPTIMISM if only_final else None)
+        if by_outcome_head and not only_final:
             decision = or_nothing(decision, task, float(optimism_now(backend.config.optimism, steps - k - 1)))
         rows = np.zeros((count, width))
         for s, system in enumerate(systems):
@@ -177,7 +178,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
 
 def _head(method: str) -> str | None:
     """The head that decides; None: as the config says."""
-    return None if method == "policy" else method.removesuffix("_sampled")
+    return None if method in ("policy", "policy_final") else method.removesuffix("_sampled")
 
 
 def time_decisions(
@@ -221,7 +222,7 @@ def _timed(
 
     def ask_policy(action: tuple[int, float], rows: Array) -> None:
         session.observe(np.array([action[0]]), rows)
-        session.decide(decision=_head(method))
+        session.decide(decision=_head(method), optimism=FINAL_OPTIMISM if method == "policy_final" else None)
 
     return ask_policy
 

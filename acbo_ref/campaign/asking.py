@@ -18,7 +18,7 @@ import numpy as np
 
 from acbo_ref.campaign.bounds import Caution, checked_caution
 from acbo_ref.campaign.caution import bounded_proposal
-from acbo_ref.campaign.facts import Facts, Proposal
+from acbo_ref.campaign.facts import Facts, Proposal, warn
 from acbo_ref.campaign.predictions import CampaignSession, choosable, proposal
 from acbo_ref.randomness import Role, generator
 
@@ -30,8 +30,28 @@ def next_proposal(facts: Facts, session: CampaignSession, caution: Caution) -> P
         AcboError: every variable has one, or no experiment lies within the bounds.
     """
     if checked_caution(caution).bounds_nothing and not facts.prices_differ:
-        return proposal(facts, session)
-    return bounded_proposal(facts, session, choosable(facts, session), caution)
+        found = proposal(facts, session)
+    else:
+        found = bounded_proposal(facts, session, choosable(facts, session), caution)
+    _say_if_nothing_is_as_good(facts, session, found, "" if caution.bounds_nothing else " within the bounds")
+    return found
+
+
+def _say_if_nothing_is_as_good(facts: Facts, session: CampaignSession, found: Proposal, bounds: str) -> None:
+    """A warning where the proposal is not even hoped to be better than doing nothing, and the
+    outcomes on the way count.
+    """
+    costs = facts.cost * facts.observations[:, facts.target_index]
+    if len(costs) < 2 or session.only_final:
+        return
+    variable = np.array([facts.variables.index(found.variable)])
+    cost, error, _ = session.predict(variable, np.array([found.value]))
+    if cost[0] - session.optimism * error[0] >= costs.mean():
+        usual = facts.cost * float(costs.mean())
+        warn(
+            f"no experiment{bounds} is hoped to be better than doing nothing ({facts.target} {usual:.4g}), not even this "
+            "one; `recommend` says what is known"
+        )
 
 
 def proposal_beside(facts: Facts, session: CampaignSession, caution: Caution) -> Proposal:

@@ -15,7 +15,17 @@ import numpy as np
 
 from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside, plain_caution, plain_ranges
 from acbo_ref.campaign.calibration import calibrate
-from acbo_ref.campaign.facts import POLICY, SCHEMA, WITH_SCALES, WITHOUT_SCALES, plain, stamped
+from acbo_ref.campaign.facts import (
+    CUMULATIVE,
+    OBJECTIVES,
+    POLICY,
+    SCHEMA,
+    WITH_BOUNDS,
+    WITH_SCALES,
+    WITHOUT_SCALES,
+    plain,
+    stamped,
+)
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import named_method
 from acbo_ref.campaign.rules import (
@@ -47,6 +57,7 @@ def begin(
     caution: Caution | None,
     warn_outside: WarnOutside | None,
     method: str,
+    objective: str,
 ) -> None:
     """Write a campaign's folder; arguments as of Campaign.create.
 
@@ -60,6 +71,10 @@ def begin(
     bounds, ranges = plain_caution(caution), plain_ranges(warn_outside, names, target)
     if named_method(method) is not None and not (caution or NO_BOUNDS).bounds_nothing:
         raise AcboError(f"method {method!r} knows no bounds", "leave out the method, or the bounds")
+    if objective not in OBJECTIVES:
+        raise AcboError(f"no objective {objective!r}", f"one of: {', '.join(OBJECTIVES)}")
+    if named_method(method) is not None and objective != CUMULATIVE:
+        raise AcboError(f"method {method!r} knows no objective", "leave out the method, or the objective")
     rows = observation_rows(observations, names)
     table = np.array(rows, float).reshape(-1, len(names))
     check_observations(table, names, target)
@@ -73,9 +88,11 @@ def begin(
     except OSError as error:
         raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
     kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
-    newest = {"caution": bounds, "warn_outside": ranges, "method": method if method != POLICY else None}
-    more = {key: value for key, value in ({"costs": prices, "scales": kinds} | newest).items() if value}
-    schema = SCHEMA if any(newest.values()) else WITH_SCALES if kinds else WITHOUT_SCALES
+    bounded = {"caution": bounds, "warn_outside": ranges, "method": method if method != POLICY else None}
+    newest = {"objective": objective if objective != CUMULATIVE else None}
+    more = {key: value for key, value in ({"costs": prices, "scales": kinds} | bounded | newest).items() if value}
+    needs = ((SCHEMA, any(newest.values())), (WITH_BOUNDS, any(bounded.values())), (WITH_SCALES, bool(kinds)))
+    schema = next((number for number, needed in needs if needed), WITHOUT_SCALES)
     created: Entry = {
         "kind": "created", "schema": schema, "target": target, "direction": direction,
         "variables": names, "domains": [None if d is None else list(d) for d in domains], "budget": budget,

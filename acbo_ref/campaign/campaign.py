@@ -26,7 +26,7 @@ from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.doubts import believe, doubts
 from acbo_ref.campaign.exchange import imported
-from acbo_ref.campaign.facts import POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
+from acbo_ref.campaign.facts import CUMULATIVE, POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, check_method, method_of, proposal_by
 from acbo_ref.campaign.predictions import Belief
@@ -82,6 +82,7 @@ class Campaign(CampaignView):
         caution: Caution | None = None,
         warn_outside: WarnOutside | None = None,
         method: str = POLICY,
+        objective: str = CUMULATIVE,
     ) -> Campaign:
         """Begin a campaign.
 
@@ -105,13 +106,16 @@ class Campaign(CampaignView):
                 said, and what was measured near it is not recommended.
             method: who chooses where nothing else is said: "policy", or a method of
                 `acbo.BASELINES` by its name, which knows no bounds.
+            objective: what shall be as good as it can: "cumulative", all outcomes together, or
+                "final", what is settled on in the end. For "final" the policy tries what it knows
+                less of, also where that may do harm; other methods know no objective.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
         """
         begin(
             Path(path), variables, target, direction, observations, budget, policy, by, costs, caution, warn_outside,
-            method,
+            method, objective,
         )  # fmt: skip
         return load_campaign(path)
 

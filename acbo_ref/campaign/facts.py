@@ -23,9 +23,11 @@ from acbo_ref.campaign.tables import LARGEST
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-# 2 has scales, and 3 bounds, warning ranges or a method. A journal says the lowest that it needs:
-# an older version reads what it can understand, and refuses the rest.
-SCHEMA, WITH_SCALES, WITHOUT_SCALES = 3, 2, 1
+# 2 has scales, 3 bounds, warning ranges or a method, and 4 an objective. A journal says the lowest
+# that it needs: an older version reads what it can understand, and refuses the rest.
+SCHEMA, WITH_BOUNDS, WITH_SCALES, WITHOUT_SCALES = 4, 3, 2, 1
+# What a campaign wants to be low: the sum of all outcomes, or what is settled on in the end.
+CUMULATIVE, FINAL = OBJECTIVES = ("cumulative", "final")
 POLICY = "policy"
 
 
@@ -110,6 +112,7 @@ class Facts:
         caution: bounds on what is proposed and recommended.
         warning_ranges: of each variable, beyond which a measured value is said; None without one.
         method: who chooses where nothing else is said, POLICY or a method of the arena.
+        objective: one of OBJECTIVES.
     """
 
     target: str
@@ -128,6 +131,7 @@ class Facts:
     caution: Caution = NO_BOUNDS
     warning_ranges: tuple[WarningRange | None, ...] = ()
     method: str = POLICY
+    objective: str = CUMULATIVE
 
     @cached_property
     def observations(self) -> Array:
@@ -349,6 +353,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             caution=caution_of(first.get("caution", {})),
             warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
             method=str(first.get("method", POLICY)),
+            objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error

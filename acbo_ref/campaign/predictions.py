@@ -21,13 +21,13 @@ import numpy as np
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import QUANTILE
-from acbo_ref.campaign.facts import Facts, Proposal, column_means, warn
+from acbo_ref.campaign.facts import FINAL, Facts, Proposal, column_means, warn
 from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
-from acbo_ref.policy.acquisition import optimism_now
+from acbo_ref.policy.acquisition import FINAL_OPTIMISM, optimism_now
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.screening import MOST_VARIABLES
@@ -93,6 +93,8 @@ class CampaignSession:
     Attributes:
         reads: (V,) bool, the variables that it speaks of.
         optimism: the errors that the policy's next decision subtracts.
+        only_final: whether that decision is for what is settled on in the end alone; then it may be
+            expected to do harm.
     """
 
     def __init__(
@@ -103,10 +105,11 @@ class CampaignSession:
         reads: Array,
         optimism: float,
         coordinates: Coordinates,
+        only_final: bool = False,
     ) -> None:
         self._session, self._location, self._scale = session, location, scale
         self._coordinates = coordinates
-        self.reads, self.optimism = reads, optimism
+        self.reads, self.optimism, self.only_final = reads, optimism, only_final
 
     def decide(
         self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
@@ -117,6 +120,8 @@ class CampaignSession:
         Raises:
             AcboError: the numbers told are so far apart that nothing finite comes out.
         """
+        if optimism is None and self.only_final:
+            optimism = self.optimism
         found = self._session.decide(decision=decision, optimism=optimism, allowed=allowed)
         _check_finite(found.value, found.outcome_mean, found.outcome_error, found.outcome_std)
         chosen = int(found.variable[0])
@@ -225,11 +230,15 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     )
     for mask, (_, row) in zip(masks, done, strict=True):
         session.observe(mask[None], units(np.array([row])))
-    optimism = float(optimism_now(backend.config.optimism, max(budget - len(done) - 1, 0)))
+    only_final = facts.objective == FINAL
+    usual = float(optimism_now(backend.config.optimism, max(budget - len(done) - 1, 0)))
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
     unit = abs(float(scale[target]))
-    return CampaignSession(session, facts.cost * float(location[target]), unit, reads, optimism, coordinates)
+    optimism = FINAL_OPTIMISM if only_final else usual
+    return CampaignSession(
+        session, facts.cost * float(location[target]), unit, reads, optimism, coordinates, only_final
+    )
 
 
 def choosable(facts: Facts, session: CampaignSession) -> Array:

@@ -19,7 +19,7 @@ from acbo_ref.campaign import pictures
 from acbo_ref.campaign.bounds import range_words
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.curves import Curve
-from acbo_ref.campaign.facts import POLICY, Facts
+from acbo_ref.campaign.facts import FINAL, POLICY, Facts
 from acbo_ref.campaign.pictures import Points
 from acbo_ref.campaign.predictions import Belief
 from acbo_ref.campaign.settling import Recommendation, more_words
@@ -163,6 +163,7 @@ def _terms(facts: Facts) -> str:
     said = {
         "Bounds": "" if facts.caution.bounds_nothing else f"{facts.target}: {facts.caution}",
         "Warn outside": ", ".join(ranges),
+        "Objective": "what is settled on in the end" if facts.objective == FINAL else "",
         "Chosen by": "" if facts.method == POLICY else f"{facts.method}; what to expect is the policy's word",
     }
     return "".join(f"<dt>{name}</dt><dd>{escaped(words, 500)}.</dd>" for name, words in said.items() if words)

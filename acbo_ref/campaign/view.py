@@ -153,6 +153,7 @@ class CampaignView:
                 if d is not None
             },
             "method": facts.method,
+            "objective": facts.objective,
             "bounds": asdict(facts.caution),
             "warn_outside": {
                 n: [None if math.isinf(end) else end for end in ends]

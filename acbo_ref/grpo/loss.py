@@ -1,12 +1,10 @@
 """Group Relative Policy Optimization on interventions, with every gradient by hand.
 
 In each state (episode e, decision k) G candidates (variable, value) are drawn and judged on the
-same exogenous noise, so their rewards differ by what was done and by nothing else. A candidate
-answers for its own outcome (credit "immediate"), or also for what its row teaches (`answered_for`,
-"settle"). Under credit "episode" the group is G episodes of one system on the same noise, and each
-decision answers for the rest of its episode (`outcome_to_go`), as completions do in language
-models. Following Shao et al. 2024 ("DeepSeekMath", eq. 3 without its Kullback-Leibler term, and
-section 4.1.2 for the advantage), with the clipped objective of Schulman et al. 2017 (eq. 7):
+same exogenous noise, so their rewards differ by what was done and by nothing else; what each is
+rewarded for is in credit.py. Following Shao et al. 2024 ("DeepSeekMath", eq. 3 without its
+Kullback-Leibler term, and section 4.1.2 for the advantage), with the clipped objective of Schulman
+et al. 2017 (eq. 7):
 
     A = (r - mean_g r) / (std_g r + 1e-4)
     ratio = exp(log pi(a) - log pi_old(a))
@@ -38,9 +36,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
-from acbo_ref.config import RewardConfig
 from acbo_ref.policy.heads import OutcomePrediction, OutcomeState, PolicyOutputs
-from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.policy.layers import log_softmax, one_hot, sigmoid, softplus
 from acbo_ref.policy.local import PredictCache, Tried, predict_backward, predict_forward
 
@@ -155,60 +151,7 @@ class LossCache(NamedTuple):
     nll: OutcomeLossCache
 
 
-# ------------------------------------------------------------------------------ rewards, advantages
-
-
-def reward(outcome: A, is_parent: A, info_gain: A, weights: RewardConfig) -> A:
-    """r = w_target * (-standard outcome / 5) + w_parent * 1[parent] + w_info_gain * information
-    gain.
-
-    The one place where "lower is better" becomes "more reward"; every backend calls it. Arguments
-    broadcast to (E, K, G).
-    """
-    terms = (weights.target * (-outcome / HALF_WIDTH), weights.parent * is_parent, weights.info_gain * info_gain)  # type: ignore[operator]
-    total: A = terms[0] + terms[1] + terms[2]
-    return total
-
-
-def answered_for(outcome: A, settled: A, left: A, objective: str) -> A:
-    """The outcome that a candidate answers for under credit "settle", standard units, (E, G):
-
-        cumulative    (outcome + n settled) / (1 + n)      final    settled
-
-    with `settled` (E, G) the true expected outcome of the action that the outcome head would settle
-    on after the candidate's row, and n = left (E, 1) experiments left. With none left the first is
-    the outcome itself. Dividing by 1 + n is the same for the whole group.
-    """
-    mean: A = (outcome + left * settled) / (1.0 + left)  # type: ignore[operator]
-    return settled if objective == "final" else mean
-
-
-def outcome_to_go(outcome: A, settled: A, budget: A, objective: str, xp: Any = np) -> A:
-    """The outcome that each decision (E, K) answers for under credit "episode", standard units:
-
-        cumulative    mean of the outcomes from this decision to the last within the budget
-        final         that of the action settled on after the last row within the budget
-
-    A decision beyond the budget answers for itself alone: its outcome, or what would be settled on
-    after its row.
-
-    Args:
-        outcome: (E, K) expected, of what was done; settled: (E, K), of what would be settled on
-            after its row.
-        budget: (E,) int.
-        xp: numpy, or jax.numpy for its arrays.
-    """
-    step = xp.arange(outcome.shape[1])  # type: ignore[attr-defined]
-    inside = step < budget[:, None]  # type: ignore[index]
-    if objective == "final":
-        last = xp.minimum(budget, outcome.shape[1])[:, None] - 1  # type: ignore[attr-defined]
-        at_last = xp.take_along_axis(settled, last, 1)
-        found: A = xp.where(inside, at_last, settled)
-        return found
-    counted = xp.where(inside, outcome, 0)
-    rest = xp.cumsum(counted[:, ::-1], 1)[:, ::-1] / xp.maximum(inside[:, ::-1].cumsum(1)[:, ::-1], 1)
-    found = xp.where(inside, rest, outcome)
-    return found
+# ------------------------------------------------------------------------------ advantages
 
 
 def parent_entropy(parent_logits: Array, parent_mask: Array) -> Array:
@@ -237,26 +180,6 @@ def advantages(rewards: Array, scale: str) -> Array:
     else:
         std = np.sqrt((centred**2).mean(axis=-1, keepdims=True))
     return np.asarray(centred / (std + ADVANTAGE_EPSILON))
-
-
-def by_group(rewards: A, episodes: int) -> A:
-    """Rewards (E, K, 1) of credit "episode" as (E / G, K, G): those of the G episodes of a system
-    side by side. With episodes = 1, the candidates of a state are the group, and nothing changes.
-    """
-    if episodes == 1:
-        return rewards
-    steps = rewards.shape[1]  # type: ignore[attr-defined]
-    grouped: A = rewards.reshape(-1, episodes, steps).swapaxes(1, 2)  # type: ignore[attr-defined]
-    return grouped
-
-
-def by_episode(advantage: A, episodes: int) -> A:
-    """Undoes `by_group`."""
-    if episodes == 1:
-        return advantage
-    steps = advantage.shape[1]  # type: ignore[attr-defined]
-    flat: A = advantage.swapaxes(1, 2).reshape(-1, steps, 1)  # type: ignore[attr-defined]
-    return flat
 
 
 def zero_std_groups(rewards: Array) -> Array:

@@ -37,14 +37,8 @@ from numpy.typing import DTypeLike
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import (
-    answered_for,
-    label_weights,
-    log_prob_forward,
-    outcome_to_go,
-    parent_entropy,
-    reward,
-)
+from acbo_ref.grpo.credit import answered_for, outcome_to_go, reward
+from acbo_ref.grpo.loss import label_weights, log_prob_forward, parent_entropy
 from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.policy.acquisition import (
     ROLLOUT_GRID,

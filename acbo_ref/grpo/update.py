@@ -13,12 +13,11 @@ import numpy as np
 
 from acbo_ref.arrays import A, Array, Params
 from acbo_ref.config import Config, episodes_together
+from acbo_ref.grpo.credit import by_episode, by_group
 from acbo_ref.grpo.loss import (
     LossBatch,
     LossWeights,
     advantages,
-    by_episode,
-    by_group,
     edge_mask,
     loss_backward,
     loss_forward,

@@ -34,6 +34,8 @@ ROLLOUT_GRID = DECISION_GRID[::4]
 ROLLOUT_STEP = float(ROLLOUT_GRID[1] - ROLLOUT_GRID[0])
 # `optimism` is what is subtracted with so many experiments left after this one.
 USUAL_LEFT = 19
+# The same where only what is settled on in the end counts, however many experiments are left.
+FINAL_OPTIMISM = 1.5
 # An experiment may be expected to be worse than doing nothing by so many of its errors.
 MOST_HARM = 0.25
 # For the policy head, log(1 + n) of n experiments left is divided by that of so many.

@@ -20,6 +20,8 @@ from acbo_ref.systems.scm import SCM, Term, Variable
 
 # Draws behind the variances to which a nonlinear model is rescaled; they are then known to 4 %.
 SCALING_DRAWS = 1024
+# Shares of the disturbances that a lever follows, and of those that nobody measures.
+FOLLOWED, UNMEASURED = 0.5, 0.25
 # A spread of less than this share of the largest output is rounding.
 ROUNDING = 1e-12
 
@@ -52,6 +54,10 @@ def sample_scm(
     causes = ancestors(edges, target)
     if not (manipulable & causes).any():
         manipulable[rng.choice(np.flatnonzero(causes))] = True
+    hidden = np.zeros(num_variables, bool)
+    if prior.disturbed > 0 and rng.random() < prior.disturbed:
+        _disturb(prior, equations, edges, target, manipulable, hidden, rng)
+        causes = ancestors(edges, target)
     center = rng.uniform(*prior.domain_center, size=num_variables)
     half_width = rng.uniform(*prior.domain_half_width, size=num_variables)
     if standardised:
@@ -60,10 +66,9 @@ def sample_scm(
     terms = edge_terms(equations)
     if tuned or (prior.curved > 0 and rng.random() < prior.curved):
         terms = curved(prior, equations, terms, edges, target, center, half_width, tuned, rng)
-    hidden = np.zeros(num_variables, bool)
     if prior.hidden > 0:
-        hidden = _hidden(prior, edges, target, manipulable & causes, rng)
-        manipulable &= ~hidden
+        hidden |= _hidden(prior, edges, target, manipulable & causes & ~hidden, rng)
+    manipulable &= ~hidden
     place = rng.permutation(num_variables)
     names = [f"X{p}" for p in place]
     variables = tuple(
@@ -85,6 +90,52 @@ def sample_scm(
         for t in terms
     )
     return SCM(name, names[target], variables, edge_list, named, saturate)
+
+
+def _disturb(
+    prior: PriorConfig, equations: Equations, edges: Array, target: int, manipulable: Array, hidden: Array,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """One variable becomes a disturbance, in place: a root that nobody can set and that makes a
+    share of the target's variance. A share FOLLOWED of them also moves a lever, as operators do
+    who react to what they see; a share UNMEASURED is hidden. A lever that acts on the target stays.
+
+    The share is exact where all is linear.
+    """
+
+    def levers_without(i: int) -> Array:
+        """The levers that are causes of the target once i is a root; i is none."""
+        cut = edges.copy()
+        cut[:, i] = False
+        cut[i, target] = False
+        found = manipulable & ancestors(cut, target)
+        found[i] = False
+        return np.asarray(found)
+
+    possible = [i for i in range(target) if levers_without(i).any()]
+    if not possible:
+        return
+    root = int(rng.choice(possible))
+    followers = np.flatnonzero(levers_without(root))
+    for each in (edges, equations.weights, equations.amplitude):
+        each[:, root] = 0
+        each[root, target] = 0
+    followers = followers[followers > root]
+    equations.noise_std[root] = equations.noise_std[root] or 1.0
+    if len(followers) and rng.random() < FOLLOWED:
+        lever = int(rng.choice(followers))
+        edges[root, lever] = True
+        size = rng.uniform(*PriorConfig().weight) * (equations.noise_std[lever] or 1.0) / equations.noise_std[root]
+        equations.weights[root, lever] = rng.choice([-1.0, 1.0]) * size
+        equations.amplitude[root, lever] = 0
+    paths = np.linalg.inv(np.eye(len(edges)) - equations.weights)[:, target] * equations.noise_std
+    through, others = paths[root], np.sqrt((paths**2).sum() - paths[root] ** 2)
+    share = rng.uniform(*prior.disturbance)
+    wanted = rng.choice([-1.0, 1.0]) * np.sqrt(share / (1 - share)) * (others or 1.0)
+    edges[root, target] = True
+    equations.weights[root, target] = (wanted - through) / equations.noise_std[root]
+    manipulable[root] = False
+    hidden[root] = rng.random() < UNMEASURED
 
 
 def _hidden(prior: PriorConfig, edges: Array, target: int, levers: Array, rng: np.random.Generator) -> Array:

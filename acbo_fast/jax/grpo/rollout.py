@@ -21,7 +21,8 @@ from acbo_fast.jax.policy.layers import Params, at_variable
 from acbo_fast.jax.policy.session import own_so_far
 from acbo_fast.jax.systems.batch import causes, simulate
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import answered_for, label_weights, outcome_to_go, reward
+from acbo_ref.grpo.credit import answered_for, outcome_to_go, reward
+from acbo_ref.grpo.loss import label_weights
 from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.grpo.rollout import LEARNED, Look, Trajectories
 from acbo_ref.policy.acquisition import ROLLOUT_GRID, ROLLOUT_STEP, acquisition_features, hopeful, optimism_now

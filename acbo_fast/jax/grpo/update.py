@@ -20,7 +20,8 @@ from acbo_fast.jax.mesh import EPISODES
 from acbo_fast.jax.policy.layers import Params, with_buffers
 from acbo_fast.jax.policy.network import forward
 from acbo_ref.config import Config, episodes_together
-from acbo_ref.grpo.loss import LossBatch, LossWeights, by_episode, by_group
+from acbo_ref.grpo.credit import by_episode, by_group
+from acbo_ref.grpo.loss import LossBatch, LossWeights
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients, loss_batch, loss_weights

@@ -26,7 +26,8 @@ from acbo_fast.numba.systems.batch import contiguous, simulate_observations, sim
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config
-from acbo_ref.grpo.loss import answered_for, label_weights, outcome_to_go, reward
+from acbo_ref.grpo.credit import answered_for, outcome_to_go, reward
+from acbo_ref.grpo.loss import label_weights
 from acbo_ref.grpo.noise import EpisodeNoise
 from acbo_ref.grpo.rollout import Look, Trajectories
 from acbo_ref.grpo.rollout import acquisition as acquisition_of

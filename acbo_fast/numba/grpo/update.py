@@ -17,7 +17,8 @@ from acbo_fast.numba.policy.network import Network
 from acbo_fast.numba.workspace import Workspace
 from acbo_ref.arrays import Array, Params
 from acbo_ref.config import Config, episodes_together
-from acbo_ref.grpo.loss import LossBatch, LossWeights, by_episode, by_group
+from acbo_ref.grpo.credit import by_episode, by_group
+from acbo_ref.grpo.loss import LossBatch, LossWeights
 from acbo_ref.grpo.rollout import Trajectories
 from acbo_ref.grpo.update import ScheduledCoefficients, loss_batch, loss_weights
 from acbo_ref.policy.local import Tried
