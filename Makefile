@@ -1,11 +1,12 @@
 # make run     a campaign on a simulated reactor, then a first policy trained and compared
 # make test    everything installed, all tests
 # make lint    style and types;   make wheel   the built package in an empty environment
+# make docs    the documentation site, site/index.html; warnings are errors
 PYTHON ?= python3
 BIN := .venv/bin
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks
 
-.PHONY: run test test-slow lint wheel benchmark
+.PHONY: run test test-slow lint wheel docs benchmark
 
 .venv/core: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -15,6 +16,11 @@ PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks
 .venv/all: .venv/core
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -e '.[all]' --group dev
+	touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 run: .venv/core
@@ -37,6 +43,10 @@ lint: .venv/all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mdformat --check $(PROSE)
+
+docs: .venv/docs # never --quiet: warnings would then not be counted, and would not stop it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "The site is site/index.html."
 
 benchmark: .venv/all
 	$(BIN)/python -m pytest --benchmark

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from acbo_ref import Proposal as Proposal
     from acbo_ref import Recommendation as Recommendation
     from acbo_ref import ReferenceBackend as ReferenceBackend
-    from acbo_ref import Sine as Sine
     from acbo_ref import Term as Term
     from acbo_ref import Trainer as Trainer
     from acbo_ref import Variable as Variable

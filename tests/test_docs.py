@@ -8,8 +8,12 @@ import runpy
 from pathlib import Path
 
 import pytest
+from acbo_cli import evaluate as printed
+from acbo_cli.campaign_text import history_csv
 from acbo_cli.main import run
 
+from acbo_ref.arena.compare import evaluate
+from acbo_ref.campaign.exchange import JOURNAL
 from acbo_ref.training.trainer import Trainer
 from acbo_ref.verify.data import small_config
 
@@ -54,7 +58,8 @@ def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+    "document",
+    ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))],
 )
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text()):
@@ -75,6 +80,17 @@ def test_every_metric_has_its_line():
     glossary = (ROOT / "docs" / "metrics.md").read_text()
     assert [key for key in records[0] if f"`{key}`" not in glossary] == []
     json.dumps(records)
+
+
+def test_every_column_is_in_the_glossary(tmp_path):
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    report = evaluate(suites=["simple"], methods=["regress"], quick=True, interventions=2, output=tmp_path)
+    columns = [*report["suites"][0]["methods"]["regress"]]
+    columns += (tmp_path / "results.csv").read_text().splitlines()[0].split(",")
+    columns += history_csv([]).strip().split(",")
+    columns += JOURNAL
+    columns += [name for name, _, _ in printed._COLUMNS]
+    assert [name for name in columns if f"`{name}`" not in glossary and f"| {name} |" not in glossary] == []
 
 
 def test_the_figure_of_the_rooms_is_drawn_by_its_script():

@@ -56,26 +56,36 @@ nbformat.write(book, sys.argv[2] + "/done.ipynb")
 """
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path):
-    """A whole campaign, with a note, a batch, an abandoned experiment, a correction, an export and
-    its import. The notebook in the repository has no outputs.
-    """
+def run_notebook(name: str, folder: Path) -> str:
+    """The notebook with its outputs. In the repository it has none."""
     for needed in ("nbclient", "ipykernel"):
         pytest.importorskip(needed)
-    book = json.loads((EXAMPLES / "campaign.ipynb").read_text())
+    book = json.loads((EXAMPLES / name).read_text())
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in book["cells"])
     done = subprocess.run(
-        [sys.executable, "-c", RUN_NOTEBOOK, EXAMPLES / "campaign.ipynb", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [sys.executable, "-c", RUN_NOTEBOOK, EXAMPLES / name, folder], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    shown = (tmp_path / "done.ipynb").read_text()
+    return (folder / "done.ipynb").read_text()
+
+
+def test_the_notebook_of_a_campaign_runs_from_top_to_bottom(tmp_path):
+    """A whole campaign, with a note, a batch, an abandoned experiment, a correction, an export and
+    its import.
+    """
+    shown = run_notebook("campaign.ipynb", tmp_path)
     assert "improvement likely" in shown
     assert all(
         words in shown for words in ("if it is right all the same", "abandoned", "corrected", "srcdoc", "the first one")
     )
+
+
+def test_the_notebook_of_grpo_runs_from_top_to_bottom(tmp_path):
+    """Its own cells assert that the gradient is right, that it learns, and that the reference's
+    functions give the same weights.
+    """
+    shown = run_notebook("grpo_from_scratch.ipynb", tmp_path)
+    assert "by differences" in shown and "after 60 iterations the weights agree" in shown
 
 
 def test_one_iteration():

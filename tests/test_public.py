@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 # Its purpose is to show the functions of the reference, step by step.
 OWN = {"evaluate", "train"}  # acbo/running.py
-FROM_INSIDE = {"one_iteration.py"}
+FROM_INSIDE = {"one_iteration.py", "grpo_from_scratch.ipynb"}
 
 
 def test_it_is_the_public_names_of_the_reference():

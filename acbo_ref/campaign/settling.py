@@ -40,9 +40,10 @@ class Recommendation(Words):
         predicted, low, high: expectation of the target under this action and its 90 % interval.
         baseline: mean of the target over the observational rows: doing nothing. None without any.
         improvement, improvement_low, improvement_high: how much better than doing nothing, positive
-        is better, 90 % interval. verdict: in words.
+            is better, 90 % interval.
+        verdict: in words.
         untried: levers that were never set and could still give something better than this: their
-        90 % interval reaches beyond `predicted`.
+            90 % interval reaches beyond `predicted`.
         alarm: what the monitor says if the policy does not describe the system, else None.
         more: repetitions of this setting that would establish the improvement if they come out as
             expected, at most 100; None where it is established, or they could not.
