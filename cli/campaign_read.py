@@ -208,4 +208,4 @@ def report(folder: Path, output: Path | None, output_format: str) -> None:
     with campaign_warnings():
         path = load(folder).report(output)
     show({"report": str(path)}, output_format, lambda value: value["report"])
-    ends("the page is written", instead="open it in a browser; it needs no network")
+    ends(f"written: {path}", instead="open it in a browser; it needs no network")
