@@ -3,6 +3,7 @@
     python benchmarks/acquisition.py train RUNS [EPISODES]     two policy heads on the network that
                                         ships, which stays as it is: RUNS/episode, RUNS/settle
     python benchmarks/acquisition.py compare [SYSTEMS [STEPS [CHECKPOINT ...]]]
+    python benchmarks/acquisition.py learnt PICTURE.svg CHECKPOINT ...
 
 `compare` plays the first validation systems of each suite (evaluation seed 1000) by
 
@@ -16,6 +17,8 @@
 
 and prints score, first step, last three and what the recommendation lacks (simple regret), and for
 checkpoints the paired difference in score to the best constant, with its 95 % interval.
+`learnt` asks how many errors a policy head subtracts, as learnt: with each number of experiments
+left, the constant whose bound takes the same variable most often.
 """
 
 from __future__ import annotations
@@ -30,12 +33,13 @@ from scipy.stats import norm
 
 from acbo_fast import backend_maker
 from acbo_ref.arena.metrics import MethodResults, summarise
-from acbo_ref.arena.play import run_method
+from acbo_ref.arena.play import batch_task, draw_episodes, run_method
 from acbo_ref.arena.suites import load_suite, observations_of
 from acbo_ref.arrays import Array
 from acbo_ref.config import load_config
 from acbo_ref.policy.acquisition import DECISION_GRID, MOST_HARM, USUAL_LEFT
 from acbo_ref.policy.inputs import HALF_WIDTH, Task
+from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import AnySession, Decision
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, shipped_policy
 from acbo_ref.training.trainer import Trainer
@@ -187,7 +191,60 @@ def compare(number: int, steps: int, checkpoints: dict[str, Checkpoint]) -> None
             print(f"{suite}: {name} minus {best}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]", flush=True)
 
 
+def agreement(checkpoint: Checkpoint, constants: Array, number: int, steps: int) -> Array:
+    """(steps, C): how often the bound with each constant takes the head's variable, over the first
+    validation systems of all suites that the head itself plays.
+    """
+    backend = backend_maker("numba")(checkpoint.config)
+    state, same, count = backend.from_host(checkpoint.state), np.zeros((steps, len(constants))), 0
+    for suite in SUITES:
+        episodes = draw_episodes(load_suite(suite, 1000).first(number), 1000, observations_of(suite), steps)
+        task = batch_task(episodes.systems, episodes.observations)
+        session = open_session(checkpoint.config.policy, task, lambda t: backend.session(state, t, steps))
+        count += len(episodes.systems)
+        for k in range(steps):
+            decision = session.decide(decision="policy_head")
+            for c, constant in enumerate(constants):
+                bound = session.decide(decision="outcome_head", optimism=float(constant))
+                same[k, c] += (bound.variable == decision.variable).sum()
+            rows = np.zeros(task.valid.shape)
+            for s, system in enumerate(episodes.systems):
+                action = int(decision.variable[s]), float(decision.value[s])
+                rows[s, : len(system.names)] = system.simulate(episodes.noise[s][k : k + 1], *action)[0]
+            session.observe(decision.variable, rows)
+    return same / count
+
+
+def learnt(picture: Path, checkpoints: dict[str, Checkpoint], number: int = 32, steps: int = 20) -> None:
+    """Prints and draws the constants that agree most, by experiments left."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    constants, left = np.arange(0, 3.01, 0.25), steps - 1 - np.arange(steps)
+    figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    axes.plot(
+        left,
+        1.25 * np.log1p(left) / np.log1p(USUAL_LEFT),
+        color="#808080",
+        label="what ships: 1.25 log(1 + n) / log 20",
+    )
+    for name, checkpoint in checkpoints.items():
+        found = agreement(checkpoint, constants, number, steps)
+        best = constants[found.argmax(axis=1)]
+        axes.plot(left, best, marker="o", label=f"policy head, credit {name}")
+        for n, c, share in zip(left, best, found.max(axis=1), strict=True):
+            print(f"| {name} | {n} | {c:.2f} | {share:.1%} |", flush=True)
+    axes.set(xlabel="experiments left after this one, n", ylabel="standard errors subtracted")
+    axes.legend(frameon=False)
+    figure.savefig(picture)
+
+
 def main() -> None:
+    if sys.argv[1] == "learnt":
+        learnt(Path(sys.argv[2]), {Path(path).name: load_checkpoint(path) for path in sys.argv[3:]})
+        return
     if sys.argv[1] == "train":
         train(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 76800)
         return

@@ -55,7 +55,7 @@ LEGEND = {
 @click.option(
     "--methods",
     help="Comma-separated: policy, policy_final, outcome_head, policy_head, policy_head_sampled, random, endpoints, "
-    "regress, paths, thompson, gp, optuna, oracle, parent_oracle.",
+    "regress, paths, thompson, gp, gp_all, optuna, nothing, oracle, parent_oracle.",
 )
 @click.option(
     "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."

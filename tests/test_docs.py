@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 from acbo_cli import evaluate as printed
 from acbo_cli.campaign_text import history_csv
-from acbo_cli.main import run
+from acbo_cli.main import cli, run
 
 from acbo_ref.arena.compare import evaluate
 from acbo_ref.campaign.exchange import JOURNAL
@@ -55,6 +57,19 @@ def test_the_readmes_commands_parse(tmp_path, monkeypatch, capsys):
         assert code == 0 or any(words in error for words in expected), (line, error)
         assert code == 0 or words[0] != "campaign", (line, error)
     assert (tmp_path / "reactor" / "report.html").exists()
+
+
+def test_commands_of_other_pages_parse():
+    """Names of commands and options, and their values, of every line that begins with acbo."""
+    seen, context = 0, click.Context(cli)
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for line in re.findall(r"^acbo (?!campaign)(.*)$", page.read_text().replace("\\\n", " "), re.M):
+            name, *words = shlex.split(line, comments=True)
+            command = cli.get_command(context, name)
+            assert command is not None, line
+            command.make_context(name, words)  # raises a usage error
+            seen += 1
+    assert seen > 8
 
 
 @pytest.mark.parametrize(
