@@ -10,6 +10,7 @@
     constant c     the lowest mean - c errors
     left c         the same with c log(1 + left) / log 20
     harmless c     that, of what is not expected to do harm: `decision: outcome_head`
+    final c        the lowest mean - c log(STEPS) errors: with c = 0.5 the method `policy_final`
     expected       expected improvement on the lowest mean (Jones et al. 1998)
     gradient       online knowledge gradient of independent levers (Ryzhov et al. 2012)
     thompson       a draw of each lever's expectation
@@ -46,7 +47,7 @@ from acbo_ref.training.trainer import Trainer
 
 SUITES = ("medium", "standardised", "cold", "nonlinear", "curved", "process", "real")
 RULES = ("constant 0", "constant 0.5", "constant 0.75", "constant 1", "constant 1.5", "constant 2.5", "left 1.25",
-         "harmless 1.25", "expected", "gradient", "thompson")  # fmt: skip
+         "harmless 1.25", "final 0.5", "expected", "gradient", "thompson")  # fmt: skip
 # The network stays as it is: nothing but the policy head has a gradient.
 FROZEN = (
     "policy.policy_into_trunk=false", "heads.parent_weight=0", "heads.edge_weight=0", "heads.outcome_weight=0",
@@ -65,7 +66,7 @@ class RuleSession:
     """A session that decides by a rule on what another one predicts."""
 
     def __init__(self, session: AnySession, rule: str, task: Task, steps: int) -> None:
-        self._session, self._task, self._left = session, task, steps
+        self._session, self._task, self._left, self._steps = session, task, steps, steps
         self._kind, *number = rule.split()
         self._number = float(number[0]) if number else 0.0
         count, width = task.valid.shape
@@ -103,6 +104,8 @@ class RuleSession:
     def _score(self, mean: Array, error: Array, std: Array, allowed: Array) -> Array:
         if self._kind == "constant":
             return mean - self._number * error
+        if self._kind == "final":
+            return mean - self._number * np.log(self._steps) * error
         if self._kind in ("left", "harmless"):
             bound = mean - self._number * np.log1p(self._left) / np.log1p(USUAL_LEFT) * error
             harmless = allowed & (mean - self._usual[:, None] <= MOST_HARM * error)

@@ -13,6 +13,7 @@ from acbo_ref.policy.acquisition import (
     OnGrid,
     acquisition_features,
     hopeful,
+    optimism_for_final,
     optimism_now,
 )
 from acbo_ref.systems.batch import simulate
@@ -73,6 +74,7 @@ def test_the_order_of_variables_and_the_dtype():
 
 def test_optimism_falls_with_what_is_left():
     assert optimism_now(1.25, np.array([0, 19])).tolist() == [0.0, 1.25]
+    assert optimism_for_final(20) == pytest.approx(np.log(20) / 2) and optimism_for_final(1) == 0.0
     assert optimism_now(2.0, 3) == pytest.approx(2 * np.log(4) / np.log(20))
 
 

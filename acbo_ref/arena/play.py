@@ -27,7 +27,7 @@ from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
-from acbo_ref.policy.acquisition import FINAL_OPTIMISM, optimism_now
+from acbo_ref.policy.acquisition import optimism_for_final, optimism_now
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
@@ -156,7 +156,7 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         if sampled:
             decision = session.decide(gumbel[k], normal[k], kind)
         else:
-            decision = session.decide(decision=kind, optimism=FINAL_OPTIMISM if only_final else None)
+            decision = session.decide(decision=kind, optimism=optimism_for_final(steps) if only_final else None)
         if by_outcome_head and not only_final:
             decision = or_nothing(decision, task, float(optimism_now(backend.config.optimism, steps - k - 1)))
         rows = np.zeros((count, width))
@@ -222,7 +222,7 @@ def _timed(
 
     def ask_policy(action: tuple[int, float], rows: Array) -> None:
         session.observe(np.array([action[0]]), rows)
-        session.decide(decision=_head(method), optimism=FINAL_OPTIMISM if method == "policy_final" else None)
+        session.decide(decision=_head(method), optimism=optimism_for_final(steps) if method == "policy_final" else None)
 
     return ask_policy
 

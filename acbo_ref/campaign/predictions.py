@@ -27,7 +27,7 @@ from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
-from acbo_ref.policy.acquisition import FINAL_OPTIMISM, optimism_now
+from acbo_ref.policy.acquisition import optimism_for_final, optimism_now
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.screening import MOST_VARIABLES
@@ -235,7 +235,7 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
     unit = abs(float(scale[target]))
-    optimism = FINAL_OPTIMISM if only_final else usual
+    optimism = optimism_for_final(budget) if only_final else usual
     return CampaignSession(
         session, facts.cost * float(location[target]), unit, reads, optimism, coordinates, only_final
     )

@@ -34,8 +34,6 @@ ROLLOUT_GRID = DECISION_GRID[::4]
 ROLLOUT_STEP = float(ROLLOUT_GRID[1] - ROLLOUT_GRID[0])
 # `optimism` is what is subtracted with so many experiments left after this one.
 USUAL_LEFT = 19
-# The same where only what is settled on in the end counts, however many experiments are left.
-FINAL_OPTIMISM = 1.5
 # An experiment may be expected to be worse than doing nothing by so many of its errors.
 MOST_HARM = 0.25
 # For the policy head, log(1 + n) of n experiments left is divided by that of so many.
@@ -91,6 +89,13 @@ def optimism_now(optimism: float, left: A, xp: Any = np) -> A:
     """
     found: A = optimism / math.log1p(USUAL_LEFT) * xp.log1p(left)
     return found
+
+
+def optimism_for_final(budget: int) -> float:
+    """Standard errors to subtract, in every experiment of a whole budget, where only what is
+    settled on in the end counts: log(budget) / 2, of whatever is near enough.
+    """
+    return 0.5 * math.log(max(budget, 1))
 
 
 def hopeful(predicted: OnGrid[A], near: A, known: A, xp: Any = np) -> A:
