@@ -51,7 +51,8 @@ def test_bounds_hold_for_every_ask_and_for_what_is_recommended(tmp_path, policy)
     assert best.predicted > before.predicted  # it is to be minimised
     for name in "ab":
         found = campaign.suggest(name)
-        assert found.warnings == () or chance_below(found, limit) > 0.2
+        is_risky = any(words.startswith("the risk") for words in found.warnings)
+        assert not is_risky or chance_below(found, limit) > 0.2
     for proposal in [campaign.ask(), *campaign.ask_batch(4)]:
         assert chance_below(campaign.predict(proposal.variable, proposal.value), limit) <= 0.2 + 1e-9
     assert campaign.status()["bounds"]["never_below"] == limit

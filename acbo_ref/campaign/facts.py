@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -33,6 +34,8 @@ POLICY = "policy"
 
 # How much of the target's outcomes a predicted interval is to hold.
 COVERAGE = 0.9
+# Characters of a line of what is said in words.
+PRINTED = 80
 # How much a miss widens later intervals: by exp(WIDENING * COVERAGE); a hit narrows them by
 # exp(WIDENING * (1 - COVERAGE)).
 WIDENING = 0.3
@@ -72,7 +75,7 @@ class Proposal(Words):
             f"{self.id}: set {self.variable} to {self.value:.10g}\n"
             f"  expected {self.predicted:.4g}, measured within [{self.low:.4g}, {self.high:.4g}] with 90 %\n"
             f"  direct cause with probability {self.parent_probability:.2f}\n"
-            f"  why: {self.reason}"
+            + fill(f"  why: {self.reason}", PRINTED, subsequent_indent=" " * 7, break_on_hyphens=False)
         )
 
 

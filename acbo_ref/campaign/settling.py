@@ -23,6 +23,7 @@ from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, beliefs, interval
 from acbo_ref.campaign.ranges import against
+from acbo_ref.campaign.reach import untested
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
@@ -48,7 +49,8 @@ class Recommendation(Words):
         more: repetitions of this setting that would establish the improvement if they come out as
             expected, at most 100; None where it is established, or they could not.
         keeps_bounds: whether it lies within the campaign's bounds and warning ranges.
-        warnings: if it does not, why; and numbers that it rests on and that are hard to believe.
+        warnings: if it does not, why; whether nothing was measured that far out; and numbers that
+            it rests on and that are hard to believe.
         passed_over: a better setting that does not, and why; None if there is none.
     """
 
@@ -177,7 +179,7 @@ def judged_answer(facts: Facts, session: CampaignSession, variable: str, value: 
     """
     found = answer(facts, session, variable, value)
     at = settled_at(facts, session, facts.variables.index(variable), value)
-    return replace(found, warnings=at.objections)
+    return replace(found, warnings=(*at.objections, *untested(facts, at.variable, value)))
 
 
 def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, float] | None = None) -> Recommendation:
@@ -193,7 +195,8 @@ def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, fl
         float(session.decide().parent_probability[0, at.variable]), None, None, None, None,
         "no past rows in which nothing was set: what doing nothing gives is not known",
         _untried(facts, session, at.cost), seen.words if seen.alarm else None,
-        keeps_bounds=not at.objections, warnings=(*at.objections, *_doubts(facts)), passed_over=at.passed_over,
+        keeps_bounds=not at.objections, passed_over=at.passed_over,
+        warnings=(*at.objections, *untested(facts, at.variable, at.value), *_doubts(facts)),
     )  # fmt: skip
     target = facts.observations[:, facts.target_index]
     if len(target):
