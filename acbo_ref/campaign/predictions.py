@@ -279,8 +279,8 @@ def proposed(
     reason: str,
     bounds_help: bool,
 ) -> Proposal:
-    """The next proposal; the cost's std is calibrated. Where it lies outside of all that was seen its
-    reason says so, and which bounds would hold it back if they are to be had.
+    """The next proposal; the cost's std is calibrated. Where it lies outside of all that was seen
+    its reason says so, and with `bounds_help` which bounds would hold it back.
     """
     predicted, low, high = interval(facts, cost, std)
     words = outside_words(facts, variable, value)

@@ -116,7 +116,7 @@ def _card(found: Findings) -> str:
     elif likely or best.improvement is None:
         headline = f"Set {best.variable} to {found.value(best.variable, best.value)}"
         begin = f"{facts.target} should then be"
-    elif best.verdict.startswith("no improvement"):
+    elif best.leaves_all:
         headline = "Leave it as it is, for all that is known"
         begin = f"No setting is likely to be better than doing nothing. The best is {setting}: {facts.target} should then be"
     else:

@@ -27,6 +27,8 @@ from acbo_ref.campaign.reach import untested
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
+# How a verdict begins that is to set nothing.
+NO_IMPROVEMENT = "no improvement likely"
 # How many repetitions are counted at most, of those that would establish an improvement.
 MOST_REPETITIONS = 100
 # How many numbers that are hard to believe are named.
@@ -78,6 +80,11 @@ class Recommendation(Words):
         return self.keeps_bounds and (self.improvement is None or self.verdict.startswith("improvement likely"))
 
     @property
+    def leaves_all(self) -> bool:
+        """Whether the verdict is to set nothing."""
+        return self.keeps_bounds and self.verdict.startswith(NO_IMPROVEMENT)
+
+    @property
     def untried_words(self) -> list[str]:
         """What was never tried, a sentence each without its full stop."""
         others = [name for name in self.untried if name != self.variable]
@@ -89,7 +96,7 @@ class Recommendation(Words):
     def __str__(self) -> str:
         begin = "" if self.is_likely else "the most promising: " if self.keeps_bounds else "the safest: "
         lines = [
-            self.verdict,
+            f"leave it as it is: {self.verdict}" if self.leaves_all else self.verdict,
             f"  {begin}set {self.variable} to {self.value:.10g}",
             f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
         ]
@@ -226,7 +233,7 @@ def _compared(
         verdict = f"improvement not established (probability of an improvement {chance})"
         more = _repetitions(better, nothing, error, std)
     else:
-        verdict = f"no improvement likely (probability of an improvement {chance})"
+        verdict = f"{NO_IMPROVEMENT} (probability of an improvement {chance})"
     return replace(
         found, baseline=baseline, improvement=better, improvement_low=better - margin,
         improvement_high=better + margin, verdict=verdict, more=more,

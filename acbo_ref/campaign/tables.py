@@ -65,7 +65,9 @@ def number(value: object, where: str) -> float:
             raise ValueError  # float("1_000") is 1000.0, and an identifier is not
         result = float(value)  # type: ignore[arg-type]  # whatever has a float: TypeError says that it has none
     except (TypeError, ValueError) as error:
-        raise AcboError(f"{where}: {str(value)[:40]!r} is not a number", "leave text columns out") from error
+        raise AcboError(
+            f"{where}: {str(value)[:40]!r} is not a number", "a number is needed there, or nothing where it is missing"
+        ) from error
     except OverflowError:
         result = math.inf
     if math.isinf(result):
@@ -234,9 +236,12 @@ def select(table: Table, wanted: Sequence[str]) -> list[list[float]]:
         AcboError: a wanted column is not there, or a cell is not a number.
     """
     position = {name: i for i, name in enumerate(with_known_names(table, wanted).names)}
-    for name in wanted:
-        if name not in position:
-            raise AcboError(f"{table.where} has no column {name!r}", did_you_mean(name, table.names))
+    missing = [name for name in wanted if name not in position]
+    if missing:
+        raise AcboError(
+            f"{table.where} has no column {', '.join(map(repr, missing))}",
+            f"needed are the columns {', '.join(wanted)}; a cell may be empty where a value is not known",
+        )
     return [
         [number(row[position[name]], f"{table.where}, line {n}, column {name!r}") for name in wanted]
         for n, row in zip(table.lines, table.rows, strict=True)
