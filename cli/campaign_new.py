@@ -144,7 +144,7 @@ def new(
     warn_outside = {name: warning_range(name, text) for name, text in pairs(ranges, "--warn-outside").items()}
     with campaign_warnings():
         made = Campaign.create(
-            folder, variables, target, "minimize" if minimize else "maximize", rows, budget, policy, by,
+            folder, variables, target, "minimize" if minimize else "maximize", table, budget, policy, by,
             pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
             objective,
         )  # fmt: skip

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +116,7 @@ class Facts:
         warning_ranges: of each variable, beyond which a measured value is said; None without one.
         method: who chooses where nothing else is said, POLICY or a method of the arena.
         objective: one of OBJECTIVES.
+        units: of the variables whose name has none, and whose column had one; to be read alone.
     """
 
     target: str
@@ -135,6 +136,11 @@ class Facts:
     warning_ranges: tuple[WarningRange | None, ...] = ()
     method: str = POLICY
     objective: str = CUMULATIVE
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def with_unit(self, name: str) -> str:
+        """A variable's name, with its unit if that is known."""
+        return f"{name} [{self.units[name]}]" if name in self.units else name
 
     @cached_property
     def observations(self) -> Array:
@@ -357,6 +363,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
             method=str(first.get("method", POLICY)),
             objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
+            units={str(name): str(unit) for name, unit in first.get("units", {}).items()},
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error
