@@ -270,7 +270,9 @@ def test_by_the_command_line(tmp_path, policy, capsys):
     assert "within the bounds" in capsys.readouterr().out
     assert run(["campaign", "tell", folder, "e1", "y=2", "c=9", "--yes"]) == 0
     said = capsys.readouterr()
-    assert "warning: e1: c = 9 (should be at most 8)" in said.err and "out of bounds: e1: c = 9" in said.out
+    assert "warning: e1: c = 9 (should be at most 8)" in said.err and "recorded e1: c 9, y 2\n" in said.err
+    assert run(["campaign", "status", folder]) == 0
+    assert "out of bounds: e1: c = 9" in capsys.readouterr().out
     assert run(["campaign", "history", folder]) == 0
     assert "    out of bounds: c = 9 (should be at most 8)\n" in capsys.readouterr().out
     assert run(["campaign", "recommend", folder, "--format", "json"]) == 0
