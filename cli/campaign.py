@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import click
 from acbo_cli.campaign_new import new
@@ -23,7 +24,7 @@ from acbo_cli.campaign_options import (
     yes_option,
 )
 from acbo_cli.campaign_read import beliefs, export, history, predict, recommend, report, status, suggest
-from acbo_cli.campaign_text import status_text
+from acbo_cli.campaign_text import corrected_text, progress_text, recorded_text
 from acbo_cli.options import echo_json, format_option
 
 
@@ -133,10 +134,11 @@ def tell(
 
     rows = values + rows
     if not rows:
-        raise AcboError("what was measured?", f"acbo campaign tell {folder} {id} NAME=VALUE ...")
+        raise AcboError("what was measured?", f"acbo campaign tell {quote(str(folder))} {quote(id)} NAME=VALUE ...")
     if len(rows) == 1 and "=" not in rows[0]:
         if not Path(rows[0]).exists():
-            raise AcboError(f"no file {rows[0]!r}", "a row is FILE.csv, or NAME=VALUE for each variable")
+            named = quote(f"{load(folder).status()['target']}={_number_or_word(rows[0])}")
+            raise AcboError(f"no file {rows[0]!r}", f"a row is NAME=VALUE for each variable, {named}; or FILE.csv")
         given = read_table(rows[0])
         if len(given.rows) != 1:
             raise AcboError(f"{rows[0]} has {len(given.rows)} rows", "a proposal has one")
@@ -146,9 +148,18 @@ def tell(
     with campaign_warnings():
         opened = load(folder)
         opened.tell(id, row, yes, by)
-        status = opened.status()
-    show(status, output_format, status_text)
-    goes_on(f"recorded {id}", folder, status)
+        status, recorded = opened.status(), opened.row(id)
+    show(status, output_format, progress_text)
+    goes_on(f"recorded {id}: {recorded_text(recorded, row)}", folder, status)
+
+
+def _number_or_word(text: str) -> str:
+    """The text if it is a number, else what stands for one."""
+    try:
+        float(text)
+    except ValueError:
+        return "VALUE"
+    return text
 
 
 @campaign.command()
@@ -169,11 +180,12 @@ def correct(folder: Path, id: str, values: tuple[str, ...], yes: bool, by: str |
     acbo campaign correct reactor e1 yield=4.3 age=
     """
     with campaign_warnings():
-        opened = load(folder)
-        opened.correct(id, pairs(values, "value"), yes, by)
-        status = opened.status()
-    show(status, output_format, status_text)
-    goes_on(f"corrected {id}", folder, status)
+        opened, changes = load(folder), pairs(values, "value")
+        before = opened.row(id)
+        opened.correct(id, changes, yes, by)
+        status, after = opened.status(), opened.row(id)
+    show(status, output_format, progress_text)
+    goes_on(f"corrected {id}: {corrected_text(before, after)}", folder, status)
 
 
 @campaign.command()
@@ -194,7 +206,7 @@ def abandon(folder: Path, id: str, by: str | None, output_format: str) -> None:
         opened = load(folder)
         opened.abandon(id, by)
         status = opened.status()
-    show(status, output_format, status_text)
+    show(status, output_format, progress_text)
     goes_on(f"abandoned {id}", folder, status)
 
 
@@ -230,6 +242,13 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
     that was set, several as temp+dose; it is empty where nothing was set. All rows are recorded, or
     none. What `export` wrote comes back whole where nothing is recorded yet.
 
+    Every variable needs a column; a cell is empty where a value is not known. A file with one
+    experiment, in which temp was set to 71:
+
+    \b
+    temp,dose,age,yield,intervention
+    71,2.6,,6.6,temp
+
     \b
     acbo campaign import reactor march.xlsx --sheet runs
     """
@@ -242,7 +261,7 @@ def import_rows(folder: Path, data: Path, sheet: str | None, yes: bool, by: str 
         status = opened.status()
     counts = [status[kind] - before[kind] for kind in ("observations", "interventions")]
     rows, done = counted(counts[0], "past row"), counted(counts[1], "experiment")
-    show(status, output_format, status_text)
+    show(status, output_format, progress_text)
     goes_on(f"recorded {rows} and {done}", folder, status)
 
 
@@ -264,7 +283,7 @@ def upgrade(folder: Path, policy: Path | None, by: str | None, output_format: st
 
     with campaign_warnings():
         status = upgrade_campaign(folder, policy, by).status()
-    show(status, output_format, status_text)
+    show(status, output_format, progress_text)
     goes_on(f"policy {status['policy_sha256'][:16]} from now on", folder, status)
 
 

@@ -123,6 +123,7 @@ def new(
     """
     from acbo_ref.campaign.bounds import NO_BOUNDS
     from acbo_ref.campaign.campaign import Campaign
+    from acbo_ref.campaign.rules import say_outside_domains
     from acbo_ref.campaign.tables import Table, select, with_known_names
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
@@ -143,10 +144,11 @@ def new(
     warn_outside = {name: warning_range(name, text) for name, text in pairs(ranges, "--warn-outside").items()}
     with campaign_warnings():
         made = Campaign.create(
-            folder, variables, target, "minimize" if minimize else "maximize", rows, budget, policy, by,
+            folder, variables, target, "minimize" if minimize else "maximize", table, budget, policy, by,
             pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
             objective,
         )  # fmt: skip
+        say_outside_domains(names, given, rows)
     status = made.status()
     show(status, output_format, status_text)
     goes_on(f"created {folder}", folder, status)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,7 +114,9 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
     for item in items:
         name, separator, text = item.partition("=")
         if not separator or not name:
-            raise AcboError(f"{what} {item!r} is not NAME=VALUE")
+            raise AcboError(
+                f"{what} {item!r} is not NAME=VALUE", "a name with spaces needs quotes: 'a long name=VALUE'"
+            )
         if name in found:
             raise AcboError(f"{what} {name!r} is given twice")
         found[name] = text
@@ -131,7 +134,8 @@ def warning_range(name: str, text: str) -> tuple[float | None, float | None]:
         return (float(low) if low.strip() else None), (float(high) if high.strip() else None)
     except ValueError as error:
         raise AcboError(
-            f"--warn-outside {name}={text} is not LOW:HIGH", f"for example --warn-outside {name}=0:8, or {name}=:8"
+            f"--warn-outside {name}={text} is not LOW:HIGH",
+            f"for example --warn-outside {quote(f'{name}=0:8')}, or {quote(f'{name}=:8')}",
         ) from error
 
 
@@ -143,4 +147,6 @@ def domain(name: str, text: str) -> tuple[float | str, ...]:
     try:
         return float(low), float(rest[0]), *rest[1:]
     except (ValueError, IndexError) as error:
-        raise AcboError(f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {name}=0:5") from error
+        raise AcboError(
+            f"--domain {name}={text} is not LOW:HIGH", f"for example --domain {quote(f'{name}=0:5')}"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import Any
 
 from acbo_cli.terminal import table, tables
@@ -108,29 +109,54 @@ def _ranges(s: dict[str, Any]) -> str:
     return ", ".join(f"{name} {range_words(open_ends(low, high))}" for name, (low, high) in s["warn_outside"].items())
 
 
-def status_text(s: dict[str, Any]) -> str:
+def recorded_text(row: dict[str, float | None], given: Iterable[str]) -> str:
+    """What was recorded of the variables that were given."""
+    from acbo_ref.campaign.tables import known_name
+
+    names = {known_name(name, row) for name in given}
+    return ", ".join(f"{name} {_value(value)}" for name, value in row.items() if name in names and value is not None)
+
+
+def corrected_text(before: dict[str, float | None], after: dict[str, float | None]) -> str:
+    """What differs between a row as it was and as it is."""
+    changed = [name for name in after if after[name] != before[name]]
+    words = [f"{name} {_value(before[name])} -> {_value(after[name])}" for name in changed]
+    return ", ".join(words) or "counts again"
+
+
+def _value(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.10g}"
+
+
+def progress_text(s: dict[str, Any]) -> str:
+    """Where the campaign stands, in a few lines; `status` says the rest."""
     from acbo_ref.campaign.words import counted
 
+    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {counted(s['budget'], 'proposal')} left"
+    lines = [
+        f"{s['direction']} {s['target']}: {counted(s['observations'], 'past row')}, "
+        f"{counted(s['interventions'], 'experiment')}, {budget}"
+    ]
+    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"])
+    if pending:
+        lines.append(f"pending: {pending}")
+    return "\n".join([*lines, *([s["watch"]["words"]] if s["watch"]["told"] else [])])
+
+
+def status_text(s: dict[str, Any]) -> str:
+    first, *progress = progress_text(s).splitlines()
     rows = []
     for name, d in s["variables"].items():
         ends = "" if d is None else ", ".join([f"{d[0]:.10g} to {d[1]:.10g}", *s["scales"].get(name, [])])
         cost = f"{s['costs'][name]:.6g}" if name in s["costs"] else ""
         rows.append([name, ends or ("target" if name == s["target"] else "fixed"), cost])
     shown = 3 if len(set(s["costs"].values())) > 1 else 2
-    budget = "no limit" if s["budget"] is None else f"{s['remaining']} of {counted(s['budget'], 'proposal')} left"
-    pending = ", ".join(f"{p['id']} ({p['variable']} = {p['value']:.10g})" for p in s["pending"]) or "none"
-    lines = [
-        f"{s['direction']} {s['target']}: {counted(s['observations'], 'past row')}, "
-        f"{counted(s['interventions'], 'experiment')}, {budget}",
-        f"pending: {pending}",
-    ]
+    lines = [first, *([] if s["pending"] else ["pending: none"]), *progress]
     if s["objective"] != "cumulative":
         lines.append("objective: what is settled on in the end")
     if s["method"] != "policy":
         lines.append(f"chosen by: {s['method']}")
     lines += [f"{name}: {words}" for name, words in (("bounds", _bounds(s)), ("warn outside", _ranges(s))) if words]
-    if s["watch"]["told"]:
-        lines.append(s["watch"]["words"])
     if s["abandoned"]:
         lines.append(f"abandoned: {', '.join(s['abandoned'])}")
     for title, found in (("hard to believe", s["doubtful"]), ("out of bounds", s["outside"])):

@@ -101,8 +101,11 @@ def run(args: list[str]) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
+        message = error.format_message()
         hint = f"{context.command_path} --help lists what is allowed" if context is not None else ""
-        return fail(error.format_message(), hint, error.exit_code)
+        if message.startswith("Got unexpected extra argument"):
+            hint = f"a name with spaces needs quotes, 'a long name=VALUE'; {hint}"
+        return fail(message, hint, error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         return fail("interrupted", "", 130)
     except AcboError as error:

@@ -1,5 +1,5 @@
 """What commands print for a person: tables and progress that fit the terminal, legends, and the
-line that ends each command.
+lines that end each command.
 
 Contract: tables go to stdout; progress and words go to stderr. Nothing is wider than the terminal
 but a table whose first columns already are. Where there is no terminal the width is that of the
@@ -99,18 +99,25 @@ def definitions(meanings: Mapping[str, str]) -> str:
     return formatter.getvalue().rstrip("\n")
 
 
-# ---------------------------------------------------------------------------------- the last line
+# --------------------------------------------------------------------------------- the last lines
 
 
 def ends(found: str, *command: object, instead: str = "") -> None:
-    """The line that ends a command: what was found or done, and what to do next.
+    """The lines that end a command: what was found or done, and what to do next. The latter is a
+    line of its own, however long the command is: it is there to be copied.
 
     Args:
         found: what was found.
         command: the words of the acbo command to go on with, quoted as a shell needs them.
         instead: words in place of a command.
     """
-    click.echo(f"{found}; next: {instead or join(['acbo', *map(str, command)])}", err=True)
+    click.echo(_filled(found), err=True)
+    click.echo(_filled(f"next: {instead}") if instead else f"next: {join(['acbo', *map(str, command)])}", err=True)
+
+
+def _filled(words: str) -> str:
+    """Wrapped between words; a word that is longer than a line, such as a path, stays whole."""
+    return fill(words, width(), break_long_words=False, break_on_hyphens=False)
 
 
 # ---------------------------------------------------------------------------------------- progress

@@ -12,7 +12,7 @@ import pytest
 from test_campaign import journal_bytes
 
 from acbo_ref.campaign.campaign import load_campaign
-from acbo_ref.campaign.facts import CampaignWarning
+from acbo_ref.campaign.facts import SCHEMA, CampaignWarning
 from acbo_ref.campaign.journal import Journal
 from acbo_ref.errors import AcboError, RunError
 
@@ -56,7 +56,7 @@ def test_damage_elsewhere_is_an_error(campaign):
 def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
     first = json.loads(journal_bytes(campaign).splitlines()[0])["entry"]
     for change, words in (
-        ({"schema": 4}, "schema 4.* up to 3"),
+        ({"schema": SCHEMA + 1}, f"schema {SCHEMA + 1}.* up to {SCHEMA}"),
         ({"caution": {"never_below": "much"}}, "not a campaign"),
         ({"caution": {"risk": 2.0}}, "a risk of 2"),
         ({"caution": {"never": 2.0}}, "not a campaign"),
@@ -66,6 +66,7 @@ def test_entries_that_make_no_sense_are_errors(tmp_path, campaign):
         ({"kind": "told"}, "creation"),
         ({"variables": 3}, "not a campaign"),
         ({"scales": 3}, "not a campaign"),
+        ({"units": 3}, "not a campaign"),
         ({"scales": {"a": ["lin"]}}, "cannot be 'lin'"),
         ({"scales": {"b": ["log"]}}, "cannot be log"),
         ({"scales": {"c": ["int"]}}, "'c' has a scale and no domain"),

@@ -259,7 +259,7 @@ def test_the_same_by_the_command_line(campaign, capsys, tmp_path):
     assert said("note", folder, "e1", "read 430 for 4.3")[0] == 0
     assert said("ask", folder)[0] == 0
     code, out, err = said("abandon", folder, "e2")
-    assert code == 0 and "abandoned: e2" in out
+    assert code == 0 and "abandoned e2\n" in err and "abandoned: e2" in said("status", folder)[1]
     code, out, err = said("history", folder)
     assert "4.3" in out and "corrected" in out and "note: read 430 for 4.3" in out and "abandoned" in out
     assert max(map(len, out.splitlines())) <= 80

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from acbo_ref.campaign.campaign import Campaign
+from acbo_ref.campaign.pictures import causes
+from acbo_ref.campaign.predictions import Belief
 from acbo_ref.campaign.report import report_page
 from acbo_ref.campaign.style import INKS, PAPERS, STYLE
 from acbo_ref.campaign.svg import Chart, labels, rounded, spanned, ticks
@@ -191,6 +193,7 @@ def test_many_past_rows_and_experiments_make_no_huge_page(tmp_path, policy):
     assert 4 < len(ids) < 20  # as many as have room
 
 
+@pytest.mark.filterwarnings("ignore:no experiment is hoped to be better")
 def test_too_few_outcomes_within_their_intervals_are_said(campaign):
     for _ in range(4):
         proposal = campaign.ask()
@@ -304,9 +307,9 @@ look(390); look(1280);
 </script></body>"""
 
 
-def measured_in_a_browser(page, folder, scheme):
+def measured_in_a_browser(page, folder, scheme, script=MEASURE):
     """What MEASURE writes down of a page, in a colour scheme: one dict a width."""
-    (folder / "measure.html").write_text(MEASURE.replace("PAGE", json.dumps(page).replace("</", "<\\/")))
+    (folder / "measure.html").write_text(script.replace("PAGE", json.dumps(page).replace("</", "<\\/")))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     options += [f"--blink-settings=preferredColorScheme={'01'[scheme == 'light']}"]
     options += ["--virtual-time-budget=5000", "--dump-dom"]
@@ -351,6 +354,31 @@ def test_in_a_browser_names_to_stumble_over_cut_nothing_off(busy, tmp_path, sche
     for frame in measured_in_a_browser(busy.report().read_text(), tmp_path, scheme):
         assert frame["scroll"] <= frame["width"] and frame["paper"] == paper and frame["lowest"] >= 4.5
         assert [frame[what] for what in ("cut", "small", "silent", "wide")] == [[], [], [], []]
+
+
+def test_names_of_causes_are_whole_where_there_is_room():
+    def shown(names, target):
+        beliefs = [Belief(name, 0.5, None, None, None, None) for name in names]
+        return re.findall('<text class="node"[^>]*>(.*?)</text>', causes(beliefs, target))
+
+    assert shown(["baking minutes", "a"], "loaf quality") == ["baking minutes", "a", "loaf quality"]
+    *names, target = shown([LONG], LONG)
+    assert names[0].endswith("…") and len(names[0]) >= 13 and len(target) == 13
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_on_paper_the_history_is_not_cut_off(busy, tmp_path):
+    """At the width of a page of A4 in Chromium's points, by the style of paper."""
+    busy.note("e1", "the dough rose for an hour longer than it should have")
+    page = (
+        busy.report().read_text().replace("@media print", "@media all").replace("overflow: visible", "overflow: auto")
+    )
+    script = MEASURE.replace("look(390); look(1280);", "look(680); look(680);").replace(
+        'if (!e.closest(".scroll") && ', "if ("
+    )
+    assert script.count("look(680)") == 2 and 'closest(".scroll")' not in script
+    found = measured_in_a_browser(page, tmp_path, "light", script)
+    assert [frame["wide"] for frame in found] == [[], []]
 
 
 # ------------------------------------------------------------------------------------------- charts

@@ -154,7 +154,7 @@ def few_checks(monkeypatch):
 def test_verify_is_the_proof(cli):
     code, out, err = cli("verify")
     assert code == 0 and out.strip().endswith("overall okay") and "FAILED" not in out
-    assert re.fullmatch(r"all \d+ checks passed; next: acbo \w.*\n", err)
+    assert re.fullmatch(r"all \d+ checks passed\nnext: acbo \w.*\n", err)
 
 
 def test_verify_prints_groups_and_with_v_every_check(cli, few_checks, monkeypatch):
@@ -176,7 +176,7 @@ def test_verify_fails_when_a_gradient_is_wrong(cli, monkeypatch):
     code, out, err = cli("verify")
     assert code == 1 and "FAILED" in out and out.strip().splitlines()[-1].startswith("overall FAILED")
     assert (
-        "layer gelu\n  x " in out and "checks failed; next: acbo verify --verbose" in err
+        "layer gelu\n  x " in out and "checks failed\nnext: acbo verify --verbose" in err
     )  # the check, not only its group
     code, out, _ = cli("verify", "--format", "json")
     report = json.loads(out)

@@ -57,7 +57,7 @@ def test_the_page_needs_nothing_else(folders, capsys):
     assert page.count("<table>") == page.count('<div class="scroll">') == 1 + 3  # none is cut off
     out, err = capsys.readouterr()
     assert "first, simple" in out and "minus policy" in out and "recent score" in out
-    assert err == f"written: {folders / 'first' / 'report.html'}; next: open it in a browser; it needs no network\n"
+    assert err == f"written: {folders / 'first' / 'report.html'}\nnext: open it in a browser; it needs no network\n"
 
 
 def test_the_summary_stands_on_top_with_differences_to_the_policy(folders, tmp_path):

@@ -132,10 +132,9 @@ def test_an_evaluation_fits_80_columns_and_says_what_next(monkeypatch, capsys, t
     assert max(map(len, [*narrow.out.splitlines(), *narrow.err.splitlines()[:-3]])) <= 80
     assert "range" not in narrow.out.split("\n\n")[1] and re.search(r"^at \d+ columns also: .*range", narrow.out, re.M)
     assert narrow.err.count(" left  ") == 10  # of 12 steps: not after the first, and not after the last
-    last = narrow.err.splitlines()[-1]
-    assert last.startswith("highest score: regress on ") and last.endswith(
-        f"acbo analyze '{tmp_path / 'an evaluation'}'"
-    )
+    found, last = narrow.err.splitlines()[-2:]
+    assert found.startswith("highest score: regress on ")
+    assert last == f"next: acbo analyze '{tmp_path / 'an evaluation'}'"
     columns(monkeypatch, 140)
     assert run(few) == 0
     wide = capsys.readouterr()
@@ -162,8 +161,19 @@ def test_every_campaign_command_says_what_next(campaign, capsys, tmp_path, monke
     ):
         assert run(["campaign", *words]) == 0
         said = capsys.readouterr()
-        assert said.err.splitlines()[-1].endswith(f"next: acbo campaign {command}"), (words, said.err)
-        assert max(map(len, said.out.splitlines()), default=0) <= 80, words
+        *found, last = said.err.splitlines()
+        assert last == f"next: acbo campaign {command}", (words, said.err)  # whole, to be copied
+        assert max(map(len, [*found, *said.out.splitlines()])) <= 80, words
     for words in (["report", folder], ["export", folder, str(tmp_path / "all.csv")]):
         assert run(["campaign", *words]) == 0
-        assert "; next: " in capsys.readouterr().err.splitlines()[-1]
+        assert capsys.readouterr().err.splitlines()[-1].startswith("next: ")
+
+
+def test_words_that_end_a_command_fit_the_terminal_and_the_command_is_whole(capsys, monkeypatch):
+    columns(monkeypatch, 40)
+    terminal.ends("found " * 20 + "/a/folder/" + "x" * 50, "campaign", "ask", "a folder/" + "y" * 60)
+    *found, last = capsys.readouterr().err.splitlines()
+    assert last == f"next: acbo campaign ask 'a folder/{'y' * 60}'"
+    assert max(map(len, found[:-1])) <= 40 and found[-1] == "/a/folder/" + "x" * 50
+    terminal.ends("done", instead="words " * 20)
+    assert max(map(len, capsys.readouterr().err.splitlines())) <= 40

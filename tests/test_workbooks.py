@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from datetime import datetime
 
@@ -197,9 +198,22 @@ def test_the_name_is_kept_whole_where_nothing_else_is_said(save, tmp_path, polic
     assert list(load_campaign(tmp_path / "r").status()["variables"]) == ["temp [C]", "dose", "yield (g)"]
 
 
+def test_units_that_names_lost_are_on_the_axes_of_the_report(save, tmp_path, policy):
+    data = save(data=[["temp [C]", "dose", "yield (g)"], *ROWS])
+    new = ["campaign", "new", str(tmp_path / "r"), "--data", str(data), "--target", "yield", "--maximize"]
+    assert run([*new, "--domain", "temp=20:80", "--domain-from-data", "--policy", str(policy)]) == 0
+    campaign = load_campaign(tmp_path / "r")
+    assert campaign._read().units == {"temp": "C", "yield": "g"}
+    axes = set(re.findall('<text class="axis"[^>]*>(.*?)</text>', campaign.report().read_text()))
+    assert axes == {"temp [C]", "dose", "yield [g], higher is better"}
+    table = with_known_names(Table(["temp [C]", "dose [g]"], [], [], ""), ["temp", "dose [g]"])
+    assert table.units == {"temp": "C"}  # the other has it in its name
+
+
 def test_observations_with_units_in_a_data_frame(tmp_path, policy):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(ROWS, columns=["temp [C]", "dose", "yield"])
     variables = {"temp": (20, 80), "dose": (0, 5), "yield": None}
     campaign = Campaign.create(tmp_path / "c", variables, "yield", "maximize", frame, policy=policy)
     assert campaign._read().observations.tolist() == ROWS
+    assert campaign._read().units == {"temp": "C"}

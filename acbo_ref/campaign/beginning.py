@@ -37,7 +37,7 @@ from acbo_ref.campaign.rules import (
     checked_person,
     checked_variables,
 )
-from acbo_ref.campaign.tables import observation_rows
+from acbo_ref.campaign.tables import observation_rows, observed_units
 from acbo_ref.errors import AcboError, RunError
 from acbo_ref.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped_policy
 
@@ -90,7 +90,8 @@ def begin(
     kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
     bounded = {"caution": bounds, "warn_outside": ranges, "method": method if method != POLICY else None}
     newest = {"objective": objective if objective != CUMULATIVE else None}
-    more = {key: value for key, value in ({"costs": prices, "scales": kinds} | bounded | newest).items() if value}
+    plainly = {"costs": prices, "units": observed_units(observations, names), "scales": kinds}
+    more = {key: value for key, value in (plainly | bounded | newest).items() if value}
     needs = ((SCHEMA, any(newest.values())), (WITH_BOUNDS, any(bounded.values())), (WITH_SCALES, bool(kinds)))
     schema = next((number for number, needed in needs if needed), WITHOUT_SCALES)
     created: Entry = {

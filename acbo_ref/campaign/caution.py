@@ -83,8 +83,9 @@ def bounded_proposal(
     if caution.limits_target:
         reason += f"; the risk of an outcome {caution.passed} is {choice.danger:.1%}"
     return proposed(
-        facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason
-    )
+        facts, choice.variable, choice.value, choice.cost, choice.std, float(parents[choice.variable]), reason,
+        caution.bounds_nothing,
+    )  # fmt: skip
 
 
 def _merit(facts: Facts, session: CampaignSession, variable: Array, hoped: Array) -> Array:

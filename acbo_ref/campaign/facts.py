@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -33,6 +34,8 @@ POLICY = "policy"
 
 # How much of the target's outcomes a predicted interval is to hold.
 COVERAGE = 0.9
+# Characters of a line of what is said in words.
+PRINTED = 80
 # How much a miss widens later intervals: by exp(WIDENING * COVERAGE); a hit narrows them by
 # exp(WIDENING * (1 - COVERAGE)).
 WIDENING = 0.3
@@ -72,7 +75,7 @@ class Proposal(Words):
             f"{self.id}: set {self.variable} to {self.value:.10g}\n"
             f"  expected {self.predicted:.4g}, measured within [{self.low:.4g}, {self.high:.4g}] with 90 %\n"
             f"  direct cause with probability {self.parent_probability:.2f}\n"
-            f"  why: {self.reason}"
+            + fill(f"  why: {self.reason}", PRINTED, subsequent_indent=" " * 7, break_on_hyphens=False)
         )
 
 
@@ -113,6 +116,7 @@ class Facts:
         warning_ranges: of each variable, beyond which a measured value is said; None without one.
         method: who chooses where nothing else is said, POLICY or a method of the arena.
         objective: one of OBJECTIVES.
+        units: of the variables whose name has none, and whose column had one; to be read alone.
     """
 
     target: str
@@ -132,6 +136,11 @@ class Facts:
     warning_ranges: tuple[WarningRange | None, ...] = ()
     method: str = POLICY
     objective: str = CUMULATIVE
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def with_unit(self, name: str) -> str:
+        """A variable's name, with its unit if that is known."""
+        return f"{name} [{self.units[name]}]" if name in self.units else name
 
     @cached_property
     def observations(self) -> Array:
@@ -354,6 +363,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
             method=str(first.get("method", POLICY)),
             objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
+            units={str(name): str(unit) for name, unit in first.get("units", {}).items()},
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise AcboError(f"{path}: not a campaign's journal ({error})", "restore it from a backup") from error

@@ -89,7 +89,7 @@ def proposal_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Pro
     cost, _, std = (float(x[0]) for x in session.predict(np.array([i]), np.array([value])))
     parents = session.decide().parent_probability[0]
     reason = f"{name_of(make)} chose it; what to expect is the policy's word"
-    return proposed(facts, i, value, cost, std * facts.outcome_factor, float(parents[i]), reason)
+    return proposed(facts, i, value, cost, std * facts.outcome_factor, float(parents[i]), reason, False)
 
 
 def settled_by(facts: Facts, session: CampaignSession, make: MakeMethod) -> Action:

@@ -19,6 +19,8 @@ from acbo_ref.campaign.words import counted
 from acbo_ref.files import Document
 
 MOST_BELIEFS = 14
+# In the picture of the causes: the width of a character, and what must be left beside names.
+NODE_CHARACTER, NOT_NAMES = 8, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +59,13 @@ def lever(
     points: Points,
     y: Range,
     target: str,
-    axis: str,
+    axes: tuple[str, str],
     baseline: float | None,
     recommended: float | None,
     limits: Sequence[tuple[float, str]] = (),
 ) -> str:
     """One lever: what was measured at its values, what is expected, doing nothing, bounds of the
-    target and their names, its domain.
+    target and their names, its domain. `axes` are the words at the two.
     """
     domain = float(curve.values[0]), float(curve.values[-1])
     noise = curve.noise
@@ -79,7 +81,7 @@ def lever(
         description += f" The best outcome so far, {rounded(points.best[0, 1], noise)}, is among them."
     description += "".join(f" Bound: {words}." for _, words in limits)
     chart = Chart(
-        f"lever{n}", f"{curve.variable} and {target}", description, _lever_range(curve, points), y, curve.variable, axis,
+        f"lever{n}", f"{curve.variable} and {target}", description, _lever_range(curve, points), y, *axes,
         is_log=curve.is_log,
     )  # fmt: skip
     chart.shade(*domain, "domain")
@@ -170,21 +172,26 @@ def causes(beliefs: Sequence[Belief], target: str) -> str:
     height = max(2, len(shown)) * step + 16
     words = ", ".join(f"{b.variable} {b.parent_probability:.2f}" for b in shown)
     parts = []
-    end = WIDTH - 100, 8 + len(shown) * step / 2
+    longest, most = max((len(b.variable) for b in shown), default=1), int((WIDTH - NOT_NAMES) / NODE_CHARACTER)
+    of_target = min(len(target), max(13, most - longest))
+    of_names = min(longest, most - of_target)
+    start = NODE_CHARACTER * of_names
+    end = WIDTH - 8 - NODE_CHARACTER * of_target, 8 + len(shown) * step / 2
+    middle = (start + 38 + end[0]) / 2
     for n, belief in enumerate(shown):
         y, p = 8 + (n + 0.5) * step, belief.parent_probability
         css = "cause" if p >= 0.5 else "perhaps"
         parts.append(
-            f'<path class="{css}" d="M150 {y:.1f}C190 {y:.1f} 210 {end[1]:.1f} {end[0]} {end[1]:.1f}" '
+            f'<path class="{css}" d="M{start + 38} {y:.1f}C{middle} {y:.1f} {middle} {end[1]:.1f} {end[0]} {end[1]:.1f}" '
             f'stroke-width="{0.6 + 5 * p:.1f}"/>'
-            f'<text class="node" x="112" y="{y + 4:.1f}" text-anchor="end">{escaped(belief.variable, 13)}</text>'
-            f'<text class="tick" x="118" y="{y + 4:.1f}">{p:.2f}</text>'
+            f'<text class="node" x="{start}" y="{y + 4:.1f}" text-anchor="end">{escaped(belief.variable, of_names)}</text>'
+            f'<text class="tick" x="{start + 6}" y="{y + 4:.1f}">{p:.2f}</text>'
         )
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="causes-t causes-d">'
         f'<title id="causes-t">Direct causes of {escaped(target)}</title>'
         f'<desc id="causes-d">Probability that each is a direct cause: {escaped(words, 2000)}.</desc>{"".join(parts)}'
-        f'<text class="node" x="{end[0] + 8}" y="{end[1] + 4:.1f}">{escaped(target, 13)}</text></svg>'
+        f'<text class="node" x="{end[0] + 8}" y="{end[1] + 4:.1f}">{escaped(target, of_target)}</text></svg>'
     )
 
 

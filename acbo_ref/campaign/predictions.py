@@ -22,6 +22,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.facts import FINAL, Facts, Proposal, column_means, warn
+from acbo_ref.campaign.reach import outside_words
 from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
@@ -62,8 +63,8 @@ class Answer(Words):
         predicted, low, high: expectation of the target, and its 90 % interval.
         measured_low, measured_high: the 90 % interval of a single outcome.
         baseline: mean of the target over the observational rows: doing nothing. None without any.
-        warnings: what speaks against it: bounds of the campaign that an outcome may pass, and
-            measurements nearby that left a warning range.
+        warnings: what speaks against it: bounds of the campaign that an outcome may pass,
+            measurements nearby that left a warning range, and that nothing was measured so far out.
     """
 
     variable: str
@@ -264,15 +265,28 @@ def proposal(facts: Facts, session: CampaignSession) -> Proposal:
     variable = int(decision.variable[0])
     return proposed(
         facts, variable, float(decision.value[0]), float(decision.outcome_mean[0]), std,
-        float(decision.parent_probability[0, variable]), _reason(facts, decision, settled),
+        float(decision.parent_probability[0, variable]), _reason(facts, decision, settled), True,
     )  # fmt: skip
 
 
 def proposed(
-    facts: Facts, variable: int, value: float, cost: float, std: float, parent_probability: float, reason: str
+    facts: Facts,
+    variable: int,
+    value: float,
+    cost: float,
+    std: float,
+    parent_probability: float,
+    reason: str,
+    bounds_help: bool,
 ) -> Proposal:
-    """The next proposal; the cost's std is calibrated."""
+    """The next proposal; the cost's std is calibrated. Where it lies outside of all that was seen
+    its reason says so, and with `bounds_help` which bounds would hold it back.
+    """
     predicted, low, high = interval(facts, cost, std)
+    words = outside_words(facts, variable, value)
+    if words and bounds_help:
+        words += f"; --step or --never-{'below' if facts.direction == 'maximize' else 'above'} hold it back"
+    reason = f"{reason}; {words}" if words else reason
     return Proposal(
         f"e{len(facts.proposals) + 1}", facts.variables[variable], value, predicted, low, high, parent_probability,
         reason,

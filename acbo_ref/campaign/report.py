@@ -61,7 +61,8 @@ class Findings:
     @property
     def axis(self) -> str:
         """The target, and which way is better."""
-        return f"{self.facts.target}, {'higher' if self.facts.direction == 'maximize' else 'lower'} is better"
+        better = "higher" if self.facts.direction == "maximize" else "lower"
+        return f"{self.facts.with_unit(self.facts.target)}, {better} is better"
 
     @property
     def limits(self) -> list[tuple[float, str]]:
@@ -116,7 +117,7 @@ def _card(found: Findings) -> str:
     elif likely or best.improvement is None:
         headline = f"Set {best.variable} to {found.value(best.variable, best.value)}"
         begin = f"{facts.target} should then be"
-    elif best.verdict.startswith("no improvement"):
+    elif best.leaves_all:
         headline = "Leave it as it is, for all that is known"
         begin = f"No setting is likely to be better than doing nothing. The best is {setting}: {facts.target} should then be"
     else:
@@ -205,7 +206,8 @@ def _levers(found: Findings) -> str:
     for n, curve in enumerate(curves):
         recommended = best.value if curve.variable == best.variable else None
         points = _points(found, curve.variable)
-        shown = pictures.lever(n, curve, points, y, facts.target, found.axis, best.baseline, recommended, found.limits)
+        axes = facts.with_unit(curve.variable), found.axis
+        shown = pictures.lever(n, curve, points, y, facts.target, axes, best.baseline, recommended, found.limits)
         parts.append(f"<figure><h3>{escaped(curve.variable)}</h3>{shown}</figure>")
     marks = [
         ("alone", "measured, this lever set alone"), ("together", "set together with others"), ("past", "past rows"),
@@ -262,7 +264,7 @@ def _experiments(found: Findings) -> list[str]:
         word = alarm or "as many as 90 % intervals let expect"
         parts.append(
             "<figure><h3>Predictions and outcomes</h3>"
-            f"{pictures.outcomes(predicted, facts.target, inside, found.noise)}"
+            f"{pictures.outcomes(predicted, facts.with_unit(facts.target), inside, found.noise)}"
             '<figcaption class="note">Bars: the 90 % intervals predicted before each experiment. '
             f"{inside} of {counted(len(predicted), 'outcome')} within, {word}.</figcaption></figure>"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
 from typing import SupportsIndex
 
 import numpy as np
@@ -122,7 +123,8 @@ def domain_from_data(values: Array, name: str) -> tuple[float, float]:
     """1st to 99th percentile of the values, missing ones left out."""
     known = values[~np.isnan(values)]
     if known.size == 0 or known.min() == known.max():
-        raise AcboError(f"{name!r} does not vary in the data", f"give --domain {name}=LOW:HIGH, or --fixed {name}")
+        options = f"--domain {quote(f'{name}=LOW:HIGH')}, or --fixed {quote(name)}"
+        raise AcboError(f"{name!r} does not vary in the data", f"give {options}")
     low, high = np.percentile(known, DOMAIN_PERCENTILES)
     return float(low), float(high)
 
@@ -143,6 +145,25 @@ def check_observations(rows: Array, names: Sequence[str], target: str) -> None:
                 warn(
                     f"{names[j]!r} and {name!r} are equal in every observation: leave one out if they are the same thing"
                 )
+
+
+def say_outside_domains(
+    names: Sequence[str], domains: Mapping[str, Sequence[object]], rows: Sequence[Sequence[float]]
+) -> None:
+    """Warns, once a variable, of past rows outside of these domains, which are as `checked_domain`
+    takes them; a circle has no outside.
+    """
+    for name, given in domains.items():
+        domain, scale = checked_domain(name, given, False)
+        assert domain is not None
+        low, high = domain
+        values = [row[names.index(name)] for row in rows]
+        count = sum(value < low or value > high for value in values)
+        if count and not scale.is_periodic:
+            lie = "lies" if count == 1 else "lie"
+            warn(
+                f"{count} of {counted(len(rows), 'past row')} of {name} {lie} outside its domain ({low:g} to {high:g})"
+            )
 
 
 def check_reach(config: Config, variables: int, rows: int) -> None:

@@ -23,9 +23,12 @@ from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, beliefs, interval
 from acbo_ref.campaign.ranges import against
+from acbo_ref.campaign.reach import untested
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
+# How a verdict begins that is to set nothing.
+NO_IMPROVEMENT = "no improvement likely"
 # How many repetitions are counted at most, of those that would establish an improvement.
 MOST_REPETITIONS = 100
 # How many numbers that are hard to believe are named.
@@ -48,7 +51,8 @@ class Recommendation(Words):
         more: repetitions of this setting that would establish the improvement if they come out as
             expected, at most 100; None where it is established, or they could not.
         keeps_bounds: whether it lies within the campaign's bounds and warning ranges.
-        warnings: if it does not, why; and numbers that it rests on and that are hard to believe.
+        warnings: if it does not, why; whether nothing was measured that far out; and numbers that
+            it rests on and that are hard to believe.
         passed_over: a better setting that does not, and why; None if there is none.
     """
 
@@ -76,6 +80,11 @@ class Recommendation(Words):
         return self.keeps_bounds and (self.improvement is None or self.verdict.startswith("improvement likely"))
 
     @property
+    def leaves_all(self) -> bool:
+        """Whether the verdict is to set nothing."""
+        return self.keeps_bounds and self.verdict.startswith(NO_IMPROVEMENT)
+
+    @property
     def untried_words(self) -> list[str]:
         """What was never tried, a sentence each without its full stop."""
         others = [name for name in self.untried if name != self.variable]
@@ -87,7 +96,7 @@ class Recommendation(Words):
     def __str__(self) -> str:
         begin = "" if self.is_likely else "the most promising: " if self.keeps_bounds else "the safest: "
         lines = [
-            self.verdict,
+            f"leave it as it is: {self.verdict}" if self.leaves_all else self.verdict,
             f"  {begin}set {self.variable} to {self.value:.10g}",
             f"  expected {self.predicted:.4g} [{self.low:.4g}, {self.high:.4g}]",
         ]
@@ -177,7 +186,7 @@ def judged_answer(facts: Facts, session: CampaignSession, variable: str, value: 
     """
     found = answer(facts, session, variable, value)
     at = settled_at(facts, session, facts.variables.index(variable), value)
-    return replace(found, warnings=at.objections)
+    return replace(found, warnings=(*at.objections, *untested(facts, at.variable, value)))
 
 
 def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, float] | None = None) -> Recommendation:
@@ -193,7 +202,8 @@ def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, fl
         float(session.decide().parent_probability[0, at.variable]), None, None, None, None,
         "no past rows in which nothing was set: what doing nothing gives is not known",
         _untried(facts, session, at.cost), seen.words if seen.alarm else None,
-        keeps_bounds=not at.objections, warnings=(*at.objections, *_doubts(facts)), passed_over=at.passed_over,
+        keeps_bounds=not at.objections, passed_over=at.passed_over,
+        warnings=(*at.objections, *untested(facts, at.variable, at.value), *_doubts(facts)),
     )  # fmt: skip
     target = facts.observations[:, facts.target_index]
     if len(target):
@@ -223,7 +233,7 @@ def _compared(
         verdict = f"improvement not established (probability of an improvement {chance})"
         more = _repetitions(better, nothing, error, std)
     else:
-        verdict = f"no improvement likely (probability of an improvement {chance})"
+        verdict = f"{NO_IMPROVEMENT} (probability of an improvement {chance})"
     return replace(
         found, baseline=baseline, improvement=better, improvement_low=better - margin,
         improvement_high=better + margin, verdict=verdict, more=more,

@@ -73,6 +73,7 @@ tr.abandoned {{ color: var(--muted); text-decoration: line-through; }}
 @media print {{
   body {{ font-size: 11pt; padding: 0; max-width: none; }}
   .scroll {{ overflow: visible; }} tbody th {{ position: static; max-width: none; }} .words {{ min-width: 0; }}
+  .short, thead th {{ white-space: normal; }} tbody th {{ overflow-wrap: normal; }} td.words {{ overflow-wrap: anywhere; }}
   table {{ font-size: 8.5pt; }} th, td {{ padding: .15rem .35rem; }}
   .grid-of {{ grid-template-columns: 1fr 1fr; }}
   figure, .card, tr {{ break-inside: avoid; }} h2 {{ break-after: avoid; }}

@@ -18,7 +18,7 @@ import io
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,15 @@ LARGEST = 1e100  # squares and products of measurements must stay finite
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns and rows of cells; `lines` are the rows' line numbers in the file `where`."""
+    """Named columns and rows of cells; `lines` are the rows' line numbers in the file `where`.
+    `units` are those that columns lost when they were named without them (`with_known_names`).
+    """
 
     names: list[str]
     rows: list[list[object]]
     lines: list[int]
     where: str
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
@@ -65,7 +68,9 @@ def number(value: object, where: str) -> float:
             raise ValueError  # float("1_000") is 1000.0, and an identifier is not
         result = float(value)  # type: ignore[arg-type]  # whatever has a float: TypeError says that it has none
     except (TypeError, ValueError) as error:
-        raise AcboError(f"{where}: {str(value)[:40]!r} is not a number", "leave text columns out") from error
+        raise AcboError(
+            f"{where}: {str(value)[:40]!r} is not a number", "a number is needed there, or nothing where it is missing"
+        ) from error
     except OverflowError:
         result = math.inf
     if math.isinf(result):
@@ -184,7 +189,9 @@ def with_known_names(table: Table, known: Collection[str]) -> Table:
     found = [known_name(name, known) for name in table.names]
     taken = [*table.names, *found]
     names = [k if k == n or taken.count(k) == 1 else n for n, k in zip(table.names, found, strict=True)]
-    return replace(table, names=names)
+    lost = {k: unit for n, k in zip(table.names, names, strict=True) if k != n and (unit := name_and_unit(n)[1])}
+    units = {name: unit for name, unit in lost.items() if name_and_unit(name)[1] is None}
+    return replace(table, names=names, units={**table.units, **units})
 
 
 def write_csv(path: str | Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
@@ -234,9 +241,12 @@ def select(table: Table, wanted: Sequence[str]) -> list[list[float]]:
         AcboError: a wanted column is not there, or a cell is not a number.
     """
     position = {name: i for i, name in enumerate(with_known_names(table, wanted).names)}
-    for name in wanted:
-        if name not in position:
-            raise AcboError(f"{table.where} has no column {name!r}", did_you_mean(name, table.names))
+    missing = [name for name in wanted if name not in position]
+    if missing:
+        raise AcboError(
+            f"{table.where} has no column {', '.join(map(repr, missing))}",
+            f"needed are the columns {', '.join(wanted)}; a cell may be empty where a value is not known",
+        )
     return [
         [number(row[position[name]], f"{table.where}, line {n}, column {name!r}") for name in wanted]
         for n, row in zip(table.lines, table.rows, strict=True)
@@ -285,11 +295,24 @@ def observation_rows(observations: Any, variables: Sequence[str]) -> list[list[f
     """
     if observations is None:
         return []
+    table = _as_table(observations)
+    return select(table, variables) if table is not None else [row_values(row, variables) for row in observations]
+
+
+def observed_units(observations: Any, variables: Sequence[str]) -> dict[str, str]:
+    """The units that the header of observations has and the names of the variables have not."""
+    table = None if observations is None else _as_table(observations)
+    units = {} if table is None else with_known_names(table, variables).units
+    return {name: units[name] for name in variables if name in units}
+
+
+def _as_table(observations: Any) -> Table | None:
+    """A Table or a pandas DataFrame as a table; None of anything else."""
     if isinstance(observations, Table):
-        return select(observations, variables)
-    if hasattr(observations, "columns") and hasattr(observations, "to_numpy"):
-        names = [str(c) for c in observations.columns]
-        check_names(names, "the data frame")
-        rows = observations.to_numpy(dtype=object).tolist()
-        return select(Table(names, rows, list(range(1, len(rows) + 1)), "the data frame"), variables)
-    return [row_values(row, variables) for row in observations]
+        return observations
+    if not (hasattr(observations, "columns") and hasattr(observations, "to_numpy")):
+        return None
+    names = [str(c) for c in observations.columns]
+    check_names(names, "the data frame")
+    rows = observations.to_numpy(dtype=object).tolist()
+    return Table(names, rows, list(range(1, len(rows) + 1)), "the data frame")

@@ -17,7 +17,7 @@ from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.curves import Curve, best_value, curve
 from acbo_ref.campaign.doubts import doubtful
 from acbo_ref.campaign.exchange import exported
-from acbo_ref.campaign.facts import Facts, Proposal, replay, warn
+from acbo_ref.campaign.facts import Facts, Proposal, plain, replay, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, method_of, settled_by
 from acbo_ref.campaign.monitor import watch
@@ -30,7 +30,7 @@ from acbo_ref.campaign.predictions import (
 )
 from acbo_ref.campaign.ranges import outside
 from acbo_ref.campaign.report import Findings, report_page
-from acbo_ref.campaign.rules import checked_action
+from acbo_ref.campaign.rules import checked_action, known_record
 from acbo_ref.campaign.settling import Recommendation, judged_answer, recommendation
 from acbo_ref.campaign.tables import known_name, write_csv
 from acbo_ref.errors import AcboError
@@ -168,6 +168,15 @@ class CampaignView:
             "torn_line": torn.decode(errors="replace")[:200] if torn else None,
             "policy_sha256": facts.policy_sha256,
         }
+
+    def row(self, id: str) -> dict[str, float | None]:
+        """What is recorded as `id`, by variable; None where missing. Writes nothing.
+
+        Raises:
+            AcboError: nothing is.
+        """
+        facts = self._read()
+        return dict(zip(facts.variables, plain(known_record(facts, id).row), strict=True))
 
     def history(self) -> list[Document]:
         """Every experiment: those proposed, in their order, then those nobody asked for.
