@@ -16,6 +16,7 @@ from acbo_ref.campaign.facts import Facts
 
 # A setting no further out than this share of the domain counts as seen.
 TOLERANCE = 0.01
+FIRST_AN_EXPERIMENT = "do this as an experiment first"
 
 
 def seen(facts: Facts, i: int) -> Array:
@@ -49,7 +50,7 @@ def beyond(facts: Facts, i: int, value: float) -> tuple[float, float, float] | N
 def untested(facts: Facts, i: int, value: float) -> list[str]:
     """The caution that an action needs if nothing was measured that far out."""
     found = beyond(facts, i, value)
-    return [] if found is None else [f"nothing was measured beyond {found[0]:.6g}: do this as an experiment first"]
+    return [] if found is None else [f"nothing was measured beyond {found[0]:.6g}: {FIRST_AN_EXPERIMENT}"]
 
 
 def outside_words(facts: Facts, i: int, value: float) -> str:

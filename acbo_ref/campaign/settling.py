@@ -23,7 +23,7 @@ from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, beliefs, interval
 from acbo_ref.campaign.ranges import against
-from acbo_ref.campaign.reach import untested
+from acbo_ref.campaign.reach import FIRST_AN_EXPERIMENT, untested
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
@@ -88,10 +88,12 @@ class Recommendation(Words):
     def untried_words(self) -> list[str]:
         """What was never tried, a sentence each without its full stop."""
         others = [name for name in self.untried if name != self.variable]
-        own = (
-            [f"{self.variable} was never set: do this as an experiment first"] if self.variable in self.untried else []
-        )
-        return [*own, *([f"never tried, and could still be better: {', '.join(others)}"] if others else [])]
+        said = any(words.endswith(FIRST_AN_EXPERIMENT) for words in self.warnings)
+        own = [f"{self.variable} was never set: {FIRST_AN_EXPERIMENT}"] if self.variable in self.untried else []
+        return [
+            *([] if said else own),
+            *([f"never tried, and could still be better: {', '.join(others)}"] if others else []),
+        ]
 
     def __str__(self) -> str:
         begin = "" if self.is_likely else "the most promising: " if self.keeps_bounds else "the safest: "
