@@ -46,9 +46,13 @@ def test_the_documents_table_is_that_of_the_results():
     assert max(map(len, text.splitlines())) <= 80
 
 
+# Not a worker of this very run: benchmarks would not be taken side by side.
+ALONE = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def collected(*options):
     command = [sys.executable, "-m", "pytest", *options, "--collect-only", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ALONE)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"::test_(\w+)\[(.*)\]", done.stdout)
 
@@ -93,7 +97,7 @@ def test_what_was_measured_before_ctrl_c_is_kept(tmp_path, at_once):
     stop = "raise KeyboardInterrupt" if at_once else ""
     (tmp_path / "benchmarks" / "bench_x.py").write_text(MEASURED.replace("STOP_AT_ONCE", stop))
     (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\nfilterwarnings = error\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**ALONE, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--benchmark"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )

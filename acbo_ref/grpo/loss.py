@@ -202,11 +202,11 @@ def log_prob_forward(
     """
     log_p = log_softmax(outputs.logits)
     chosen = one_hot(variable, log_p.shape[-1], log_p.dtype)  # (E, K, G, V)
-    mean = (chosen @ outputs.means[..., None])[..., 0]
+    mean = (chosen * outputs.means[..., None, :]).sum(axis=-1)
     if outputs.log_stds is None:
         log_std = np.full_like(mean, np.log(fixed_std))
     else:
-        log_std = (chosen @ outputs.log_stds[..., None])[..., 0]
+        log_std = (chosen * outputs.log_stds[..., None, :]).sum(axis=-1)
     # Taken by index: a product with the masked entries (about -1e30) would round the chosen one
     # away.
     log_choice = np.take_along_axis(log_p, variable, axis=-1)
