@@ -19,7 +19,8 @@
 and prints score, first step, last three and what the recommendation lacks (simple regret), and for
 checkpoints the paired difference in score to the best constant, with its 95 % interval.
 `learnt` asks how many errors a policy head subtracts, as learnt: with each number of experiments
-left, the constant whose bound takes the same variable most often.
+left, the constant whose bound takes the same variable most often. The head of the policy that ships
+is untrained, and shows what was there before.
 """
 
 from __future__ import annotations
@@ -236,10 +237,11 @@ def learnt(picture: Path, checkpoints: dict[str, Checkpoint], number: int = 32, 
     for name, checkpoint in checkpoints.items():
         found = agreement(checkpoint, constants, number, steps)
         best = constants[found.argmax(axis=1)]
-        axes.plot(left, best, marker="o", label=f"policy head, credit {name}")
+        axes.plot(left, best, marker="o", label=f"policy head of {name}")
         for n, c, share in zip(left, best, found.max(axis=1), strict=True):
             print(f"| {name} | {n} | {c:.2f} | {share:.1%} |", flush=True)
     axes.set(xlabel="experiments left after this one, n", ylabel="standard errors subtracted")
+    axes.set_xticks(range(0, steps, 2))
     axes.legend(frameon=False)
     figure.savefig(picture)
 
