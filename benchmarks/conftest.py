@@ -21,8 +21,8 @@ from acbo_ref.verify.data import small_config
 from acbo_ref.verify.parity import network_checks, rollout_checks
 
 PEAK_SIZE, PEAK_REPEATS = 2048, 9
-# What runs without --benchmark-grid: three minutes on two cores. The two figures that a training run
-# is made of at two widths, an iteration as a whole, and a single decision.
+# What runs without --benchmark-grid: three minutes on two cores. The two figures that a training
+# run is made of at two widths, an iteration as a whole, and a single decision.
 SUBSET = (
     ("rollout", "D32-V10-E32"), ("update", "D32-V10-E32"), ("update", "D64-V10-E32"), ("iteration", "D32-V10-E32"),
     ("decide", "D32-V10-E1"),
