@@ -39,7 +39,7 @@ from acbo_ref.arena.play import batch_task, draw_episodes, run_method
 from acbo_ref.arena.suites import load_suite, observations_of
 from acbo_ref.arrays import Array
 from acbo_ref.config import load_config
-from acbo_ref.policy.acquisition import DECISION_GRID, MOST_HARM, USUAL_LEFT
+from acbo_ref.policy.acquisition import DECISION_GRID, MOST_HARM, optimism_now
 from acbo_ref.policy.inputs import HALF_WIDTH, Task
 from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import AnySession, Decision
@@ -49,6 +49,7 @@ from acbo_ref.training.trainer import Trainer
 SUITES = ("medium", "standardised", "cold", "nonlinear", "curved", "process", "real")
 RULES = ("constant 0", "constant 0.5", "constant 0.75", "constant 1", "constant 1.5", "constant 2.5", "left 1.25",
          "harmless 1.25", "final 0.5", "expected", "gradient", "thompson")  # fmt: skip
+SHIPPED_OPTIMISM = 1.25
 # The network stays as it is: nothing but the policy head has a gradient.
 FROZEN = (
     "policy.policy_into_trunk=false", "heads.parent_weight=0", "heads.edge_weight=0", "heads.outcome_weight=0",
@@ -108,7 +109,7 @@ class RuleSession:
         if self._kind == "final":
             return mean - self._number * np.log(self._steps) * error
         if self._kind in ("left", "harmless"):
-            bound = mean - self._number * np.log1p(self._left) / np.log1p(USUAL_LEFT) * error
+            bound = mean - optimism_now(self._number, np.asarray(self._left)) * error
             harmless = allowed & (mean - self._usual[:, None] <= MOST_HARM * error)
             use = harmless.any(axis=1, keepdims=True) & (self._kind == "harmless")
             return np.where(use & ~harmless, np.inf, bound)
@@ -228,12 +229,8 @@ def learnt(picture: Path, checkpoints: dict[str, Checkpoint], number: int = 32, 
 
     constants, left = np.arange(0, 3.01, 0.25), steps - 1 - np.arange(steps)
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    axes.plot(
-        left,
-        1.25 * np.log1p(left) / np.log1p(USUAL_LEFT),
-        color="#808080",
-        label="what ships: 1.25 log(1 + n) / log 20",
-    )
+    rule = f"what ships: {SHIPPED_OPTIMISM} log(1 + n) / log 20"
+    axes.plot(left, optimism_now(SHIPPED_OPTIMISM, left), color="#808080", label=rule)
     for name, checkpoint in checkpoints.items():
         found = agreement(checkpoint, constants, number, steps)
         best = constants[found.argmax(axis=1)]
