@@ -58,12 +58,12 @@ def evaluate(
     """
     from acbo_fast import backend_maker
     from acbo_ref.arena.compare import evaluate as compare
-    from acbo_ref.arena.play import POLICY_METHODS
+    from acbo_ref.arena.play import is_policy
     from acbo_ref.training.checkpoint import shipped_policy
 
     given = dict(changes)
     methods = given.get("methods", settings.methods if settings is not None else ())
-    if checkpoint is None and (not methods or set(methods) & set(POLICY_METHODS)):
+    if checkpoint is None and (not methods or any(map(is_policy, methods))):
         checkpoint = shipped_policy()
     if backend is not None:
         given["make_backend"] = backend_maker(backend)

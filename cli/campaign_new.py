@@ -50,6 +50,13 @@ Domain = tuple[float | str, ...]
     "--fixed", multiple=True, metavar="NAME", help="A variable that is measured and cannot be set; repeatable."
 )
 @click.option(
+    "--exogenous",
+    multiple=True,
+    metavar="NAME",
+    help="As --fixed, and nothing that is set can move it (weather, raw material): what it explains is taken off; "
+    "repeatable.",
+)
+@click.option(
     "--domain-from-data", is_flag=True, help="Domains that are not given are the 1st to 99th percentile of the data."
 )
 @click.option("--ignore", multiple=True, metavar="NAME", help="A column of the data to leave out; repeatable.")
@@ -89,6 +96,7 @@ def new(
     minimize: bool | None,
     domains: tuple[str, ...],
     fixed: tuple[str, ...],
+    exogenous: tuple[str, ...],
     domain_from_data: bool,
     ignore: tuple[str, ...],
     costs: tuple[str, ...],
@@ -121,13 +129,17 @@ def new(
     acbo campaign new safe --data past.csv --target yield --maximize \\
         --domain-from-data --never-below 40 --warn-outside pressure=:8
     """
+    import numpy as np
+
     from acbo_ref.campaign.bounds import NO_BOUNDS
     from acbo_ref.campaign.campaign import Campaign
+    from acbo_ref.campaign.exogenous import ask_about_exogenous
     from acbo_ref.campaign.rules import say_outside_domains
     from acbo_ref.campaign.tables import Table, select, with_known_names
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
 
+    fixed = (*fixed, *exogenous)
     if minimize is None:
         raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
     given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
@@ -146,9 +158,11 @@ def new(
         made = Campaign.create(
             folder, variables, target, "minimize" if minimize else "maximize", table, budget, policy, by,
             pairs(costs, "--cost"), caution_from(bounds, lambda: NO_BOUNDS), warn_outside, method or "policy",
-            objective,
+            objective, exogenous,
         )  # fmt: skip
         say_outside_domains(names, given, rows)
+        not_set = [name for name in names if variables[name] is None and name not in (target, *exogenous)]
+        ask_about_exogenous(np.array(rows, float).reshape(-1, len(names)), names, not_set, target)
     status = made.status()
     show(status, output_format, status_text)
     goes_on(f"created {folder}", folder, status)

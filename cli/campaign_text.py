@@ -149,7 +149,8 @@ def status_text(s: dict[str, Any]) -> str:
     for name, d in s["variables"].items():
         ends = "" if d is None else ", ".join([f"{d[0]:.10g} to {d[1]:.10g}", *s["scales"].get(name, [])])
         cost = f"{s['costs'][name]:.6g}" if name in s["costs"] else ""
-        rows.append([name, ends or ("target" if name == s["target"] else "fixed"), cost])
+        kind = "target" if name == s["target"] else "exogenous" if name in s["exogenous"] else "fixed"
+        rows.append([name, ends or kind, cost])
     shown = 3 if len(set(s["costs"].values())) > 1 else 2
     lines = [first, *([] if s["pending"] else ["pending: none"]), *progress]
     if s["objective"] != "cumulative":

@@ -55,7 +55,8 @@ LEGEND = {
 @click.option(
     "--methods",
     help="Comma-separated: policy, policy_final, outcome_head, policy_head, policy_head_sampled, random, endpoints, "
-    "regress, paths, thompson, gp, gp_all, optuna, nothing, oracle, parent_oracle.",
+    "regress, paths, thompson, gp, gp_all, optuna, nothing, oracle, parent_oracle. With _exogenous behind its name "
+    "(policy_exogenous) a method is told what nothing that is set can move.",
 )
 @click.option(
     "--observations", type=int, help="Observational rows before the first intervention; default 20 (suite cold: 3)."
@@ -108,7 +109,7 @@ def evaluate(
     """
     from acbo_ref.arena.compare import EvaluationSettings
     from acbo_ref.arena.compare import evaluate as run
-    from acbo_ref.arena.play import POLICY_METHODS, RENAMED_METHODS
+    from acbo_ref.arena.play import RENAMED_METHODS, is_policy
     from acbo_ref.training.checkpoint import shipped_policy
 
     if scheduler is not None and workers is not None:
@@ -118,7 +119,7 @@ def evaluate(
         if method in RENAMED_METHODS:
             click.echo(f"warning: method {method} is called {RENAMED_METHODS[method]} now", err=True)
     shipped = False
-    if checkpoint is None and (not chosen or set(chosen) & {*POLICY_METHODS, *RENAMED_METHODS}):
+    if checkpoint is None and (not chosen or any(map(is_policy, chosen))):
         checkpoint, shipped = shipped_policy(), True
     _, maker = make_backend(backend or "ref")
     progress: list[Progress] = []  # one, once it is known how much there is to do

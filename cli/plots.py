@@ -17,7 +17,7 @@ import numpy as np
 
 from acbo_ref.arena.analysis import BOUNDS, Folder
 from acbo_ref.arena.metrics import MethodResults, per_step
-from acbo_ref.arena.play import RENAMED_METHODS
+from acbo_ref.arena.play import RENAMED_METHODS, untold
 from acbo_ref.errors import AcboError
 from acbo_ref.policy.inputs import HALF_WIDTH
 from acbo_ref.systems.functional import FunctionalSCM
@@ -58,7 +58,7 @@ MOST_POINTS, MOST_MARKS = 300, 400
 
 def colour_of(method: str) -> str:
     """The name of a method's colour."""
-    name = RENAMED_METHODS.get(method, method).removesuffix("_sampled")
+    name = untold(RENAMED_METHODS.get(method, method)).removesuffix("_sampled")
     return name if name in COLOURS else "ink"
 
 

@@ -134,6 +134,7 @@ WITHOUT: dict[str, dict[str, dict[str, str]]] = {
                          | {"observation_channels": "part of Reading or reading.py"},
         "policy.session": {"AnySession": "what any backend's session does", "raw_prediction": TAKEN, "or_nothing": TAKEN},
         "policy.screening": {"*": "wraps a session of any backend"},
+        "policy.exogenous": {"*": "wraps a session of any backend"},
         "policy.extrapolation": {"*": TAKEN},
         "policy.moments": {"about_the_mean": "the same code for every kind of array"},
         "policy.network": dict.fromkeys(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acbo_ref.arena.metrics import MethodResults, score_difference
-from acbo_ref.arena.play import POLICY_METHODS, RENAMED_METHODS
+from acbo_ref.arena.play import is_policy
 from acbo_ref.arena.store import Report, cell_path, results_from_dict
 from acbo_ref.arena.suites import SUITES, Suite, load_suite
 from acbo_ref.errors import AcboError
@@ -75,7 +75,7 @@ def compared_with(methods: list[str]) -> str | None:
     for method in ("policy", "regress"):
         if method in methods:
             return method
-    others = [m for m in methods if m not in BOUNDS and m not in (*POLICY_METHODS, *RENAMED_METHODS, "random")]
+    others = [m for m in methods if m not in (*BOUNDS, "random") and not is_policy(m)]
     return others[0] if others else None
 
 

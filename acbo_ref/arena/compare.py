@@ -19,7 +19,7 @@ from typing import Any
 
 from acbo_ref.arena.baselines import BASELINES
 from acbo_ref.arena.metrics import MethodResults, summarise
-from acbo_ref.arena.play import METHODS, POLICY_METHODS, RENAMED_METHODS
+from acbo_ref.arena.play import RENAMED_METHODS, checked_method, is_policy
 from acbo_ref.arena.store import FILES, Cell, Report, Store
 from acbo_ref.arena.suites import SUITES, files_suite, observations_of
 from acbo_ref.arena.workers import Workers, carry_out, check_executor, open_workers
@@ -137,12 +137,10 @@ def checked(settings: EvaluationSettings, has_policy: bool) -> EvaluationSetting
     if not 0 <= settings.seed < 2**63:
         raise AcboError(f"seed is {settings.seed}", "0 <= seed < 2**63")
     check_executor(settings.executor, settings.scheduler)
-    default = [m for m in DEFAULT_METHODS if has_policy or m not in POLICY_METHODS]
+    default = [m for m in DEFAULT_METHODS if has_policy or not is_policy(m)]
     methods = list(dict.fromkeys(RENAMED_METHODS.get(m, m) for m in settings.methods)) or default
     for method in methods:
-        if method not in METHODS:
-            raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
-        if method in POLICY_METHODS and not has_policy:
+        if is_policy(checked_method(method)) and not has_policy:
             raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
     suites = list(dict.fromkeys(settings.suites)) or ([] if settings.scm_files else list(SUITES))
     for name in suites:

@@ -8,6 +8,10 @@ the most probable action, `policy_head_sampled` a draw with `policy.fixed_std`, 
 of the first two, as the checkpoint's config says. `policy_final` decides as in a campaign whose
 objective is "final": it explores for what is settled on in the end.
 
+Any method whose name ends with `_exogenous` is told which variables nothing that is set can move,
+and sees the system without what they explain (policy/exogenous.py); what it does is judged in the
+system as it is.
+
 Contract: `run_method` is a function of (suite, method, seed, sizes, policy) but for the clock. The
 comparison of many methods on many suites is compare.py.
 """
@@ -21,16 +25,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from acbo_ref.arena.baselines import BASELINES, Constant
-from acbo_ref.arena.method import Method
+from acbo_ref.arena.method import Method, Told
 from acbo_ref.arena.metrics import MethodResults
 from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.acquisition import optimism_for_final, optimism_now
+from acbo_ref.policy.exogenous import ExogenousSession
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
-from acbo_ref.policy.session import SETTLE_ERRORS, or_nothing
+from acbo_ref.policy.session import SETTLE_ERRORS, AnySession, or_nothing
 from acbo_ref.randomness import Role, generator
 from acbo_ref.systems.batch import gain_unit
 from acbo_ref.systems.scm import System
@@ -40,9 +45,35 @@ POLICY_METHODS = ("policy", "policy_head", "policy_head_sampled", "outcome_head"
 RENAMED_METHODS = {"policy_sampled": "policy_head_sampled", "surrogate": "outcome_head"}
 ORACLES = ("oracle", "parent_oracle")
 METHODS = (*POLICY_METHODS, *BASELINES, *ORACLES)
+# What the name of a method that is told the exogenous variables ends with.
+EXOGENOUS = "_exogenous"
 # Systems of a suite on which single decisions of the policy are timed, one system at a time as a
 # user would.
 TIMED_SYSTEMS = 2
+
+
+def untold(method: str) -> str:
+    """The same method, told nothing of exogenous variables."""
+    return method.removesuffix(EXOGENOUS)
+
+
+def is_policy(method: str) -> bool:
+    """Whether a policy decides; names of before included."""
+    return untold(RENAMED_METHODS.get(method, method)) in POLICY_METHODS
+
+
+def checked_method(method: str) -> str:
+    """The method's name.
+
+    Raises:
+        AcboError: there is none of this name, or an oracle is to be told what it knows.
+    """
+    name = untold(method)
+    if name not in METHODS:
+        raise AcboError(f"no method named {method!r}", did_you_mean(name, METHODS))
+    if name in ORACLES and name != method:
+        raise AcboError(f"{name!r} knows the system already", f"--methods {name}")
+    return method
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +140,13 @@ def _play_baseline(episodes: Episodes, name: str, steps: int) -> _Played:
 
 def _baseline(episodes: Episodes, name: str, s: int) -> Method:
     """A baseline or an oracle, new, for system `s`."""
+    system, observations = episodes.systems[s], episodes.observations[s]
     if name in ORACLES:
-        return Constant(getattr(episodes.systems[s], name))
-    task = batch_task([episodes.systems[s]], [episodes.observations[s]])
-    return BASELINES[name](task, generator(episodes.seed, Role.BASELINE, episodes.streams[s]))
+        return Constant(getattr(system, name))
+    task, rng = batch_task([system], [observations]), generator(episodes.seed, Role.BASELINE, episodes.streams[s])
+    if name == untold(name) or not system.exogenous.any():
+        return BASELINES[untold(name)](task, rng)
+    return Told(task, system.exogenous, lambda t: BASELINES[untold(name)](t, rng))
 
 
 def batch_task(systems: Sequence[System], observations: Sequence[Array]) -> Task:
@@ -141,16 +175,17 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
     systems, count = episodes.systems, len(episodes.systems)
     task = batch_task(systems, episodes.observations)
     width = task.valid.shape[1]
-    session = open_session(backend.config.policy, task, lambda t: backend.session(state, t, steps))
+    session = _session(backend, state, method, systems, task, steps)
     played = _nothing_played(count, steps)
-    sampled, only_final = method == "policy_head_sampled", method == "policy_final"
+    name = untold(method)
+    sampled, only_final = name == "policy_head_sampled", name == "policy_final"
     rngs = [generator(episodes.seed, Role.BASELINE, stream) for stream in episodes.streams]
     if sampled:
         gumbel = np.zeros((steps, count, width))
         for s, system in enumerate(systems):  # a system's draws do not depend on its batch-mates' sizes
             gumbel[:, s, : len(system.names)] = rngs[s].gumbel(size=(steps, len(system.names)))
         normal = np.stack([rng.standard_normal(steps) for rng in rngs], axis=1)
-    kind = _head(method)
+    kind = _head(name)
     by_outcome_head = (kind or backend.config.decision) == "outcome_head"
     for k in range(steps):
         if sampled:
@@ -174,6 +209,21 @@ def _play_policy(episodes: Episodes, backend: AnyBackend, state: object, method:
         others = np.arange(len(system.names)) != system.target_index
         played.parent_probability.append(np.asarray(last.parent_probability[s, : len(system.names)][others]))
     return played
+
+
+def _session(
+    backend: AnyBackend, state: object, method: str, systems: Sequence[System], task: Task, steps: int
+) -> AnySession:
+    """The session that a policy's method plays with."""
+    exogenous = np.zeros(task.valid.shape, bool)
+    if method != untold(method):
+        for s, system in enumerate(systems):
+            exogenous[s, : len(system.names)] = system.exogenous
+
+    def begin(t: Task) -> AnySession:
+        return open_session(backend.config.policy, t, lambda read: backend.session(state, read, steps))
+
+    return ExogenousSession(task, exogenous, begin) if exogenous.any() else begin(task)
 
 
 def _head(method: str) -> str | None:
@@ -207,7 +257,7 @@ def _timed(
     episodes: Episodes, method: str, s: int, steps: int, backend: AnyBackend | None, state: object
 ) -> Callable[[tuple[int, float], Array], None]:
     """What a step of the method costs on system `s`: take in (action, its row (1, V)), decide."""
-    if method not in POLICY_METHODS:
+    if not is_policy(method):
         baseline = _baseline(episodes, method, s)
         baseline.ask()
 
@@ -217,12 +267,12 @@ def _timed(
 
         return ask_baseline
     assert backend is not None
-    task, opened = batch_task([episodes.systems[s]], [episodes.observations[s]]), backend
-    session = open_session(opened.config.policy, task, lambda t: opened.session(state, t, steps))
+    task, name = batch_task([episodes.systems[s]], [episodes.observations[s]]), untold(method)
+    session = _session(backend, state, method, [episodes.systems[s]], task, steps)
 
     def ask_policy(action: tuple[int, float], rows: Array) -> None:
         session.observe(np.array([action[0]]), rows)
-        session.decide(decision=_head(method), optimism=optimism_for_final(steps) if method == "policy_final" else None)
+        session.decide(decision=_head(name), optimism=optimism_for_final(steps) if name == "policy_final" else None)
 
     return ask_policy
 
@@ -275,10 +325,8 @@ def run_method(
 ) -> MethodResults:
     """One method on one suite; its decisions are timed apart, by `time_decisions`."""
     episodes = draw_episodes(suite, seed, num_observations, steps)
-    if method in POLICY_METHODS:
+    if is_policy(checked_method(method)):
         if backend is None:
             raise AcboError(f"method {method!r} needs a checkpoint", "give --checkpoint, or other --methods")
         return _results(episodes, _play_policy(episodes, backend, state, method, steps))
-    if method not in METHODS:
-        raise AcboError(f"no method named {method!r}", did_you_mean(method, METHODS))
     return _results(episodes, _play_baseline(episodes, method, steps))

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from acbo_ref.arena.metrics import MethodResults
-from acbo_ref.arena.play import POLICY_METHODS, run_method, time_decisions
+from acbo_ref.arena.play import is_policy, run_method, time_decisions
 from acbo_ref.arena.suites import Suite, files_suite, load_suite
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError
@@ -132,7 +132,7 @@ class Store:
         write_atomically(self._path(cell), json.dumps(document).encode())
 
     def _made_by(self, cell: Cell) -> Document:
-        return {"acbo": __version__, "code_sha256": _code(self._backend if cell.method in POLICY_METHODS else None)}
+        return {"acbo": __version__, "code_sha256": _code(self._backend if is_policy(cell.method) else None)}
 
     def finish(self, report: Report, cells: Sequence[Cell], results: dict[tuple[str, str], MethodResults]) -> None:
         """Write results.csv and summary.json."""

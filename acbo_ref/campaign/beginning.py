@@ -21,6 +21,7 @@ from acbo_ref.campaign.facts import (
     POLICY,
     SCHEMA,
     WITH_BOUNDS,
+    WITH_OBJECTIVE,
     WITH_SCALES,
     WITHOUT_SCALES,
     plain,
@@ -34,6 +35,7 @@ from acbo_ref.campaign.rules import (
     check_reach,
     checked_budget,
     checked_costs,
+    checked_exogenous,
     checked_person,
     checked_variables,
 )
@@ -58,6 +60,7 @@ def begin(
     warn_outside: WarnOutside | None,
     method: str,
     objective: str,
+    exogenous: Sequence[str],
 ) -> None:
     """Write a campaign's folder; arguments as of Campaign.create.
 
@@ -75,6 +78,7 @@ def begin(
         raise AcboError(f"no objective {objective!r}", f"one of: {', '.join(OBJECTIVES)}")
     if named_method(method) is not None and objective != CUMULATIVE:
         raise AcboError(f"method {method!r} knows no objective", "leave out the method, or the objective")
+    outside = checked_exogenous(exogenous, names, domains, target)
     rows = observation_rows(observations, names)
     table = np.array(rows, float).reshape(-1, len(names))
     check_observations(table, names, target)
@@ -89,10 +93,14 @@ def begin(
         raise RunError(f"cannot create {path}: {error.strerror or error}", "choose another folder") from error
     kinds = {name: scale.kinds for name, scale in zip(names, scales, strict=True) if scale.kinds}
     bounded = {"caution": bounds, "warn_outside": ranges, "method": method if method != POLICY else None}
-    newest = {"objective": objective if objective != CUMULATIVE else None}
+    aimed = {"objective": objective if objective != CUMULATIVE else None}
+    newest = {"exogenous": outside}
     plainly = {"costs": prices, "units": observed_units(observations, names), "scales": kinds}
-    more = {key: value for key, value in (plainly | bounded | newest).items() if value}
-    needs = ((SCHEMA, any(newest.values())), (WITH_BOUNDS, any(bounded.values())), (WITH_SCALES, bool(kinds)))
+    more = {key: value for key, value in (plainly | bounded | aimed | newest).items() if value}
+    needs = (
+        (SCHEMA, any(newest.values())), (WITH_OBJECTIVE, any(aimed.values())), (WITH_BOUNDS, any(bounded.values())),
+        (WITH_SCALES, bool(kinds)),
+    )  # fmt: skip
     schema = next((number for number, needed in needs if needed), WITHOUT_SCALES)
     created: Entry = {
         "kind": "created", "schema": schema, "target": target, "direction": direction,

@@ -15,7 +15,7 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from acbo_ref.campaign.bounds import NO_BOUNDS, Caution, WarnOutside
 from acbo_ref.campaign.calibration import calibrate
 from acbo_ref.campaign.doubts import believe, doubts
 from acbo_ref.campaign.exchange import imported
+from acbo_ref.campaign.exogenous import moved
 from acbo_ref.campaign.facts import CUMULATIVE, POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, check_method, method_of, proposal_by
@@ -83,6 +84,7 @@ class Campaign(CampaignView):
         warn_outside: WarnOutside | None = None,
         method: str = POLICY,
         objective: str = CUMULATIVE,
+        exogenous: Sequence[str] = (),
     ) -> Campaign:
         """Begin a campaign.
 
@@ -109,13 +111,16 @@ class Campaign(CampaignView):
             objective: what shall be as good as it can: "cumulative", all outcomes together, or
                 "final", what is settled on in the end. For "final" the policy tries what it knows
                 less of, also where that may do harm; other methods know no objective.
+            exogenous: variables that cannot be set, and that nothing which is set can move: the
+                weather, a raw material. What they explain is taken off all others before the policy
+                reads them, so that it sees through what they do to the target.
 
         Raises:
             AcboError: something given is not possible; nothing was written.
         """
         begin(
             Path(path), variables, target, direction, observations, budget, policy, by, costs, caution, warn_outside,
-            method, objective,
+            method, objective, exogenous,
         )  # fmt: skip
         return load_campaign(path)
 
@@ -161,6 +166,8 @@ class Campaign(CampaignView):
             else:
                 found.append(proposal_by(facts, session, make))
             say_neighbours(facts, found[0])
+            for words in moved(facts):
+                warn(f"{words}: begin anew with it as fixed; `export` and `import` take the rows along")
             return {"kind": "asked", "proposal": asdict(found[0])}
 
         self._write(decide, by)

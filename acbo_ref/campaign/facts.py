@@ -24,9 +24,10 @@ from acbo_ref.campaign.tables import LARGEST
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
 
-# 2 has scales, 3 bounds, warning ranges or a method, and 4 an objective. A journal says the lowest
-# that it needs: an older version reads what it can understand, and refuses the rest.
-SCHEMA, WITH_BOUNDS, WITH_SCALES, WITHOUT_SCALES = 4, 3, 2, 1
+# 2 has scales, 3 bounds, warning ranges or a method, 4 an objective, and 5 exogenous variables. A
+# journal says the lowest that it needs: an older version reads what it can understand, and refuses
+# the rest.
+SCHEMA, WITH_OBJECTIVE, WITH_BOUNDS, WITH_SCALES, WITHOUT_SCALES = 5, 4, 3, 2, 1
 # What a campaign wants to be low: the sum of all outcomes, or what is settled on in the end.
 CUMULATIVE, FINAL = OBJECTIVES = ("cumulative", "final")
 POLICY = "policy"
@@ -116,6 +117,7 @@ class Facts:
         warning_ranges: of each variable, beyond which a measured value is said; None without one.
         method: who chooses where nothing else is said, POLICY or a method of the arena.
         objective: one of OBJECTIVES.
+        exogenous: names of the variables that nothing which is set can move.
         units: of the variables whose name has none, and whose column had one; to be read alone.
     """
 
@@ -136,6 +138,7 @@ class Facts:
     warning_ranges: tuple[WarningRange | None, ...] = ()
     method: str = POLICY
     objective: str = CUMULATIVE
+    exogenous: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
 
     def with_unit(self, name: str) -> str:
@@ -201,6 +204,11 @@ class Facts:
             )
             seams.append(best + (high - low) / 2)
         return Coordinates(self.domains, self.scales, seams)
+
+    @cached_property
+    def is_exogenous(self) -> Array:
+        """(V,) bool"""
+        return np.isin(self.variables, self.exogenous)
 
     @property
     def prices_differ(self) -> bool:
@@ -363,6 +371,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             warning_ranges=ranges_of(first.get("warn_outside", {}), variables),
             method=str(first.get("method", POLICY)),
             objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
+            exogenous=_exogenous(first, variables, domains),
             units={str(name): str(unit) for name, unit in first.get("units", {}).items()},
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -375,6 +384,16 @@ def _prices(created: Entry, variables: Sequence[str]) -> tuple[float, ...]:
     if not all(0 < price < math.inf for price in prices):
         raise ValueError("a cost that is none")
     return prices
+
+
+def _exogenous(
+    created: Entry, variables: Sequence[str], domains: Sequence[tuple[float, float] | None]
+) -> tuple[str, ...]:
+    """The exogenous variables of a journal's first entry."""
+    found = tuple(created.get("exogenous", ()))
+    if any(name == created["target"] or domains[variables.index(name)] is not None for name in found):
+        raise ValueError("an exogenous variable that is none")
+    return found
 
 
 def _scales(

@@ -29,6 +29,7 @@ from acbo_ref.errors import AcboError
 from acbo_ref.grpo.optim import OptimiserState
 from acbo_ref.policy import screening
 from acbo_ref.policy.acquisition import optimism_for_final, optimism_now
+from acbo_ref.policy.exogenous import see_through
 from acbo_ref.policy.inputs import Task
 from acbo_ref.policy.network import reads_pairs
 from acbo_ref.policy.screening import MOST_VARIABLES
@@ -96,6 +97,9 @@ class CampaignSession:
         optimism: the errors that the policy's next decision subtracts.
         only_final: whether that decision is for what is settled on in the end alone; then it may be
             expected to do harm.
+        past_costs: (O,) of the observations, without what exogenous variables explain of them.
+        exogenous_std: standard deviation that these give the cost; it is in what is said of a
+            single outcome.
     """
 
     def __init__(
@@ -106,11 +110,14 @@ class CampaignSession:
         reads: Array,
         optimism: float,
         coordinates: Coordinates,
+        past_costs: Array,
+        exogenous_std: float = 0.0,
         only_final: bool = False,
     ) -> None:
         self._session, self._location, self._scale = session, location, scale
         self._coordinates = coordinates
         self.reads, self.optimism, self.only_final = reads, optimism, only_final
+        self.past_costs, self.exogenous_std = past_costs, exogenous_std
 
     def decide(
         self, decision: str | None = None, optimism: float | None = None, allowed: Array | None = None
@@ -135,7 +142,7 @@ class CampaignSession:
             value=value,
             outcome_mean=self._location + self._scale * found.outcome_mean,
             outcome_error=self._scale * found.outcome_error,
-            outcome_std=self._scale * found.outcome_std,
+            outcome_std=np.hypot(self._scale * found.outcome_std, self.exogenous_std),
         )
 
     def predict(self, variable: Array, value: Array) -> tuple[Array, Array, Array]:
@@ -147,7 +154,8 @@ class CampaignSession:
         """
         found = self._session.predict(variable[None], self._inside(variable, value)[None])
         _check_finite(found.mean, found.error, found.std)
-        return self._location + self._scale * found.mean[0], self._scale * found.error[0], self._scale * found.std[0]
+        std = np.hypot(self._scale * found.std[0], self.exogenous_std)
+        return self._location + self._scale * found.mean[0], self._scale * found.error[0], std
 
     def near(self, variable: Array, value: Array) -> Array:
         """(N,) bool, which actions lie near enough to what was seen; see policy.session."""
@@ -220,26 +228,30 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     def units(rows: Array) -> Array:
         return np.asarray((np.where(np.isnan(rows), filling, rows) - location) / scale)
 
-    task = task_of(facts, units(observed))
-    masks = [np.isin(np.arange(len(manipulable)), were_set) for were_set, _ in done]
-    was_set = np.asarray(np.array(masks).reshape(-1, len(manipulable)).any(axis=0))
+    masks = np.array([np.isin(np.arange(len(manipulable)), were_set) for were_set, _ in done], bool)
+    masks = masks.reshape(-1, len(manipulable))
+    rows = units(np.array([row for _, row in done]).reshape(masks.shape))
+    seen = see_through(task_of(facts, units(observed)), masks[None], rows[None], facts.is_exogenous[None])
+    task, was_set = seen.task, np.asarray(masks.any(axis=0))
     if not over_rows and len(manipulable) > MOST_VARIABLES:
         warn(f"the policy reads the {MOST_VARIABLES} most promising of the {len(manipulable)} variables")
     budget = len(done) + (UNKNOWN_BUDGET if facts.remaining is None else facts.remaining)
     session = screening.open_session(
         backend.config.policy, task, lambda t: backend.session(state, t, len(done), budget), was_set[None]
     )
-    for mask, (_, row) in zip(masks, done, strict=True):
-        session.observe(mask[None], units(np.array([row])))
+    for mask, row in zip(masks, seen.rows[0], strict=True):
+        session.observe(mask[None], row[None])
     only_final = facts.objective == FINAL
     usual = float(optimism_now(backend.config.optimism, max(budget - len(done) - 1, 0)))
     target = facts.target_index
     reads = screening.variables_read(backend.config.policy, task, was_set[None])[0]
     unit = abs(float(scale[target]))
     optimism = optimism_for_final(budget) if only_final else usual
+    usual_cost = facts.cost * float(location[target])
     return CampaignSession(
-        session, facts.cost * float(location[target]), unit, reads, optimism, coordinates, only_final
-    )
+        session, usual_cost, unit, reads, optimism, coordinates, usual_cost + unit * task.observations[0, :, target],
+        unit * float(seen.std[0]), only_final,
+    )  # fmt: skip
 
 
 def choosable(facts: Facts, session: CampaignSession) -> Array:

@@ -164,6 +164,7 @@ def _terms(facts: Facts) -> str:
     said = {
         "Bounds": "" if facts.caution.bounds_nothing else f"{facts.target}: {facts.caution}",
         "Warn outside": ", ".join(ranges),
+        "Seen through": f"what {', '.join(facts.exogenous)} explains is taken off" if facts.exogenous else "",
         "Objective": "what is settled on in the end" if facts.objective == FINAL else "",
         "Chosen by": "" if facts.method == POLICY else f"{facts.method}; what to expect is the policy's word",
     }

@@ -93,6 +93,25 @@ def checked_costs(
     return found
 
 
+def checked_exogenous(
+    exogenous: Sequence[str], names: Sequence[str], domains: Sequence[object], target: str
+) -> list[str]:
+    """The variables that nothing which is set can move, once each and in their order."""
+    if isinstance(exogenous, str):
+        raise AcboError(f"exogenous is {exogenous!r}", "a list of names")
+    given = list(by_known_names(dict.fromkeys(exogenous), names))
+    for name in given:
+        if name not in names:
+            raise AcboError(f"no variable named {name!r} to be exogenous", did_you_mean(str(name), names))
+        if name == target:
+            raise AcboError(
+                f"the target {name!r} cannot be exogenous", "an exogenous variable is moved by nothing here"
+            )
+        if domains[names.index(name)] is not None:
+            raise AcboError(f"{name!r} can be set and so is not exogenous", "leave out its domain, or --exogenous")
+    return [name for name in names if name in given]
+
+
 def checked_count(count: SupportsIndex) -> int:
     """How many experiments to do side by side."""
     try:

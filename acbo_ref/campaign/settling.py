@@ -19,6 +19,7 @@ from acbo_ref.arrays import Array
 from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.caution import danger_of, near_actions, within_reach
 from acbo_ref.campaign.doubts import doubtful
+from acbo_ref.campaign.exogenous import moved
 from acbo_ref.campaign.facts import COVERAGE, Facts
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.predictions import Answer, CampaignSession, answer, beliefs, interval
@@ -51,8 +52,9 @@ class Recommendation(Words):
         more: repetitions of this setting that would establish the improvement if they come out as
             expected, at most 100; None where it is established, or they could not.
         keeps_bounds: whether it lies within the campaign's bounds and warning ranges.
-        warnings: if it does not, why; whether nothing was measured that far out; and numbers that
-            it rests on and that are hard to believe.
+        warnings: if it does not, why; whether nothing was measured that far out; exogenous
+            variables that experiments moved; and numbers that it rests on and that are hard to
+            believe.
         passed_over: a better setting that does not, and why; None if there is none.
     """
 
@@ -196,7 +198,8 @@ def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, fl
     another method chose, if one is given.
     """
     at = settle(facts, session) if action is None else settled_at(facts, session, *action)
-    error, std = at.error * facts.expectation_factor, at.std * facts.outcome_factor
+    error = at.error * facts.expectation_factor
+    std = math.sqrt(max(at.std**2 - session.exogenous_std**2, 0.0)) * facts.outcome_factor  # seen through
     predicted, low, high = interval(facts, at.cost, error)
     seen = watch(facts)
     found = Recommendation(
@@ -205,9 +208,9 @@ def recommendation(facts: Facts, session: CampaignSession, action: tuple[int, fl
         "no past rows in which nothing was set: what doing nothing gives is not known",
         _untried(facts, session, at.cost), seen.words if seen.alarm else None,
         keeps_bounds=not at.objections, passed_over=at.passed_over,
-        warnings=(*at.objections, *untested(facts, at.variable, at.value), *_doubts(facts)),
+        warnings=(*at.objections, *untested(facts, at.variable, at.value), *moved(facts), *_doubts(facts)),
     )  # fmt: skip
-    target = facts.observations[:, facts.target_index]
+    target = facts.cost * session.past_costs if facts.exogenous else facts.observations[:, facts.target_index]
     if len(target):
         found = _compared(facts, found, target, at.cost, error, std)
     if at.objections:

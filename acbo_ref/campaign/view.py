@@ -154,6 +154,7 @@ class CampaignView:
             },
             "method": facts.method,
             "objective": facts.objective,
+            "exogenous": list(facts.exogenous),
             "bounds": asdict(facts.caution),
             "warn_outside": {
                 n: [None if math.isinf(end) else end for end in ends]

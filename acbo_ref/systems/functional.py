@@ -100,6 +100,15 @@ class FunctionalSCM:
     def parent_mask(self) -> Array:
         return np.array([n in self.parents.get(self.target, ()) for n in self.names])
 
+    @cached_property
+    def exogenous(self) -> Array:
+        """See `SCM.exogenous`."""
+        moved: set[str] = set()
+        for v in self.variables:
+            if v.manipulable or v.name == self.target or moved.intersection(self.parents.get(v.name, ())):
+                moved.add(v.name)
+        return np.array([n not in moved for n in self.names])
+
     def simulate(self, noise: Array, variable: Array | int = -1, value: Array | float = 0.0) -> Array:
         """N rows of the visible variables, (N, V), from noise (N, noise_dim); see
         `SCM.simulate`.

@@ -93,6 +93,8 @@ class System(Protocol):
     @property
     def parent_mask(self) -> Array: ...
     @property
+    def exogenous(self) -> Array: ...
+    @property
     def noise_dim(self) -> int: ...
     @property
     def direction(self) -> str: ...
@@ -222,6 +224,14 @@ class SCM:
     def parent_mask(self) -> Array:
         """(V,) bool: the direct causes of the target."""
         return self.adjacency[:, self.target_index].copy()
+
+    @cached_property
+    def exogenous(self) -> Array:
+        """(V,) bool: seen, and moved neither by what can be set nor by the target."""
+        moved = self.manipulable | (np.arange(len(self.names)) == self.target_index)
+        for j in self.order:
+            moved[j] |= (moved & self.adjacency[:, j]).any()
+        return np.asarray(self.visible & ~moved)
 
     @cached_property
     def _batch(self) -> SCMBatch[Array]:
