@@ -3,7 +3,8 @@ python benchmarks/disturbance.py [SHARE [METHOD,METHOD...]]
 
 The first 96 test systems of `medium`, and the same with one more variable D, measured, that nobody
 can set and that makes SHARE (.95) of the target's variance. Who sees through it scores the same.
-Needs Numba for the policy.
+Methods with `_exogenous` behind their name are told that D is exogenous. Needs Numba for the
+policy.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def disturbed(system: SCM, share: float) -> SCM:
 
 if __name__ == "__main__":
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 0.95
-    methods = sys.argv[2].split(",") if len(sys.argv) > 2 else ["policy", "regress", "gp_all"]
+    methods = (
+        sys.argv[2].split(",") if len(sys.argv) > 2 else ["policy", "policy_exogenous", "regress", "regress_exogenous"]
+    )
     checkpoint = load_checkpoint(shipped_policy())
     backend = backend_maker("numba")(replace(checkpoint.config, dtype=None))
     state = backend.from_host(checkpoint.state)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,6 +81,21 @@ class Proposal(Words):
         )
 
 
+class Outcome(NamedTuple):
+    """What became of a proposal.
+
+    Args:
+        missed: whether it lay outside of its 90 % interval. worse: on the bad side of the
+            prediction.
+        ratio: how far from the prediction it lay, in half widths of the interval as it was without
+            the widening of then.
+    """
+
+    missed: bool
+    worse: bool
+    ratio: float
+
+
 @dataclass(frozen=True)
 class Record:
     """A measured row.
@@ -118,6 +134,7 @@ class Facts:
         method: who chooses where nothing else is said, POLICY or a method of the arena.
         objective: one of OBJECTIVES.
         exogenous: names of the variables that nothing which is set can move.
+        widenings: of the interval of each proposal, when it was made.
         units: of the variables whose name has none, and whose column had one; to be read alone.
     """
 
@@ -139,6 +156,7 @@ class Facts:
     method: str = POLICY
     objective: str = CUMULATIVE
     exogenous: tuple[str, ...] = ()
+    widenings: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
 
     def with_unit(self, name: str) -> str:
@@ -157,23 +175,14 @@ class Facts:
         return [(r.was_set, r.row) for r in self.records.values() if r.is_read and r.was_set]
 
     @cached_property
-    def outcomes(self) -> list[tuple[bool, bool]]:
-        """Of every proposal with an outcome that counts, in their order: did it lie outside of the
-        90 % interval, and on the bad side of the prediction?
-        """
-        found = []
-        for id, proposal in self.proposals.items():
-            record = self.records.get(id)
-            if record is not None and record.is_read:
-                measured = float(record.row[self.target_index])
-                missed = not proposal.low <= measured <= proposal.high
-                found.append((missed, self.cost * measured > self.cost * proposal.predicted))
-        return found
+    def outcomes(self) -> list[Outcome]:
+        """Of every proposal with an outcome that counts, in their order."""
+        return outcomes(self.proposals, self.records, self.widenings, self.target_index, self.cost)
 
     @cached_property
     def widening(self) -> float:
         """The factor on intervals, after the misses and hits so far: see monitor.py."""
-        return math.exp(WIDENING * sum(float(missed) - (1.0 - COVERAGE) for missed, _ in self.outcomes))
+        return widening(self.outcomes)
 
     @property
     def outcome_factor(self) -> float:
@@ -284,6 +293,32 @@ def _check_created(created: Entry, variables: Sequence[str], domains: Sequence[t
         raise ValueError("a budget that is none")
 
 
+def outcomes(
+    proposals: Mapping[str, Proposal],
+    records: Mapping[str, Record],
+    widenings: Mapping[str, float],
+    target: int,
+    cost: float,
+) -> list[Outcome]:
+    """See Facts.outcomes."""
+    found = []
+    for id, proposal in proposals.items():
+        record = records.get(id)
+        if record is not None and record.is_read:
+            measured, half = float(record.row[target]), (proposal.high - proposal.low) / 2
+            missed = not proposal.low <= measured <= proposal.high
+            own = half / widenings.get(id, 1.0)
+            off = abs(measured - proposal.predicted)
+            ratio = off / own if own > 0 else math.inf * off if off else 0.0
+            found.append(Outcome(missed, cost * measured > cost * proposal.predicted, ratio))
+    return found
+
+
+def widening(seen: Sequence[Outcome]) -> float:
+    """The factor on intervals after these outcomes."""
+    return math.exp(WIDENING * sum(float(outcome.missed) - (1.0 - COVERAGE) for outcome in seen))
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -312,6 +347,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         domains = tuple(None if d is None else (_checked(d[0]), _checked(d[1])) for d in first["domains"])
         _check_created(first, variables, domains)
         proposals: dict[str, Proposal] = {}
+        widenings: dict[str, float] = {}
         records: dict[str, Record] = {}
         abandoned: set[str] = set()
         notes: dict[str, list[str]] = {}
@@ -334,7 +370,8 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                     records[f"{letter}{counts[letter]}"] = _record(were_set, whole(item["row"]), entry)
             elif kind == "asked":
                 proposal = _proposal(entry, variables)
-                proposals[proposal.id] = proposal
+                known = outcomes(proposals, records, widenings, variables.index(first["target"]), 1.0)
+                proposals[proposal.id], widenings[proposal.id] = proposal, widening(known)
             elif kind == "told":
                 were_set = (variables.index(proposals[entry["id"]].variable),)
                 records[entry["id"]] = _record(were_set, whole(entry["row"]), entry)
@@ -372,6 +409,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             method=str(first.get("method", POLICY)),
             objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
             exogenous=_exogenous(first, variables, domains),
+            widenings=widenings,
             units={str(name): str(unit) for name, unit in first.get("units", {}).items()},
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
