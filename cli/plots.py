@@ -52,6 +52,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": LINE, "grid.linewidth": 0.6, "svg.fonttype": "none", "svg.hashsalt": "acbo",
 }  # fmt: skip
+DASHED = "--"
 # Points of a curve, or marks, that a figure has at most: more cannot be told apart.
 MOST_POINTS, MOST_MARKS = 300, 400
 
@@ -60,6 +61,11 @@ def colour_of(method: str) -> str:
     """The name of a method's colour."""
     name = untold(RENAMED_METHODS.get(method, method)).removesuffix("_sampled")
     return name if name in COLOURS else "ink"
+
+
+def is_told(method: str) -> bool:
+    """Whether it is told what is exogenous; it has the colour of who is not, and is dashed."""
+    return method != untold(method)
 
 
 def palette() -> str:
@@ -156,7 +162,13 @@ def per_step_curves(results: dict[str, MethodResults], regret: bool) -> str:
             band = per_step(result)[1 if regret else 0]
             steps = np.arange(1, band.shape[1] + 1)
             bound, colour = method in BOUNDS, COLOURS.get(colour_of(method), (INK,))[0]
-            axis.plot(steps, band[0], color=colour, lw=1.0 if bound else 1.8, ls=":" if bound else "-")
+            axis.plot(
+                steps,
+                band[0],
+                color=colour,
+                lw=1.0 if bound else 1.8,
+                ls=":" if bound else DASHED if is_told(method) else "-",
+            )
             if not bound:
                 axis.fill_between(steps, band[1], band[2], color=colour, alpha=0.13, lw=0)
         if not regret:

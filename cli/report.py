@@ -268,7 +268,7 @@ def _evaluation(anchor: str, folder: Folder) -> list[str]:
             f'<p class="note">{html.escape(about)}. {systems_of(suite)}, {suite["observations"]} observational rows.</p>'
         )
         parts.append(_table(folder, suite))
-        parts.append(legend({m: plots.colour_of(m) for m in results}))
+        parts.append(legend({m + " (dashed)" * plots.is_told(m): plots.colour_of(m) for m in results}))
         parts.append(
             figures(
                 figure(plots.per_step_curves(results, regret=False), "How good is each intervention?"),
