@@ -331,10 +331,23 @@ def test_a_missing_value_of_it_takes_nothing_off(tmp_path, policy):
     assert np.isfinite(campaign.recommend().predicted)
 
 
-def test_another_method_may_choose_and_is_told_nothing(tmp_path, policy):
-    begun = {"observations": rows_of(10), "policy": policy}
-    campaign = quietly(Campaign.create, tmp_path / "c", VARIABLES, "y", **begun, exogenous=["d"])
-    assert "chose it" in campaign.ask(method="regress").reason
+def test_another_method_sees_through_as_it_does_in_the_arena(tmp_path, shipped):
+    """It finds what the disturbance hides from it."""
+    suite = load_suite("medium", 1000).first(1)
+    suite, steps = replace(suite, systems=tuple(map(with_disturbance, suite.systems))), 3
+    system, episodes = suite.systems[0], draw_episodes(suite, 0, 12, steps)
+    found, untold = (run_method(suite, name, 0, 12, steps, *shipped) for name in ("regress_exogenous", "regress"))
+    domains = {v.name: (v.low, v.high) if v.manipulable else None for v in system.variables}
+    rows = np.array(episodes.observations[0])
+    campaign = Campaign.create(
+        tmp_path / "c", domains, system.target, observations=rows, exogenous=["D"], method="regress"
+    )
+    for k in range(steps):
+        proposal = load_campaign(campaign.path).ask()
+        variable, value = system.names.index(proposal.variable), proposal.value
+        assert (variable, value) == (found.variable[0, k], pytest.approx(found.value[0, k]))
+        campaign.tell(proposal.id, system.simulate(episodes.noise[0][k : k + 1], variable, value)[0], yes=True)
+    assert (untold.variable != found.variable).any() or (untold.value != found.value).any()
 
 
 def test_a_variable_that_may_be_exogenous_is_asked_about(tmp_path, policy, capsys):

@@ -5,8 +5,8 @@ A method keeps nothing between commands. It is begun anew with the same random n
 every experiment in turn, so what it chooses follows from the journal.
 
 Contract: functions of facts, a method and a session; writes nothing. What is said of a choice (its
-expectation, its interval) is the policy's. Of the arena it knows the list of methods and nothing
-else, and only once one is named.
+expectation, its interval) is the policy's. Of the arena it knows the list of methods and how one is
+told what is exogenous, and only once one is named.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def told(facts: Facts, make: MakeMethod) -> Method:
     unknown = np.where(manipulable, (low + high) / 2, 0.0)
     filling = np.where(np.isnan(observed).all(axis=0), unknown, column_means(observed))
     task = task_of(facts, np.where(np.isnan(observed), filling, observed))
-    method = make(task, generator(int(facts.policy_sha256[:16], 16), Role.BASELINE))
+    method = _told_of_exogenous(facts, make, task, generator(int(facts.policy_sha256[:16], 16), Role.BASELINE))
     for id, record in facts.records.items():
         if not record.is_read or len(record.was_set) != 1:
             continue
@@ -128,6 +128,15 @@ def told(facts: Facts, make: MakeMethod) -> Method:
         except ValueError:  # arms are fixed values, and this is none of them
             continue
     return method
+
+
+def _told_of_exogenous(facts: Facts, make: MakeMethod, task: Task, rng: np.random.Generator) -> Method:
+    """The method on this task, which sees through what is exogenous."""
+    if not facts.exogenous:
+        return make(task, rng)
+    from acbo_ref.arena.method import Told
+
+    return Told(task, facts.is_exogenous, lambda seen_through: make(seen_through, rng))
 
 
 def name_of(make: MakeMethod) -> str:
