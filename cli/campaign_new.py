@@ -139,7 +139,7 @@ def new(
     from acbo_ref.campaign.workbooks import read_table
     from acbo_ref.errors import AcboError
 
-    fixed = (*fixed, *exogenous)
+    fixed = tuple(dict.fromkeys((*fixed, *exogenous)))
     if minimize is None:
         raise AcboError(f"shall {target!r} be as low or as high as it can?", "say --minimize or --maximize")
     given = {name: domain(name, text) for name, text in pairs(domains, "--domain").items()}
@@ -162,7 +162,7 @@ def new(
         )  # fmt: skip
         say_outside_domains(names, given, rows)
         not_set = [name for name in names if variables[name] is None and name not in (target, *exogenous)]
-        ask_about_exogenous(np.array(rows, float).reshape(-1, len(names)), names, not_set, target)
+        ask_about_exogenous(np.array(rows, float).reshape(-1, len(names)), names, not_set, exogenous, target)
     status = made.status()
     show(status, output_format, status_text)
     goes_on(f"created {folder}", folder, status)

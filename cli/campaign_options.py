@@ -94,7 +94,8 @@ def show(value: dict[str, Any], output_format: str, text: Callable[[dict[str, An
 def goes_on(found: str, folder: Path, status: dict[str, Any]) -> None:
     """The line that ends a command: what was done, and what the campaign waits for."""
     if status["pending"]:
-        ends(found, "campaign", "tell", folder, status["pending"][0]["id"], f"{status['target']}=VALUE")
+        measured = [f"{name}=VALUE" for name in (status["target"], *status["exogenous"])]
+        ends(found, "campaign", "tell", folder, status["pending"][0]["id"], *measured)
     elif status["remaining"] == 0:
         ends(f"{found}; the budget is spent", "campaign", "recommend", folder)
     else:

@@ -84,7 +84,8 @@ def test_the_guides_commands_run(tmp_path, monkeypatch, capsys):
     table[:, 5] = 6.0 + 2.0 * (table[:, 1] - 2.5) + 0.1 * table[:, 5]  # the dose does it, so e1 sets the dose
     Path("past.csv").write_text("\n".join([",".join(names), *(",".join(f"{x:.3f}" for x in row) for row in table)]))
     fixed = "--domain temp=20:80 --domain dose=0:5 --fixed age --fixed pressure --fixed ph"
-    begun = {"reactor": f"--data past.csv --target yield --maximize {fixed}", "plant": "--target yield --maximize"}
+    begun = {"reactor": f"--data past.csv --target yield --maximize {fixed}", "plant": "--target yield --maximize",
+             "house": "--target energy --minimize"}  # fmt: skip
     Path("more.csv").write_text(f"{','.join(names)},intervention\n60,2,40,6,7,52,temp\n")
     text = GUIDE.replace("\\\n", " ")
     lines = re.findall(r"^acbo campaign (.*?)(?:\s{2,}#.*)?$", text, re.M)

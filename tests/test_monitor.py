@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from acbo_ref.campaign.facts import COVERAGE, WIDENING, Facts, Outcome, Proposal, Record
+from acbo_ref.campaign.facts import COVERAGE, WIDENING, Facts, Judged, Outcome, Proposal, Record
 from acbo_ref.campaign.monitor import ALARM_LEVEL, FAR, FAR_SHARE, evidence, evidence_above, evidence_against, watch
 from acbo_ref.campaign.scales import scale_of
 
@@ -85,32 +85,35 @@ def test_false_alarms_are_as_rare_as_promised(length):
     assert fired / count < ALARM_LEVEL
 
 
+def test_a_thousand_misses_are_a_number():
+    assert np.isfinite(evidence([Outcome(True, True, 9.0)] * 1000))
+
+
 def test_learning_to_be_wide_hides_nothing():
     """Outcomes three half widths off, on both sides: the intervals learn, and few miss at last. The
     tests take the intervals as they were.
     """
-    off = [3.0, -3.0] * 10
-    widened, seen = facts(off), facts(off).widening
-    assert seen > 100.0  # had every proposal been made at once
-    learnt = {f"e{n + 1}": 4.0 for n in range(20)}
-    proposals = {id: replace(p, low=-4.0, high=4.0) for id, p in widened.proposals.items()}
-    found = watch(replace(widened, proposals=proposals, widenings=learnt))
+    off = facts([3.0, -3.0] * 10)
+    assert off.widening > 100.0  # had every proposal been made at once
+    proposals = {id: replace(p, low=-4.0, high=4.0) for id, p in off.proposals.items()}
+    found = watch(replace(off, proposals=proposals, judged=dict.fromkeys(proposals, Judged(1.0, 4.0))))
     assert found.missed == 0 and found.alarm and "20 of 20 outcomes lay outside its own" in found.words
 
 
 def test_a_journal_knows_how_wide_intervals_were(tmp_path, policy):
-    """The widening of a proposal is that of when it was asked for, not of when it was told."""
+    """Of a proposal what was learnt when it was asked for, not when it was told."""
     from campaign_crashes import create
 
     campaign = create(tmp_path / "c", policy)
     first = campaign.ask()
-    campaign.tell(first.id, {"a": first.value, "y": 1e3} if first.variable == "a" else {"y": 1e3}, yes=True)
+    campaign.tell(first.id, {"y": 1e3}, yes=True)
     second, third = campaign.ask(), campaign.ask(another=True)
     for proposal in (third, second):
         campaign.tell(proposal.id, {"y": proposal.predicted}, yes=True)
     found = campaign._read()
     after_a_miss = math.exp(WIDENING * COVERAGE)
-    assert found.widenings == pytest.approx({"e1": 1.0, "e2": after_a_miss, "e3": after_a_miss})
+    assert [found.judged[id].widening for id in ("e1", "e2", "e3")] == pytest.approx([1.0, after_a_miss, after_a_miss])
+    assert found.judged["e2"].half == pytest.approx((second.high - second.low) / 2 / after_a_miss)
     assert [outcome.missed for outcome in found.outcomes] == [True, False, False]
     assert found.outcomes[0].ratio == pytest.approx((1e3 - first.predicted) / ((first.high - first.low) / 2))
 

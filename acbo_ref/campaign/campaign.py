@@ -15,8 +15,9 @@ nowhere else. What only reads is in view.py, what the policy says in predictions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from acbo_ref.campaign.exogenous import moved
 from acbo_ref.campaign.facts import CUMULATIVE, POLICY, CampaignWarning, Proposal, plain, replay, stamped, warn
 from acbo_ref.campaign.journal import Entry, Journal
 from acbo_ref.campaign.methods import MakeMethod, check_method, method_of, proposal_by
-from acbo_ref.campaign.predictions import Belief
+from acbo_ref.campaign.predictions import Belief, asked
 from acbo_ref.campaign.ranges import say_neighbours, say_outside
 from acbo_ref.campaign.rules import (
     check_budget,
@@ -167,8 +168,8 @@ class Campaign(CampaignView):
                 found.append(proposal_by(facts, session, make))
             say_neighbours(facts, found[0])
             for words in moved(facts):
-                warn(f"{words}: begin anew with it as fixed; `export` and `import` take the rows along")
-            return {"kind": "asked", "proposal": asdict(found[0])}
+                warn(f"{words}; `export` and `import` take the rows along")
+            return asked(facts, session, found[0])
 
         self._write(decide, by)
         return found[0]
@@ -196,9 +197,10 @@ class Campaign(CampaignView):
                 return None
             check_method(method_of(facts, method), NO_BOUNDS, True)
             check_budget(facts, count - len(facts.pending))
-            found = proposal_beside(facts, self._session(facts), facts.caution if caution is None else caution)
+            session = self._session(facts)
+            found = proposal_beside(facts, session, facts.caution if caution is None else caution)
             say_neighbours(facts, found)
-            return {"kind": "asked", "proposal": asdict(found)}
+            return asked(facts, session, found)
 
         for _ in range(count):
             self._write(decide, by)
@@ -232,6 +234,9 @@ class Campaign(CampaignView):
             measured = checked_row(facts, row_values(row, facts.variables), proposal.variable, proposal.value)
             believe(doubts(facts, [(id, measured, [facts.variables.index(proposal.variable)])]), yes)
             say_outside(facts, id, measured)
+            missing = [name for name in facts.exogenous if math.isnan(measured[facts.variables.index(name)])]
+            if missing:
+                warn(f"{id}: {', '.join(missing)} is missing, so nothing is taken off this row; `correct` adds it")
             return {"kind": "told", "id": id, "row": plain(measured)}
 
         self._write(decide, by)

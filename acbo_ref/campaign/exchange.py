@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from acbo_ref.campaign.doubts import doubts
-from acbo_ref.campaign.facts import Facts, Proposal, flattened, numbers, plain, warn
+from acbo_ref.campaign.facts import Facts, Judged, Proposal, flattened, numbers, plain, warn
 from acbo_ref.campaign.journal import Entry
 from acbo_ref.campaign.ranges import outside
 from acbo_ref.campaign.rules import checked_row, checked_text, external_row
@@ -31,7 +31,8 @@ from acbo_ref.files import Document
 # What an export says of a row beside the row: its id, and so on; of a proposal what was proposed.
 OF_RECORD = ("id", "state", "time", "by", "notes")
 OF_PROPOSAL = ("value", "predicted", "low", "high", "parent_probability", "reason")
-JOURNAL = tuple(f"journal {name}" for name in (*OF_RECORD, *OF_PROPOSAL))
+OF_JUDGED = Judged._fields  # not in exports of before
+JOURNAL = tuple(f"journal {name}" for name in (*OF_RECORD, *OF_PROPOSAL, *OF_JUDGED))
 # How many rows out of bounds are named when a table is imported.
 MOST_SAID = 5
 STATES = ("told", "corrected", "abandoned", "pending")
@@ -61,9 +62,9 @@ def exported(facts: Facts, states: Mapping[str, str]) -> tuple[list[str], list[l
             assert proposal is not None
             row, was_set = [math.nan] * len(facts.variables), [proposal.variable]
         of_record = [id, states[id], (record and record.time) or "", (record and record.by) or ""]
-        of_proposal = [""] * len(OF_PROPOSAL)
+        of_proposal = [""] * len((*OF_PROPOSAL, *OF_JUDGED))
         if proposal is not None:
-            values = [getattr(proposal, name) for name in OF_PROPOSAL]
+            values = [getattr(proposal, name) for name in OF_PROPOSAL] + [*facts.judged.get(id, ("", ""))]
             of_proposal = [repr(value) if isinstance(value, float) else str(value) for value in values]
         cells = ["" if math.isnan(x) else repr(x) for x in row]
         lines.append([*cells, "+".join(was_set), *of_record, "\n".join(facts.notes.get(id, [])), *of_proposal])
@@ -160,7 +161,7 @@ def check_columns(table: Table, facts: Facts) -> None:
     """
     known = [*facts.variables, "intervention"]
     text, own = text_columns(table), [name for name in JOURNAL if name in table.names]
-    for name in JOURNAL:
+    for name in JOURNAL[: -len(OF_JUDGED)]:
         if own and name not in own:
             raise AcboError(
                 f"{table.where} has {own[0]!r} and no column {name!r}",
@@ -247,7 +248,7 @@ def _of_export(facts: Facts, entries: Sequence[Entry], lines: Sequence[Line], wh
     """An export: whole into a campaign in which nothing is recorded, else as rows."""
     if not facts.records and not facts.proposals:
         proposals = _proposals(facts, lines, where)
-        asked: list[Entry] = [{"kind": "asked", "proposal": asdict(p)} for p in proposals.values()]
+        asked = [_asked(proposals[line.id], line) for line in sorted(lines, key=_number) if line.is_proposal]
         return Import({"kind": "imported", "entries": asked + _told(facts, lines, proposals)}, len(lines), [])
     counting = [line for line in lines if line.state in ("told", "corrected")]
     if len(counting) < len(lines):
@@ -261,6 +262,18 @@ def _of_export(facts: Facts, entries: Sequence[Entry], lines: Sequence[Line], wh
     rows = [_external(facts, line) for line in plainly]
     unlikely = _unlikely(facts, entries, plainly, rows)
     return Import({"kind": "imported", "entries": _told(facts, plainly, {})} if rows else None, len(rows), unlikely)
+
+
+def _number(line: Line) -> int:
+    """Of a proposal."""
+    return int(line.id[1:]) if line.is_proposal else 0
+
+
+def _asked(proposal: Proposal, line: Line) -> Entry:
+    """The entry of a proposal, with how it is judged if that was exported."""
+    entry: Entry = {"kind": "asked", "proposal": asdict(proposal)}
+    judged = {name: number(line.said.get(name, ""), f"{line.where}, 'journal {name}'") for name in OF_JUDGED}
+    return entry if any(map(math.isnan, judged.values())) else entry | {"judged": judged}
 
 
 def _proposals(facts: Facts, lines: Sequence[Line], where: str) -> dict[str, Proposal]:

@@ -12,16 +12,16 @@ import numpy as np
 from scipy.special import stdtr
 
 from acbo_ref.arrays import Array
-from acbo_ref.campaign.facts import Facts, warn
+from acbo_ref.campaign.facts import Facts, column_means, warn
+from acbo_ref.policy.exogenous import explained_by
 
 # A fixed variable that explains this share of the target's variance, and would seldom do so by
 # chance, is worth a question, a few of them at once.
 ASKED_SHARE, ASKED_CHANCE, MOST_ASKED = 0.3, 0.01, 3
-# The probability that experiments which move nothing are ever said to move an exogenous variable,
-# for each of them and each lever.
+# How probable the correlation of changes may be by chance, each time that it is looked at, for each
+# lever and exogenous variable; and how many changes of a setting there must be.
 FALSE_ALARM = 1e-3
-# A lever tells whether it moves anything once it was set so often.
-LEAST_SET = 3
+LEAST_CHANGES = 3
 
 
 def correlation(x: Array, y: Array) -> tuple[float, float]:
@@ -35,48 +35,63 @@ def correlation(x: Array, y: Array) -> tuple[float, float]:
     return share, float(2.0 * stdtr(len(x) - 2, -t))
 
 
-def may_be_exogenous(rows: Array, fixed: Sequence[int], target: int) -> list[tuple[int, float]]:
-    """The fixed variables that explain much of the target over rows (N, V), nan where missing: by
-    number, with the share of its variance that each explains.
+def may_be_exogenous(rows: Array, fixed: Sequence[int], said: Array, target: int) -> list[tuple[int, float]]:
+    """The fixed variables that go with much of the target over observations (N, V), nan where
+    missing, once what is exogenous for sure, `said` (V,) bool, is taken off: by number, with the
+    share of its variance that each explains.
     """
+    left = rows - explained_by(rows, np.zeros(rows.shape, bool), said)
     found = []
     for j in fixed:
-        known = rows[~np.isnan(rows[:, [j, target]]).any(axis=1)][:, [j, target]]
+        known = left[~np.isnan(left[:, [j, target]]).any(axis=1)][:, [j, target]]
         share, chance = correlation(known[:, 0], known[:, 1])
         found += [(j, share)] if share >= ASKED_SHARE and chance < ASKED_CHANCE else []
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def ask_about_exogenous(rows: Array, names: Sequence[str], fixed: Sequence[str], target: str) -> None:
-    """A warning that asks whether some of these fixed variables are exogenous; rows (N, V)."""
-    found = may_be_exogenous(rows, [names.index(name) for name in fixed], names.index(target))
+def ask_about_exogenous(
+    rows: Array, names: Sequence[str], fixed: Sequence[str], said: Sequence[str], target: str
+) -> None:
+    """A warning that asks whether some of these fixed variables are exogenous, as others were
+    `said` to be; rows (N, V).
+    """
+    places = [names.index(name) for name in fixed]
+    found = may_be_exogenous(rows, places, np.isin(names, said), names.index(target))
     if found:
-        shares = ", ".join(f"{names[j]!r} ({share:.0%})" for j, share in found[:MOST_ASKED])
+        shares = " and ".join(f"{names[j]!r} ({share:.0%} of its ups and downs)" for j, share in found[:MOST_ASKED])
         warn(
-            f"of the variance of {target!r} goes with variables that cannot be set: {shares}; if nothing that is set moves "
-            "one of them (weather or raw material, no result), begin with --exogenous NAME to see through it"
+            f"{target!r} goes along with {shares}. Is there one that nothing you set can change, as the weather or a raw "
+            "material? Then begin again, in another folder, with --exogenous NAME: its share is taken off. Not for "
+            "something that a lever changes on the way: that would hide what the lever does"
         )
 
 
 def moved(facts: Facts) -> list[str]:
-    """A sentence, without its full stop, for each exogenous variable that experiments moved after
-    all: over observations and experiments on one lever it goes with how far from its usual value
-    the lever was set.
+    """A sentence, without its full stop, for each exogenous variable that went along with a lever:
+    from row to row, in the order in which they were recorded, its change with the change of how far
+    from its usual value the lever was set. So weather that drifts by itself is no evidence.
     """
     coordinates = facts.coordinates
+    records = [record for record in facts.records.values() if record.is_read]
+    if not facts.exogenous or not records:
+        return []
+    rows = np.array([coordinates.rows(np.array(record.row)) for record in records])
     observed = coordinates.rows(facts.observations)
     words = []
-    for name in facts.exogenous:
-        j = facts.variables.index(name)
-        for i, lever in enumerate(facts.variables):
-            rows = [coordinates.rows(np.array(row)) for was_set, row in facts.interventions if was_set == (i,)]
-            if len(rows) < LEAST_SET or len(observed) < LEAST_SET:
-                continue
-            values = np.concatenate([observed[:, j], [row[j] for row in rows]])
-            usual = np.nanmean(observed[:, i]) if not np.isnan(observed[:, i]).all() else rows[0][i]
-            change = np.concatenate([np.zeros(len(observed)), [row[i] - usual for row in rows]])
-            known = ~np.isnan(values)
-            _, chance = correlation(change[known], values[known])
-            if chance < FALSE_ALARM:
-                words.append(f"{name} is said to be exogenous and went along when {lever} was set (p = {chance:.1g})")
+    for i, lever in enumerate(facts.variables):
+        was_set = np.array([record.was_set == (i,) for record in records])
+        if facts.domains[i] is None or not was_set.any():
+            continue
+        usual = column_means(observed[:, [i]])[0] if not np.isnan(observed[:, i]).all() else rows[was_set, i][0]
+        change = np.diff(np.where(was_set, rows[:, i] - usual, 0.0))
+        for name in facts.exogenous:
+            step = np.diff(rows[:, facts.variables.index(name)])
+            known = ~np.isnan(step)
+            if np.count_nonzero(change[known]) >= LEAST_CHANGES:
+                _, chance = correlation(change[known], step[known])
+                if chance < FALSE_ALARM:
+                    words.append(
+                        f"{name} is said to be exogenous and went along when {lever} was set (p = {chance:.1g}): does "
+                        f"{lever} change it? Then begin anew with it as fixed"
+                    )
     return words

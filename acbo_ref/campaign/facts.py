@@ -24,6 +24,7 @@ from acbo_ref.campaign.scales import PLAIN, Coordinates, Scale, check_scale, sca
 from acbo_ref.campaign.tables import LARGEST
 from acbo_ref.campaign.words import Words
 from acbo_ref.errors import AcboError
+from acbo_ref.policy.exogenous import explained_by
 
 # 2 has scales, 3 bounds, warning ranges or a method, 4 an objective, and 5 exogenous variables. A
 # journal says the lowest that it needs: an older version reads what it can understand, and refuses
@@ -81,14 +82,27 @@ class Proposal(Words):
         )
 
 
+class Judged(NamedTuple):
+    """How the outcome of a proposal is judged, as it was when that was made.
+
+    Args:
+        half: half width of the 90 % interval by the campaign's fixed factor, without what was
+            learnt from misses and without what exogenous variables add.
+        widening: the factor that was learnt.
+    """
+
+    half: float
+    widening: float
+
+
 class Outcome(NamedTuple):
-    """What became of a proposal.
+    """What became of a proposal, without what exogenous variables explain of its target.
 
     Args:
         missed: whether it lay outside of its 90 % interval. worse: on the bad side of the
             prediction.
-        ratio: how far from the prediction it lay, in half widths of the interval as it was without
-            the widening of then.
+        ratio: how far from the prediction it lay, in half widths of its interval without what was
+            learnt from misses.
     """
 
     missed: bool
@@ -134,7 +148,7 @@ class Facts:
         method: who chooses where nothing else is said, POLICY or a method of the arena.
         objective: one of OBJECTIVES.
         exogenous: names of the variables that nothing which is set can move.
-        widenings: of the interval of each proposal, when it was made.
+        judged: how outcomes are judged, by the proposal's id; none in journals of before.
         units: of the variables whose name has none, and whose column had one; to be read alone.
     """
 
@@ -156,7 +170,7 @@ class Facts:
     method: str = POLICY
     objective: str = CUMULATIVE
     exogenous: tuple[str, ...] = ()
-    widenings: Mapping[str, float] = field(default_factory=dict)
+    judged: Mapping[str, Judged] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
 
     def with_unit(self, name: str) -> str:
@@ -175,14 +189,38 @@ class Facts:
         return [(r.was_set, r.row) for r in self.records.values() if r.is_read and r.was_set]
 
     @cached_property
+    def explained(self) -> dict[str, float]:
+        """What exogenous variables explain of the target in every record that counts, by its id."""
+        read = {id: record for id, record in self.records.items() if record.is_read}
+        if not self.exogenous or not read:
+            return dict.fromkeys(read, 0.0)
+        rows = np.array([record.row for record in read.values()], float)
+        was_set = np.array([np.isin(np.arange(len(self.variables)), record.was_set) for record in read.values()])
+        found = explained_by(rows, was_set, self.is_exogenous)[:, self.target_index]
+        return dict(zip(read, found.tolist(), strict=True))
+
+    @cached_property
     def outcomes(self) -> list[Outcome]:
         """Of every proposal with an outcome that counts, in their order."""
-        return outcomes(self.proposals, self.records, self.widenings, self.target_index, self.cost)
+        found = []
+        for id, proposal in self.proposals.items():
+            record = self.records.get(id)
+            if record is None or not record.is_read:
+                continue
+            measured = float(record.row[self.target_index])
+            off = measured - self.explained[id] - proposal.predicted
+            judged = self.judged.get(id, Judged((proposal.high - proposal.low) / 2, 1.0))
+            missed = not proposal.low <= measured <= proposal.high
+            if self.exogenous:
+                missed = abs(off) > judged.half * judged.widening
+            ratio = abs(off) / judged.half if judged.half > 0 else math.inf if off else 0.0
+            found.append(Outcome(bool(missed), bool(self.cost * off > 0), ratio))
+        return found
 
     @cached_property
     def widening(self) -> float:
         """The factor on intervals, after the misses and hits so far: see monitor.py."""
-        return widening(self.outcomes)
+        return math.exp(WIDENING * sum(float(outcome.missed) - (1.0 - COVERAGE) for outcome in self.outcomes))
 
     @property
     def outcome_factor(self) -> float:
@@ -293,32 +331,6 @@ def _check_created(created: Entry, variables: Sequence[str], domains: Sequence[t
         raise ValueError("a budget that is none")
 
 
-def outcomes(
-    proposals: Mapping[str, Proposal],
-    records: Mapping[str, Record],
-    widenings: Mapping[str, float],
-    target: int,
-    cost: float,
-) -> list[Outcome]:
-    """See Facts.outcomes."""
-    found = []
-    for id, proposal in proposals.items():
-        record = records.get(id)
-        if record is not None and record.is_read:
-            measured, half = float(record.row[target]), (proposal.high - proposal.low) / 2
-            missed = not proposal.low <= measured <= proposal.high
-            own = half / widenings.get(id, 1.0)
-            off = abs(measured - proposal.predicted)
-            ratio = off / own if own > 0 else math.inf * off if off else 0.0
-            found.append(Outcome(missed, cost * measured > cost * proposal.predicted, ratio))
-    return found
-
-
-def widening(seen: Sequence[Outcome]) -> float:
-    """The factor on intervals after these outcomes."""
-    return math.exp(WIDENING * sum(float(outcome.missed) - (1.0 - COVERAGE) for outcome in seen))
-
-
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -347,7 +359,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
         domains = tuple(None if d is None else (_checked(d[0]), _checked(d[1])) for d in first["domains"])
         _check_created(first, variables, domains)
         proposals: dict[str, Proposal] = {}
-        widenings: dict[str, float] = {}
+        judged: dict[str, Judged] = {}
         records: dict[str, Record] = {}
         abandoned: set[str] = set()
         notes: dict[str, list[str]] = {}
@@ -370,8 +382,9 @@ def replay(entries: list[Entry], path: Path) -> Facts:
                     records[f"{letter}{counts[letter]}"] = _record(were_set, whole(item["row"]), entry)
             elif kind == "asked":
                 proposal = _proposal(entry, variables)
-                known = outcomes(proposals, records, widenings, variables.index(first["target"]), 1.0)
-                proposals[proposal.id], widenings[proposal.id] = proposal, widening(known)
+                proposals[proposal.id] = proposal
+                if "judged" in entry:
+                    judged[proposal.id] = Judged(*(_checked(entry["judged"][name]) for name in Judged._fields))
             elif kind == "told":
                 were_set = (variables.index(proposals[entry["id"]].variable),)
                 records[entry["id"]] = _record(were_set, whole(entry["row"]), entry)
@@ -409,7 +422,7 @@ def replay(entries: list[Entry], path: Path) -> Facts:
             method=str(first.get("method", POLICY)),
             objective=OBJECTIVES[OBJECTIVES.index(first.get("objective", CUMULATIVE))],
             exogenous=_exogenous(first, variables, domains),
-            widenings=widenings,
+            judged=judged,
             units={str(name): str(unit) for name, unit in first.get("units", {}).items()},
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

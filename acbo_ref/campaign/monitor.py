@@ -1,13 +1,15 @@
 """Does the policy describe this system? Its predictions are watched as the outcomes come in.
 
 Of a policy that describes the system, the 90 % interval of a proposal misses one outcome in ten,
-hardly any lies twice as far off, and outcomes lie above the prediction as often as below. Against
-each of the three stands a test that may be looked at after every experiment: the likelihood of what
-was seen under an unknown share, averaged over all shares, over its likelihood under the share that
-should be (Robbins 1970; an e-value, Grunwald, de Heide & Koolen 2024); for misses, averaged over
-all larger shares, since wide intervals are no fault of the model. The mean of the three is an
-e-value too: whatever is true, if the shares are as they should be, it ever reaches 1 / level with a
-probability of at most `level` (Ville 1939).
+hardly any lies twice as far off, and outcomes lie above the prediction as often as below, whatever
+came out before. Against each of the three stands a test that may be looked at after every
+experiment: the likelihood of what was seen under an unknown share, averaged over all shares, over
+its likelihood under the share that should be (Robbins 1970; an e-value, Grunwald, de Heide & Koolen
+2024); for misses, averaged over all larger shares, since wide intervals are no fault of the model.
+The mean of the three is an e-value too: if the shares are as they should be, it ever reaches
+1 / level with a probability of at most `level` (Ville 1939). That is for experiments one after
+another: those of a batch share the errors of one prediction, and what is corrected or told late
+changes what was seen before.
 
 Intervals learn from their misses: each widens all later ones, each hit narrows them a little, so
 that one in ten misses in the long run whatever the system does (quantile tracking, Angelopoulos,
@@ -33,6 +35,7 @@ ALARM_LEVEL = 0.02
 # An outcome is far off beyond so many half widths of its interval, and at most this share should
 # be: on validation systems of the prior .001 to .004 are, and .010 where there are three past rows.
 FAR, FAR_SHARE = 2.0, 0.01
+LARGEST_LOG = 200.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,12 @@ class Watch:
 
 
 def evidence_against(share: float, count: int, total: int) -> float:
-    """The e-value of `count` events in `total` against the probability `share` of one."""
+    """The e-value of `count` events in `total` against the probability `share` of one; at most
+    e^LARGEST_LOG.
+    """
     log_average = float(betaln(1 + count, 1 + total - count) - betaln(1, 1))
-    return math.exp(log_average - count * math.log(share) - (total - count) * math.log1p(-share))
+    log_value = log_average - count * math.log(share) - (total - count) * math.log1p(-share)
+    return math.exp(min(log_value, LARGEST_LOG))
 
 
 def evidence_above(share: float, count: int, total: int) -> float:

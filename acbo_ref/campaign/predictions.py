@@ -14,14 +14,16 @@ Contract: functions of facts and of a policy; writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.backend import ReferenceBackend
 from acbo_ref.campaign.calibration import QUANTILE
-from acbo_ref.campaign.facts import FINAL, Facts, Proposal, column_means, warn
+from acbo_ref.campaign.facts import FINAL, Facts, Judged, Proposal, column_means, warn
+from acbo_ref.campaign.journal import Entry
 from acbo_ref.campaign.reach import outside_words
 from acbo_ref.campaign.scales import Coordinates
 from acbo_ref.campaign.words import Words
@@ -186,7 +188,7 @@ def domain_ends(facts: Facts) -> tuple[Array, Array, Array]:
 
 
 def task_of(facts: Facts, observed: Array) -> Task:
-    """A campaign as the task of one system; observed (O, V), without gaps."""
+    """A campaign as the task of one system; observed (O, V)."""
     manipulable, low, high = domain_ends(facts)
     return Task(
         observations=observed[None],
@@ -225,21 +227,21 @@ def open_session(facts: Facts, backend: ReferenceBackend, state: OptimiserState[
     unknown = np.where(manipulable, (low + high) / 2, mean)
     filling = np.where(np.isnan(observed).all(axis=0), unknown, column_means(observed))
 
-    def units(rows: Array) -> Array:
-        return np.asarray((np.where(np.isnan(rows), filling, rows) - location) / scale)
+    def filled(units: Array) -> Array:
+        return np.where(np.isnan(units), (filling - location) / scale, units)
 
     masks = np.array([np.isin(np.arange(len(manipulable)), were_set) for were_set, _ in done], bool)
     masks = masks.reshape(-1, len(manipulable))
-    rows = units(np.array([row for _, row in done]).reshape(masks.shape))
-    seen = see_through(task_of(facts, units(observed)), masks[None], rows[None], facts.is_exogenous[None])
-    task, was_set = seen.task, np.asarray(masks.any(axis=0))
+    rows = (np.array([row for _, row in done]).reshape(masks.shape) - location) / scale
+    seen = see_through(task_of(facts, (observed - location) / scale), masks[None], rows[None], facts.is_exogenous[None])
+    task, was_set = replace(seen.task, observations=filled(seen.task.observations)), np.asarray(masks.any(axis=0))
     if not over_rows and len(manipulable) > MOST_VARIABLES:
         warn(f"the policy reads the {MOST_VARIABLES} most promising of the {len(manipulable)} variables")
     budget = len(done) + (UNKNOWN_BUDGET if facts.remaining is None else facts.remaining)
     session = screening.open_session(
         backend.config.policy, task, lambda t: backend.session(state, t, len(done), budget), was_set[None]
     )
-    for mask, row in zip(masks, seen.rows[0], strict=True):
+    for mask, row in zip(masks, filled(seen.rows[0]), strict=True):
         session.observe(mask[None], row[None])
     only_final = facts.objective == FINAL
     usual = float(optimism_now(backend.config.optimism, max(budget - len(done) - 1, 0)))
@@ -303,6 +305,14 @@ def proposed(
         f"e{len(facts.proposals) + 1}", facts.variables[variable], value, predicted, low, high, parent_probability,
         reason,
     )  # fmt: skip
+
+
+def asked(facts: Facts, session: CampaignSession, found: Proposal) -> Entry:
+    """The journal's entry of a new proposal: with how its outcome is to be judged."""
+    half = (found.high - found.low) / 2 / facts.widening
+    exogenous = QUANTILE * facts.calibrated_factors[0] * session.exogenous_std
+    judged = Judged(math.sqrt(max(half**2 - exogenous**2, 0.0)), facts.widening)
+    return {"kind": "asked", "proposal": asdict(found), "judged": judged._asdict()}
 
 
 def beliefs(facts: Facts, session: CampaignSession) -> list[Belief]:

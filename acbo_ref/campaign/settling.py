@@ -225,8 +225,10 @@ def _compared(
     """With what doing nothing gives, the target's past values (O,); error and std are scaled."""
     baseline, count = float(target.mean()), len(target)
     better = facts.cost * baseline - cost
-    if count > 1:  # Student's t: the spread is estimated from few rows
-        nothing = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * float(target.std(ddof=1)) / math.sqrt(count)
+    degrees = count - 1 - len(facts.exogenous)
+    if degrees > 0:  # Student's t: the spread is estimated from few rows, and slopes on what is exogenous
+        spread = float(target.std()) * math.sqrt(count / degrees)
+        nothing = float(stdtrit(degrees, (1 + COVERAGE) / 2)) * spread / math.sqrt(count)
     else:
         nothing = QUANTILE * std
     margin = math.hypot(QUANTILE * error, nothing)

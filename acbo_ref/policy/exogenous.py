@@ -14,7 +14,8 @@ for the regression; Pearl 2009, sec. 3.2.3, for conditioning on what no interven
 
 The slopes are least squares within groups of rows in which the same was done: observations are one
 group, and each setting that was repeated is one. So no response to a setting, however it bends, is
-taken for an effect of D; a slope differs between settings only where a lever follows D by itself.
+taken for an effect of D. Where a lever follows D, or systems bend, settings differ in their slopes,
+and what is taken off is a compromise.
 
 Contract: no randomness; float64. The session wraps one of any backend.
 Letters: E systems, N rows, O observational rows, K experiments, V variables, X exogenous ones.
@@ -32,30 +33,42 @@ from acbo_ref.arrays import Array
 from acbo_ref.policy.inputs import Task, set_mask
 from acbo_ref.policy.session import AnySession, Decision, Prediction
 
+# A slope on X variables needs more than twice as many rows to spare: with fewer, what is taken off
+# is mostly chance, and what is left varies less than the next row will.
+ROWS_A_SLOPE = 2
+# Values that differ by less than this share of the largest differ by rounding.
+ROUNDING = 1e-12
+
 
 def exogenous_slopes(rows: Array, was_set: Array, exogenous: Array) -> Array:
     """The slopes c (X, V) of all variables on the exogenous ones: least squares within groups of
-    rows in which the same was done. 0 where groups leave no row to spare, for what is exogenous
-    itself, and of rows in which the variable itself was set.
+    rows in which the same was done. Of variable j those rows count that have it and all exogenous
+    ones, and in which it was not set. 0 for what is exogenous itself, and where fewer than
+    ROWS_A_SLOPE X + 1 rows are to spare in groups in which exogenous variables vary.
 
     Args:
-        rows: (N, V). was_set: (N, V) bool. exogenous: (V,) bool, X of them.
+        rows: (N, V), nan where missing. was_set: (N, V) bool. exogenous: (V,) bool, X of them.
     """
     done = np.concatenate([was_set, np.where(was_set, rows, 0.0)], axis=1)
     _, group = np.unique(done, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    slopes = np.zeros((int(exogenous.sum()), rows.shape[1]))
+    group, columns = group.reshape(-1), np.flatnonzero(exogenous)
+    slopes = np.zeros((len(columns), rows.shape[1]))
+    has_all = ~np.isnan(rows[:, columns]).any(axis=1)
     for j in np.flatnonzero(~exogenous):
-        own = ~was_set[:, j]
-        of = group[own]
-        counts = np.bincount(of)
-        if own.sum() - np.count_nonzero(counts) <= len(slopes):
-            continue
-        both = rows[own][:, [*np.flatnonzero(exogenous), j]]
-        means = np.stack([np.bincount(of, x) for x in both.T], axis=1) / np.maximum(counts, 1)[:, None]
-        within = both - means[of]
-        slopes[:, j] = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0]
+        own = has_all & ~was_set[:, j] & ~np.isnan(rows[:, j])
+        within = _within(rows[own][:, [*columns, j]], group[own])
+        varies = np.isin(group[own], group[own][within[:, :-1].any(axis=1)])
+        if varies.sum() - len(np.unique(group[own][varies])) > ROWS_A_SLOPE * len(columns):
+            slopes[:, j] = np.linalg.lstsq(within[varies, :-1], within[varies, -1], rcond=None)[0]
     return slopes
+
+
+def _within(values: Array, group: Array) -> Array:
+    """Values (N, C) less the mean of their group (N,), exactly 0 where they differ by rounding."""
+    counts = np.bincount(group)
+    means = np.stack([np.bincount(group, column) for column in values.T], axis=1) / np.maximum(counts, 1)[:, None]
+    difference = values - means[group]
+    return np.where(np.abs(difference) > ROUNDING * np.abs(values).max(axis=0, initial=0.0), difference, 0.0)
 
 
 class SeenThrough(NamedTuple):
@@ -74,7 +87,8 @@ class SeenThrough(NamedTuple):
 
 def see_through(task: Task, was_set: Array, rows: Array, exogenous: Array) -> SeenThrough:
     """The task and its experiments with the exogenous variables held at their observational mean;
-    without observations at their mean over all rows.
+    without observations at their mean over all rows. Values may be missing (nan): they stay so, and
+    a row without all exogenous variables stays as it is.
 
     Args:
         was_set, rows: (E, K, V) of the experiments, raw units.
@@ -87,16 +101,31 @@ def see_through(task: Task, was_set: Array, rows: Array, exogenous: Array) -> Se
         raise ValueError("an exogenous variable is neither the target, nor set, nor padding")
     observations, others, std = task.observations.copy(), rows.copy(), np.zeros(len(rows))
     for e in np.flatnonzero(exogenous.any(axis=1)):
-        counts, x, width = task.observation_mask[e], exogenous[e], rows.shape[2]
+        counts, width = task.observation_mask[e], rows.shape[2]
         observed = task.observations[e, counts]
         known = np.concatenate([observed, rows[e]])
-        slopes = exogenous_slopes(known, np.concatenate([np.zeros((len(observed), width), bool), was_set[e]]), x)
-        mean = (observed if len(observed) else known)[:, x].mean(axis=0) if len(known) else np.zeros(len(slopes))
-        taken_off = known - (known[:, x] - mean) @ slopes
-        taken_off[:, x] = 0.0
-        observations[e, counts], others[e] = taken_off[: len(observed)], taken_off[len(observed) :]
-        std[e] = ((observed[:, x] - mean) @ slopes[:, task.target[e]]).std() if len(observed) else 0.0
+        done = np.concatenate([np.zeros((len(observed), width), bool), was_set[e]])
+        explained = explained_by(known, done, exogenous[e])
+        left = known - explained
+        left[:, exogenous[e]] = 0.0
+        observations[e, counts], others[e] = left[: len(observed)], left[len(observed) :]
+        of_target = explained[: len(observed) or None, task.target[e]]
+        std[e] = of_target.std() if len(of_target) else 0.0
     return SeenThrough(replace(task, observations=observations, valid=task.valid & ~exogenous), others, std)
+
+
+def explained_by(rows: Array, was_set: Array, exogenous: Array) -> Array:
+    """What exogenous variables explain of rows (N, V): c_j . (D - m), with m their mean over the
+    rows in which nothing was set, or over all if there are none; 0 where one of them is missing.
+    Arguments as of `exogenous_slopes`.
+    """
+    slopes, values = exogenous_slopes(rows, was_set, exogenous), rows[:, exogenous]
+    is_whole = np.asarray(~np.isnan(values).any(axis=1))
+    observed = is_whole & ~was_set.any(axis=1)
+    counts = observed if observed.any() else is_whole
+    if not counts.any():
+        return np.zeros(rows.shape)
+    return np.where(is_whole[:, None], values - values[counts].mean(axis=0), 0.0) @ slopes
 
 
 class ExogenousSession:
