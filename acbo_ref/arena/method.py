@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from acbo_ref.arrays import Array
 from acbo_ref.errors import AcboError
-from acbo_ref.policy.exogenous import see_through
 from acbo_ref.policy.inputs import Task
 from acbo_ref.version import install
 
@@ -54,29 +52,3 @@ def import_extra(module: str, method: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise AcboError(f"method {method!r} needs {module}: {install(extra)}") from error
-
-
-class Told:
-    """A method that is told which variables of its single system are exogenous: it is handed rows
-    without what they explain, by the slopes of the observations. What was set stays as it was set.
-
-    Args:
-        exogenous: (V,) bool.
-        begin: the method on a task.
-    """
-
-    def __init__(self, task: Task, exogenous: Array, begin: Callable[[Task], Method]) -> None:
-        self._task, self._exogenous = task, exogenous[None]
-        nothing = np.zeros((1, 0, task.valid.shape[1]))
-        self._method = begin(see_through(task, nothing.astype(bool), nothing, self._exogenous).task)
-
-    def ask(self) -> Action:
-        return self._method.ask()
-
-    def tell(self, action: Action, row: Array) -> None:
-        was_set = np.arange(len(row)) == action[0]
-        seen = see_through(self._task, was_set[None, None], row[None, None], self._exogenous)
-        self._method.tell(action, np.where(was_set, row, seen.rows[0, 0]))
-
-    def recommend(self) -> Action:
-        return self._method.recommend()

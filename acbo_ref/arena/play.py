@@ -25,14 +25,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from acbo_ref.arena.baselines import BASELINES, Constant
-from acbo_ref.arena.method import Method, Told
+from acbo_ref.arena.method import Method
 from acbo_ref.arena.metrics import MethodResults
 from acbo_ref.arena.suites import Suite
 from acbo_ref.arrays import Array
 from acbo_ref.backend import AnyBackend
 from acbo_ref.errors import AcboError, did_you_mean
 from acbo_ref.policy.acquisition import optimism_for_final, optimism_now
-from acbo_ref.policy.exogenous import ExogenousSession
+from acbo_ref.policy.exogenous import ExogenousSession, Told
 from acbo_ref.policy.inputs import HALF_WIDTH, Task, standard_units
 from acbo_ref.policy.screening import open_session
 from acbo_ref.policy.session import SETTLE_ERRORS, AnySession, or_nothing

@@ -5,8 +5,8 @@ A method keeps nothing between commands. It is begun anew with the same random n
 every experiment in turn, so what it chooses follows from the journal.
 
 Contract: functions of facts, a method and a session; writes nothing. What is said of a choice (its
-expectation, its interval) is the policy's. Of the arena it knows the list of methods and how one is
-told what is exogenous, and only once one is named.
+expectation, its interval) is the policy's. Of the arena it knows the list of methods and nothing
+else, and only once one is named.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from acbo_ref.campaign.bounds import Caution
 from acbo_ref.campaign.facts import POLICY, Facts, Proposal, column_means
 from acbo_ref.campaign.predictions import CampaignSession, check_is_read, domain_ends, proposed, task_of
 from acbo_ref.errors import AcboError, did_you_mean
+from acbo_ref.policy.exogenous import Told
 from acbo_ref.policy.inputs import Task
 from acbo_ref.randomness import Role, generator
 
@@ -134,8 +135,6 @@ def _told_of_exogenous(facts: Facts, make: MakeMethod, task: Task, rng: np.rando
     """The method on this task, which sees through what is exogenous."""
     if not facts.exogenous:
         return make(task, rng)
-    from acbo_ref.arena.method import Told
-
     return Told(task, facts.is_exogenous, lambda seen_through: make(seen_through, rng))
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -183,3 +183,37 @@ class ExogenousSession:
     def near(self, variable: Array, value: Array) -> Array:
         """As Session.near."""
         return self._session()[0].near(variable, value)
+
+
+class OneAtATime(Protocol):
+    """A method on one system that is no session: a baseline of the arena, say."""
+
+    def ask(self) -> tuple[int, float]: ...
+    def tell(self, action: tuple[int, float], row: Array) -> None: ...
+    def recommend(self) -> tuple[int, float]: ...
+
+
+class Told:
+    """A method that is told which variables of its single system are exogenous: it is handed rows
+    without what they explain, by the slopes of the observations. What was set stays as it was set.
+
+    Args:
+        exogenous: (V,) bool.
+        begin: the method on a task.
+    """
+
+    def __init__(self, task: Task, exogenous: Array, begin: Callable[[Task], OneAtATime]) -> None:
+        self._task, self._exogenous = task, exogenous[None]
+        nothing = np.zeros((1, 0, task.valid.shape[1]))
+        self._method = begin(see_through(task, nothing.astype(bool), nothing, self._exogenous).task)
+
+    def ask(self) -> tuple[int, float]:
+        return self._method.ask()
+
+    def tell(self, action: tuple[int, float], row: Array) -> None:
+        was_set = np.arange(len(row)) == action[0]
+        seen = see_through(self._task, was_set[None, None], row[None, None], self._exogenous)
+        self._method.tell(action, np.where(was_set, row, seen.rows[0, 0]))
+
+    def recommend(self) -> tuple[int, float]:
+        return self._method.recommend()
