@@ -13,18 +13,21 @@ import pytest
 from acbo_cli.main import run
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from acbo_ref.arena.play import batch_task, draw_episodes, run_method
 from acbo_ref.arena.suites import Suite, load_suite
 from acbo_ref.backend import ReferenceBackend
+from acbo_ref.campaign.calibration import QUANTILE
 from acbo_ref.campaign.campaign import Campaign, load_campaign
 from acbo_ref.campaign.exogenous import correlation, may_be_exogenous, moved
 from acbo_ref.campaign.facts import CampaignWarning, Facts, Judged, Proposal, Record
 from acbo_ref.campaign.monitor import watch
 from acbo_ref.campaign.scales import PLAIN
+from acbo_ref.campaign.settling import _repetitions
 from acbo_ref.config import PriorConfig
 from acbo_ref.errors import AcboError
-from acbo_ref.policy.exogenous import ExogenousSession, exogenous_slopes, see_through
+from acbo_ref.policy.exogenous import ExogenousSession, Told, exogenous_slopes, see_through
 from acbo_ref.policy.inputs import Task
 from acbo_ref.systems.prior import sample_scm
 from acbo_ref.systems.scm import SCM, Variable
@@ -99,6 +102,41 @@ def test_a_response_to_a_setting_is_no_effect_of_d():
     by_hand = (within[:, 0] @ within[:, 4] + 2 * DRIVES) / (within[:, 0] @ within[:, 0] + 2.0)
     assert found == pytest.approx(by_hand)
     np.testing.assert_array_equal(found, exogenous_slopes(np.concatenate([rows, twice]), more[1], EXOGENOUS)[0, 4])
+
+
+def test_rows_in_which_a_variable_was_set_say_nothing_of_its_slope():
+    noise, d = without_chance(8)
+    rows, on_a = plant(noise, d), np.arange(5) == 1
+    later = plant(np.zeros((8, 4)), np.linspace(0, 6, 8), "a", 2.0)
+    was_set = np.concatenate([np.zeros((8, 5), bool), np.broadcast_to(on_a, (8, 5))])
+    found = exogenous_slopes(np.concatenate([rows, later]), was_set, EXOGENOUS)[0]
+    assert found[1] == pytest.approx(FOLLOWS)
+    assert found[4] > DRIVES + 2 * 0.8 * FOLLOWS + 0.1  # there D acts, and a does not follow it
+
+
+def test_another_method_is_handed_what_is_left():
+    class Recorder:
+        def __init__(self, task):
+            self.task, self.rows = task, []
+
+        def ask(self):
+            return 2, 1.0
+
+        def tell(self, action, row):
+            self.rows.append((action, row))
+
+        def recommend(self):
+            return 1, -1.0
+
+    noise, d = without_chance(12)
+    known, made = task_of(plant(noise, d)), []
+    method = Told(known, EXOGENOUS, lambda task: made.append(Recorder(task)) or made[0])
+    row = plant(np.ones((1, 4)), np.array([7.0]), "a", 2.0)[0]
+    method.tell((1, 2.0), row)
+    (action, handed), total = made[0].rows[0], DRIVES + 2 * 0.8 * FOLLOWS
+    assert method.ask() == (2, 1.0) and method.recommend() == (1, -1.0) and action == (1, 2.0)
+    assert handed[1] == 2.0 and handed[4] == pytest.approx(row[4] - total * (7.0 - d.mean()))
+    assert not made[0].task.valid[0, 0] and made[0].task.observations[0, :, 4].std() < known.observations[0, :, 4].std()
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -305,6 +343,47 @@ def test_it_finds_what_the_disturbance_hides(tmp_path):
     assert told.improvement_low < usual + 2 * 0.8 * 4 < told.improvement_high
 
 
+def test_what_is_said_of_an_improvement_by_hand(tmp_path, policy):
+    """The error of doing nothing is that of what is left of the past rows, with a degree of freedom
+    less for the slope; a single outcome has the weather, and a repetition is judged without.
+    """
+    rows, seen_more = rows_of(12), 0
+    nothing = np.zeros((1, 0, 5))
+    left = see_through(task_of(rows), nothing.astype(bool), nothing, EXOGENOUS[None])
+    spread = np.sqrt((left.task.observations[0, :, 4] ** 2).sum() - 12 * left.task.observations[0, :, 4].mean() ** 2)
+    of_nothing = stdtrit(10, 0.95) * spread / np.sqrt(10) / np.sqrt(12)
+    for seed in range(6):
+        campaign = quietly(
+            Campaign.create, tmp_path / str(seed), VARIABLES, "y", observations=rows, policy=policy, exogenous=["d"]
+        )
+        campaign.tell_external({"b": 1.0}, rows_of(1, 50 + seed, b=1.0)[0], yes=True)
+        best, facts = campaign.recommend(), campaign._read()
+        error = (best.high - best.low) / 2
+        margin = best.improvement_high - best.improvement
+        assert margin == pytest.approx(np.hypot(error, of_nothing)) and best.baseline == pytest.approx(
+            rows[:, 4].mean()
+        )
+        session = campaign._session(facts)
+        assert session.exogenous_std == pytest.approx(left.std[0])
+        place = NAMES.index(best.variable)
+        _, _, std = (float(x[0]) for x in session.predict(np.array([place]), np.array([best.value])))
+        f = facts.calibrated_factors[0] * facts.widening
+        said = campaign.predict(best.variable, best.value)
+        assert (said.measured_high - said.measured_low) / 2 == pytest.approx(QUANTILE * f * std)
+        assert std > session.exogenous_std
+        own = f * np.sqrt(std**2 - session.exogenous_std**2)
+        assert best.more is None or best.more == _repetitions(best.improvement, of_nothing, error / QUANTILE, own)
+        seen_more += best.more is not None
+        proposal = quietly(campaign.ask)
+        judged = campaign._read().judged[proposal.id]
+        half, weather = (
+            (proposal.high - proposal.low) / 2,
+            QUANTILE * facts.calibrated_factors[0] * session.exogenous_std,
+        )
+        assert judged.half == pytest.approx(np.sqrt(half**2 - weather**2)) and judged.half < 0.7 * half
+    assert seen_more
+
+
 def test_it_is_kept_shown_and_checked(tmp_path, policy):
     begun = {"policy": policy, "observations": rows_of(10)}
     campaign = quietly(Campaign.create, tmp_path / "c", VARIABLES, "y", **begun, exogenous=["d"])
@@ -455,6 +534,31 @@ def test_an_outcome_is_judged_without_the_weather():
         assert found.alarm == bool(wrong), found
 
 
+def test_a_miss_is_outside_of_what_was_learnt():
+    proposals = {"e1": Proposal("e1", "b", 2.0, 0.0, -50.0, 50.0, 0.5, "")}
+    records = {f"o{n}": Record((), row.tolist()) for n, row in enumerate(rows_of(20))}
+    told = {**records, "e1": Record((2,), [float(np.mean(rows_of(20)[:, 0])), 0.0, 2.0, 0.0, 3.0])}
+    for widening, missed in ((1.0, True), (4.0, False)):
+        facts = facts_of(told, proposals=proposals, judged={"e1": Judged(1.0, widening)})
+        assert facts.outcomes[0].missed == missed and facts.outcomes[0].ratio == pytest.approx(3.0)
+
+
+def test_a_new_lot_is_no_effect_of_the_first_experiment():
+    """A raw material that changes once, on the day of the first of several equal settings."""
+    records = {f"o{n}": Record((), [1.0, *row[1:]]) for n, row in enumerate(rows_of(10).tolist())}
+    records |= {f"x{n}": Record((2,), [2.0, *row[1:]]) for n, row in enumerate(rows_of(5, 7, b=3.0).tolist())}
+    assert moved(facts_of(records)) == []
+
+
+def test_what_a_lever_moves_is_said_with_certainty():
+    """From setting to setting, not by level: m goes up and down with a."""
+    records = {f"o{n}": Record((), row.tolist()) for n, row in enumerate(rows_of(10))}
+    for k, value in enumerate((-4.0, -4.0, 4.0, 4.0, -4.0, -4.0, 4.0, 4.0)):
+        records[f"x{k}"] = Record((1,), rows_of(1, 70 + k, a=value)[0].tolist())
+    (words,) = moved(replace(facts_of(records), exogenous=("m",)))
+    assert float(words.split("p = ")[1].split(")")[0]) < 1e-6
+
+
 def test_what_never_varied_explains_nothing():
     """Twenty equal values differ from their mean by rounding, which is no slope; nor are two later
     rows of one setting enough.
@@ -520,3 +624,7 @@ def test_an_scm_names_what_is_exogenous():
                  Variable("h", manipulable=False, hidden=True), Variable("y", manipulable=False))  # fmt: skip
     scm = SCM("s", "y", variables, {("w", "x"): 1.0, ("x", "z"): 1.0, ("h", "w"): 1.0, ("z", "y"): 1.0})
     assert scm.exogenous.tolist() == [True, False, False, False, False]
+    names = ("w", "x", "q", "y")
+    variables = tuple(Variable(name, manipulable=name == "x") for name in names)
+    result_of_target = SCM("s", "y", variables, {("y", "q"): 1.0, ("w", "y"): 1.0})
+    assert result_of_target.exogenous.tolist() == [True, False, False, False]
