@@ -35,7 +35,7 @@ from acbo_ref.campaign.facts import CampaignWarning
 from acbo_ref.campaign.journal import _line
 from acbo_ref.campaign.tables import read_csv
 from acbo_ref.campaign.workbooks import read_table
-from acbo_ref.config import load_config
+from acbo_ref.config import RenamedKeyWarning, load_config
 from acbo_ref.errors import AcboError
 from acbo_ref.systems.files import load_scm
 from acbo_ref.training.checkpoint import load_checkpoint
@@ -421,7 +421,8 @@ def run(name: str, count: int, seed: int = 0) -> tuple[int, int, list[str]]:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
-                    warnings.simplefilter("ignore", CampaignWarning)
+                    for said in (CampaignWarning, RenamedKeyWarning):  # a mutation may be an old name
+                        warnings.simplefilter("ignore", said)
                     kind.read(path)
                 read += 1
             except AcboError as error:
