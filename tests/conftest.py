@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -57,3 +58,14 @@ def played():
     state = perturbed_state(reference)
     data = iteration_data(config)
     return config, state, *data, reference.rollout(state, *data, config.policy.fixed_std)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """A backend with the policy that ships, and its state."""
+    from acbo_ref.backend import ReferenceBackend
+    from acbo_ref.training.checkpoint import load_checkpoint, shipped_policy
+
+    checkpoint = load_checkpoint(shipped_policy())
+    backend = ReferenceBackend(replace(checkpoint.config, dtype=None))
+    return backend, backend.from_host(checkpoint.state)

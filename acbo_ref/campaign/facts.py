@@ -210,9 +210,7 @@ class Facts:
             measured = float(record.row[self.target_index])
             off = measured - self.explained[id] - proposal.predicted
             judged = self.judged.get(id, Judged((proposal.high - proposal.low) / 2, 1.0))
-            missed = not proposal.low <= measured <= proposal.high
-            if self.exogenous:
-                missed = abs(off) > judged.half * judged.widening
+            missed = abs(off) > judged.half * judged.widening
             ratio = abs(off) / judged.half if judged.half > 0 else math.inf if off else 0.0
             found.append(Outcome(bool(missed), bool(self.cost * off > 0), ratio))
         return found
